@@ -1,0 +1,190 @@
+//! The one error type of both programs.
+//!
+//! An [`Error`] says once what was being done, to what, where in `config.json` the order came
+//! from, what the kernel answered, and what to do about it. [`Error::message`] is the one line
+//! that engines read; [`Error::details`] are the lines for people.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use nix::errno::Errno;
+
+/// Shorthand for results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failure, with everything a person needs to act on it. See the module's documentation.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    doing: String,
+    errno: Option<i32>,
+    at: Option<String>,
+    place: Option<String>,
+    kernel: Option<String>,
+    hint: Option<Cow<'static, str>>,
+}
+
+impl Error {
+    /// A failure without an errno: `doing` is the whole first line.
+    pub fn new(doing: impl Into<String>) -> Self {
+        Error(Box::new(Inner { doing: doing.into(), ..Inner::default() }))
+    }
+
+    /// A failed system call: `doing` says what was tried, the errno's words are appended.
+    pub fn sys(doing: impl Into<String>, errno: Errno) -> Self {
+        Error::new(doing).with_errno(errno as i32)
+    }
+
+    /// A failed operation of the standard library; its errno is kept where it has one.
+    pub fn io(doing: impl Into<String>, err: &std::io::Error) -> Self {
+        match err.raw_os_error() {
+            Some(code) => Error::new(doing).with_errno(code),
+            None => Error::new(format!("{}: {err}", doing.into())),
+        }
+    }
+
+    fn with_errno(mut self, errno: i32) -> Self {
+        self.0.errno = Some(errno);
+        self
+    }
+
+    /// The JSON path in `config.json` that ordered what failed, such as `mounts[2].options[0]`.
+    /// The first path that is set stays: it is the most precise one.
+    pub fn at(mut self, path: impl Into<String>) -> Self {
+        self.0.at.get_or_insert_with(|| path.into());
+        self
+    }
+
+    /// The JSON path, if one is known.
+    pub fn path(&self) -> Option<&str> {
+        self.0.at.as_deref()
+    }
+
+    /// The rendered place, `config.json:31:47  mounts[2].options[0] = "size=banana"`; without
+    /// it the bare JSON path is shown.
+    pub fn placed(mut self, place: impl Into<String>) -> Self {
+        self.0.place = Some(place.into());
+        self
+    }
+
+    /// The kernel's own text, such as the fs context's log.
+    pub fn kernel(mut self, text: impl Into<String>) -> Self {
+        self.0.kernel = Some(text.into());
+        self
+    }
+
+    /// What to do about it.
+    pub fn hint(mut self, text: impl Into<Cow<'static, str>>) -> Self {
+        self.0.hint.get_or_insert_with(|| text.into());
+        self
+    }
+
+    /// Puts `prefix: ` before the first line, for the caller's own aim (`cannot create "web"`).
+    pub fn context(mut self, prefix: impl fmt::Display) -> Self {
+        self.0.doing = format!("{prefix}: {}", self.0.doing);
+        self
+    }
+
+    /// The errno, if the kernel refused.
+    pub fn errno(&self) -> Option<Errno> {
+        self.0.errno.map(Errno::from_raw)
+    }
+
+    /// The first line: what was being done and the errno's words, as runc spells them.
+    pub fn message(&self) -> String {
+        match self.0.errno {
+            Some(code) => format!("{}: {}", self.0.doing, errno_words(code)),
+            None => self.0.doing.clone(),
+        }
+    }
+
+    /// The lines after the first: place, kernel's words, hint; empty if there is nothing to add.
+    pub fn details(&self) -> Vec<String> {
+        let place = self.0.place.as_ref().or(self.0.at.as_ref());
+        let place = place.map(|p| format!("  --> {p}"));
+        let kernel = self.0.kernel.as_ref().map(|k| format!("  kernel: {k}"));
+        let hint = self.0.hint.as_ref().map(|h| format!("  hint: {h}"));
+        place.into_iter().chain(kernel).chain(hint).collect()
+    }
+
+    /// The fields beside `msg` that the JSON log line carries: name and value.
+    pub fn fields(&self) -> Vec<(&'static str, String)> {
+        let place = self.0.place.as_ref().or(self.0.at.as_ref());
+        let place = place.map(|p| ("at", p.clone()));
+        let kernel = self.0.kernel.as_ref().map(|k| ("kernel", k.clone()));
+        let hint = self.0.hint.as_ref().map(|h| ("hint", h.to_string()));
+        place.into_iter().chain(kernel).chain(hint).collect()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message())?;
+        self.details().iter().try_for_each(|line| write!(f, "\n{line}"))
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Adds what was being done to a foreign error: `open(p).doing(|| format!("open {p}"))?`.
+pub trait Doing<T> {
+    /// Turns the error into an [`Error`] whose first line starts with `what()`.
+    fn doing<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T> Doing<T> for std::result::Result<T, Errno> {
+    fn doing<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|errno| Error::sys(what(), errno))
+    }
+}
+
+impl<T> Doing<T> for std::io::Result<T> {
+    fn doing<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|err| Error::io(what(), &err))
+    }
+}
+
+/// The words of an errno as Go and runc print them: the C library's, in lower case.
+pub fn errno_words(code: i32) -> String {
+    let errno = Errno::from_raw(code);
+    if errno == Errno::UnknownErrno {
+        return format!("errno {code}");
+    }
+    let words = errno.desc();
+    let mut chars = words.chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => format!("errno {code}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renders_everything_once() {
+        let err = Error::sys("mount tmpfs on /data", Errno::EINVAL)
+            .at("mounts[2].options[0]")
+            .at("mounts[2]")
+            .kernel("tmpfs: Bad value for 'size'")
+            .hint("a size is a number with an optional k, m, g or %")
+            .context("cannot create \"web\"");
+        assert_eq!(err.message(), "cannot create \"web\": mount tmpfs on /data: invalid argument");
+        assert_eq!(
+            err.to_string(),
+            "cannot create \"web\": mount tmpfs on /data: invalid argument\n  \
+             --> mounts[2].options[0]\n  kernel: tmpfs: Bad value for 'size'\n  \
+             hint: a size is a number with an optional k, m, g or %"
+        );
+    }
+
+    #[test]
+    fn errno_words_are_lower_case() {
+        assert_eq!(errno_words(libc::ENOENT), "no such file or directory");
+        assert_eq!(errno_words(libc::ENOEXEC), "exec format error");
+        assert_eq!(errno_words(9999), "errno 9999");
+    }
+}

@@ -1,0 +1,30 @@
+//! The library behind `tare`, the OCI runtime, and `lade`, its image companion.
+//!
+//! ARCHITECTURE.md has the map; a module uses only the levels above it in this list.
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+// L0: one error type, typed system calls.
+pub mod error;
+pub mod sys;
+// L1: resolved paths and log lines.
+pub mod log;
+pub mod path;
+// L2: configuration, host, state, cgroups.
+pub mod cgroup;
+pub mod host;
+pub mod spec;
+pub mod state;
+pub mod wire;
+// L3: the steps of a container, how each is planned and done.
+pub mod seccomp;
+pub mod step;
+// L4: the plan, and the two sides that execute it.
+pub mod child;
+pub mod parent;
+pub mod plan;
+// L5: the command lines.
+pub mod cli;
+pub mod cmd;
+#[cfg(feature = "lade")]
+pub mod image;

@@ -1,0 +1,3 @@
+//! `config.json`: its types, how it is read and checked, and the one that `tare spec` writes.
+
+pub mod config;
