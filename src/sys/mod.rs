@@ -4,3 +4,5 @@
 #![allow(unsafe_code)]
 
 pub mod kill;
+pub mod lock;
+pub mod pidfd;
