@@ -4,6 +4,8 @@
 #![allow(unsafe_code)]
 
 pub mod kill;
+pub mod lock;
+pub mod pidfd;
 pub mod mount;
 pub mod process;
 pub mod security;
