@@ -5,10 +5,11 @@
 
 pub mod kill;
 pub mod lock;
-pub mod pidfd;
 pub mod mount;
+pub mod pidfd;
 pub mod process;
 pub mod security;
+pub mod shared;
 pub mod stub;
 pub mod terminal;
 
