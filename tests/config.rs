@@ -19,6 +19,7 @@ const CASES: &[(&str, &str, &str)] = &[
     ("syntax-comment", "\"hostname\"", "// the name\n\t\"hostname\""),
     ("syntax-after-the-end", "\n}", "\n}}"),
     ("syntax-before-a-wrong-type", "\"root\": {", "\"root\": 1 {"),
+    ("syntax-single-quotes", "\"sh\"", "'sh'"),
     ("byte-order-mark", "{\n\t\"ociVersion\"", "\u{feff}{\n\t\"ociVersion\""),
     // Wrong types.
     ("type-uid-string", "\"uid\": 0", "\"uid\": \"1000\""),
@@ -36,7 +37,7 @@ const CASES: &[(&str, &str, &str)] = &[
         "\"user\": [0, 0]",
     ),
     ("type-mounts-object", "\"mounts\": [", "\"annotations\": {\"a.b\": 1},\n\t\"mounts\": ["),
-    ("type-config-array", "{\n\t\"ociVersion\": \"1.3.0\",", "[],\n{"),
+    ("syntax-two-values", "{\n\t\"ociVersion\": \"1.3.0\",", "[],\n{"),
     // Members that are missing, double or unknown.
     ("missing-version", "\"ociVersion\": \"1.3.0\",\n\t", ""),
     ("missing-cwd", "\"cwd\": \"/\",\n\t\t", ""),

@@ -102,11 +102,9 @@ fn user(user: &User) -> Result<()> {
         return Err(Error::new(format!("{id} is not an id that the kernel knows")).at(at));
     }
     match user.umask {
-        Some(umask) if umask > 0o777 => {
-            Err(Error::new(format!("umask {umask:#o} is out of range"))
-                .at("process.user.umask")
-                .hint("at most 511, which is 0777 in octal; JSON numbers are decimal"))
-        }
+        Some(umask) if umask > 0o777 => Err(Error::new(format!("umask {umask} is out of range"))
+            .at("process.user.umask")
+            .hint("at most 511, which is 0777 in octal; JSON numbers are decimal")),
         _ => Ok(()),
     }
 }
