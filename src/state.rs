@@ -167,7 +167,8 @@ impl State {
             Err(Errno::ESRCH) => return Ok(None),
             fd => fd.doing(|| format!("open process {}", self.pid))?,
         };
-        let alive = stat(self.pid)?.is_some_and(|found| found.start == self.pid_start && found.alive);
+        let alive =
+            stat(self.pid)?.is_some_and(|found| found.start == self.pid_start && found.alive);
         Ok(alive.then_some(Init { pid: self.pid, fd }))
     }
 
@@ -335,8 +336,11 @@ impl Root {
             // first save: the lock and the look for state.json below tell.
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => {
-                return Err(Error::sys(format!("create state directory {}", path.display()), errno)
-                    .hint("--root DIR names another place for states"));
+                return Err(Error::sys(
+                    format!("create state directory {}", path.display()),
+                    errno,
+                )
+                .hint("--root DIR names another place for states"));
             }
         }
         let container = self.container(id)?;
@@ -559,8 +563,8 @@ impl Container {
     /// # Errors
     /// The file cannot be written.
     pub fn save(&self, state: &State) -> Result<()> {
-        let json = serde_json::to_vec(state)
-            .map_err(|err| Error::new(format!("write {STATE}: {err}")))?;
+        let json =
+            serde_json::to_vec(state).map_err(|err| Error::new(format!("write {STATE}: {err}")))?;
         self.write(STATE, &json)
     }
 
@@ -600,7 +604,8 @@ impl Container {
     /// # Errors
     /// There is none.
     pub fn config(&self) -> Result<Vec<u8>> {
-        let absent = || Error::sys(format!("read {}", self.path.join(CONFIG).display()), Errno::ENOENT);
+        let absent =
+            || Error::sys(format!("read {}", self.path.join(CONFIG).display()), Errno::ENOENT);
         self.read(CONFIG)?.ok_or_else(absent)
     }
 

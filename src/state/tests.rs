@@ -55,6 +55,7 @@ fn a_container_lives_from_create_to_remove() {
     assert_eq!(read.config().unwrap(), b"{}");
     assert_eq!(words(root.create("web")), "container with given ID already exists");
     container.remove().unwrap();
+    drop(container);
     assert_eq!(words(read.lock()), "container does not exist");
     assert!(!place.0.join("web").exists());
 }
@@ -157,8 +158,7 @@ fn old_and_new_states_can_be_read() {
 fn hooks_get_the_specified_state() {
     let mut state = State::new("x", "1.3.0");
     (state.pid, state.bundle) = (7, "/b".into());
-    let json: serde_json::Value =
-        serde_json::from_str(&state.for_hooks(Status::Creating)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&state.for_hooks(Status::Creating)).unwrap();
     assert_eq!(
         json,
         serde_json::json!({"ociVersion": "1.3.0", "id": "x", "status": "creating", "pid": 7, "bundle": "/b"})
