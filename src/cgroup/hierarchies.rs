@@ -184,3 +184,63 @@ fn unescape(field: &str) -> String {
         .iter()
         .fold(field.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /cg\\040v1/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory
+36 31 0:33 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
+41 31 0:38 / /mnt/two rw - cgroup2 cgroup2 rw
+";
+
+    fn find(controllers: &str, own: &str) -> (String, Option<String>) {
+        let found = from_mountinfo(TABLE, controllers, own).unwrap();
+        assert_eq!(found.controllers, controllers);
+        (found.mountpoint, found.own)
+    }
+
+    #[test]
+    fn mount_table() {
+        let own = |text: &str| Some(text.to_owned());
+        assert_eq!(find("cpu,cpuacct", "/"), ("/cg v1/cpu,cpuacct".into(), own("")));
+        assert_eq!(find("name=systemd", "/a"), ("/sys/fs/cgroup/systemd".into(), own("/a")));
+        assert_eq!(find("", "/user/1"), ("/mnt/two".into(), own("/user/1")));
+        assert!(from_mountinfo(TABLE, "pids", "/").is_none());
+        assert!(from_mountinfo(TABLE, "cpu,pids", "/").is_none());
+    }
+
+    /// In a container without a cgroup namespace the own path is the host's.
+    #[test]
+    fn own_cgroup_below_the_mounted_root() {
+        assert_eq!(find("memory", "/docker/abc").1.unwrap(), "");
+        assert_eq!(find("memory", "/docker/abc/x").1.unwrap(), "/x");
+        assert_eq!(find("memory", "/docker/abcdef").1, None);
+        assert_eq!(find("memory", "/").1, None);
+        assert_eq!(find("cpu,cpuacct", "/../x").1, None);
+    }
+
+    #[test]
+    fn versions() {
+        assert_eq!(Hierarchies::fixed(&[("", "/c", "")]).version(), Version::V2);
+        let hybrid = Hierarchies::fixed(&[("pids", "/p", ""), ("", "/c", "")]);
+        assert_eq!(hybrid.version(), Version::V1);
+        assert!(hybrid.find("pids").is_some() && hybrid.find("memory").is_none());
+    }
+
+    /// The real thing: whatever this host mounts has this process in it.
+    #[test]
+    fn this_host() {
+        let host = Hierarchies::probe().unwrap();
+        for hierarchy in host.list() {
+            let own = hierarchy.own.as_deref().unwrap_or_default();
+            let procs = format!("{}{own}/cgroup.procs", hierarchy.mountpoint);
+            let pids = std::fs::read_to_string(procs).unwrap();
+            let me = std::process::id().to_string();
+            assert!(pids.lines().any(|pid| pid == me), "{hierarchy:?}");
+        }
+    }
+}

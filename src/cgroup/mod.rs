@@ -160,35 +160,22 @@ impl Cgroup {
     pub fn sub(&self, requests: &[String]) -> Result<Cgroup> {
         let mut cgroup = self.clone();
         for request in requests {
-            let (controllers, path) = request.split_once(':').unwrap_or(("", request));
+            let (names, path) = request.split_once(':').unwrap_or(("", request));
+            let path = path.trim_matches('/');
             if path.split('/').any(|part| part == "..") {
                 return Err(Error::new(format!("bad sub cgroup path: {path}")));
             }
-            for controller in controllers.split(',') {
-                cgroup.descend(controller, path.trim_matches('/'))?;
+            let names: Vec<&str> = names.split(',').filter(|name| !name.is_empty()).collect();
+            if let Some(name) = names.iter().find(|name| self.controller(name).is_none()) {
+                return Err(Error::new(format!("unknown controller {name} in --cgroup")));
+            }
+            let asked = |place: &Place| names.is_empty() || names.iter().any(|n| place.has(n));
+            for place in cgroup.places.iter_mut().filter(|place| !path.is_empty() && asked(place)) {
+                place.dir.push('/');
+                place.dir.push_str(path);
             }
         }
         Ok(cgroup)
-    }
-
-    /// Moves the directories of `controller` (all, if empty) down to `path`.
-    fn descend(&mut self, controller: &str, path: &str) -> Result<()> {
-        let mut found = controller.is_empty();
-        for place in &mut self.places {
-            if !controller.is_empty() && !place.has(controller) {
-                continue;
-            }
-            found = true;
-            // Co-mounted controllers may both be named: cpu,cpuacct:/sub is one step down.
-            let suffix = format!("/{path}");
-            if !path.is_empty() && !place.dir.ends_with(&suffix) {
-                place.dir += &suffix;
-            }
-        }
-        match found {
-            true => Ok(()),
-            false => Err(Error::new(format!("unknown controller {controller} in --cgroup"))),
-        }
     }
 
     /// Whether the container's cgroup is still there.
@@ -242,7 +229,7 @@ fn create_place(place: &Place) -> Result<bool> {
         check_reusable(place)?;
     }
     if place.has("cpuset") {
-        let inherited = dir::inherit_cpuset(&place.mountpoint, &place.dir);
+        let inherited = dir::inherit_cpuset(&place.mountpoint, &place.dir, new);
         if let Err(errno) = inherited {
             if new {
                 let _ = dir::rmdir(&place.dir);
@@ -279,4 +266,92 @@ fn check_reusable(place: &Place) -> Result<()> {
             .hint(format!("echo THAWED > {}/freezer.state", place.dir)));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> Hierarchies {
+        Hierarchies::fixed(&[
+            ("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct", ""),
+            ("memory", "/sys/fs/cgroup/memory", "/own"),
+        ])
+    }
+
+    fn dirs(path: Option<&str>) -> Vec<String> {
+        let cgroup = Cgroup::plan(&host(), path, "web").unwrap();
+        cgroup.places().iter().map(|place| place.dir.clone()).collect()
+    }
+
+    #[test]
+    fn absolute_paths_begin_at_the_root() {
+        let expected = ["/sys/fs/cgroup/cpu,cpuacct/a/b", "/sys/fs/cgroup/memory/a/b"];
+        assert_eq!(dirs(Some("/a/b")), expected);
+        assert_eq!(dirs(Some("//a/./b/")), expected);
+    }
+
+    #[test]
+    fn relative_paths_and_ids_begin_at_the_own_cgroup() {
+        let below = |p| {
+            [format!("/sys/fs/cgroup/cpu,cpuacct/{p}"), format!("/sys/fs/cgroup/memory/own/{p}")]
+        };
+        assert_eq!(dirs(Some("a/b")), below("a/b"));
+        assert_eq!(dirs(None), below("web"));
+        assert_eq!(dirs(Some("")), below("web"));
+    }
+
+    #[test]
+    fn paths_that_lead_elsewhere_are_refused() {
+        for path in ["/", ".", "//", "..", "/a/../..", "a/..", "a\0b", "a\nb"] {
+            let err = Cgroup::plan(&host(), Some(path), "web").unwrap_err();
+            assert_eq!(err.path(), Some("linux.cgroupsPath"), "{path:?}");
+        }
+        assert!(Cgroup::plan(&host(), Some("/a..b/..."), "web").is_ok());
+    }
+
+    #[test]
+    fn no_cgroups_no_plan() {
+        let err = Cgroup::plan(&Hierarchies::fixed(&[]), None, "web").unwrap_err();
+        assert_eq!(err.message(), "no cgroup hierarchy is mounted");
+    }
+
+    #[test]
+    fn sub_cgroups_of_exec() {
+        let cgroup = Cgroup::plan(&host(), Some("/web"), "x").unwrap();
+        let sub = |requests: &[&str]| {
+            let requests: Vec<String> = requests.iter().map(|r| r.to_string()).collect();
+            let sub = cgroup.sub(&requests)?;
+            Ok(sub.places.into_iter().map(|p| p.dir).collect::<Vec<_>>())
+        };
+        let dirs = |cpu: &str, memory: &str| {
+            vec![
+                format!("/sys/fs/cgroup/cpu,cpuacct{cpu}"),
+                format!("/sys/fs/cgroup/memory{memory}"),
+            ]
+        };
+        let ok = |requests: &[&str]| sub(requests).map_err(|err: Error| err.message()).unwrap();
+        assert_eq!(ok(&["web"]), dirs("/web/web", "/web/web"));
+        assert_eq!(ok(&["a/b"]), dirs("/web/a/b", "/web/a/b"));
+        assert_eq!(ok(&["/"]), dirs("/web", "/web"));
+        assert_eq!(ok(&["memory:m", "cpu,cpuacct:c"]), dirs("/web/c", "/web/m"));
+        let message = |requests: &[&str]| sub(requests).unwrap_err().message();
+        assert!(message(&[".."]).starts_with("bad sub cgroup path"));
+        assert!(message(&["memory:../x"]).starts_with("bad sub cgroup path"));
+        assert!(message(&["whaaat:/"]).starts_with("unknown controller whaaat"));
+    }
+
+    #[test]
+    fn v2_refuses_limits_for_now() {
+        let host = Hierarchies::fixed(&[("", "/sys/fs/cgroup", "")]);
+        let err = settings(&Resources::default(), &host).unwrap_err();
+        assert!(err.message().contains("cgroup v2 is not supported yet"));
+    }
+
+    #[test]
+    fn survives_the_state_file() {
+        let cgroup = Cgroup::plan(&host(), None, "web").unwrap();
+        let json = serde_json::to_string(&cgroup).unwrap();
+        assert_eq!(serde_json::from_str::<Cgroup>(&json).unwrap(), cgroup);
+    }
 }
