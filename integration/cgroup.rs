@@ -400,3 +400,23 @@ fn joining_fails_in_the_words_of_runc() {
     assert!(message.starts_with("unable to apply cgroup configuration: "), "{message}");
     assert!(message.ends_with("no such process"), "{message}");
 }
+
+#[test]
+fn usage_is_counted() {
+    let tree = Tree::new("stats");
+    tree.limit(r#"{"memory":{"limit":67108864},"pids":{"limit":17},"cpu":{"cpus":"0"}}"#).unwrap();
+    let mut child = tree.start("x=$(head -c 8000000 /dev/zero | tr '\\0' a); echo ready; sleep 60");
+    assert_eq!(line(&mut child), "ready");
+    let stats = tree.cgroup.stats().unwrap();
+    assert_eq!((stats.memory.usage.limit, stats.pids.limit), (67108864, 17));
+    assert!(stats.memory.usage.usage > 7_000_000, "{stats:?}");
+    assert!(stats.memory.raw["rss"] > 7_000_000, "{stats:?}");
+    assert!(stats.cpu.usage.total > 100_000 && stats.cpu.usage.total < 60_000_000_000);
+    assert!((1..=3).contains(&stats.pids.current), "{stats:?}");
+    assert_eq!(stats.cpuset.cpus, [0]);
+    assert!(!stats.cpu.usage.percpu_user.is_empty());
+    tree.cgroup.kill(libc::SIGKILL).unwrap();
+    child.wait().unwrap();
+    tree.cgroup.remove().unwrap();
+    assert!(tree.cgroup.stats().is_err());
+}

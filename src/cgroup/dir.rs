@@ -132,15 +132,24 @@ fn collect_pids(dir: &str, recursive: bool, pids: &mut Vec<i32>) -> nix::Result<
     Ok(())
 }
 
-/// The directories directly below `dir`.
+/// The directories directly below `dir`, as paths.
 fn children(dir: &str) -> nix::Result<Vec<String>> {
+    let names = entries(dir, true)?;
+    Ok(names.iter().map(|name| format!("{dir}/{name}")).collect())
+}
+
+/// The names of the files directly below `dir`.
+pub fn files(dir: &str) -> nix::Result<Vec<String>> {
+    entries(dir, false)
+}
+
+fn entries(dir: &str, directories: bool) -> nix::Result<Vec<String>> {
     let to_errno = |err: std::io::Error| Errno::from_raw(err.raw_os_error().unwrap_or(libc::EIO));
     let mut found = Vec::new();
     for entry in Path::new(dir).read_dir().map_err(to_errno)? {
         let entry = entry.map_err(to_errno)?;
-        if entry.file_type().map_err(to_errno)?.is_dir() {
-            let name = entry.file_name().into_string().map_err(|_| Errno::EILSEQ)?;
-            found.push(format!("{dir}/{name}"));
+        if entry.file_type().map_err(to_errno)?.is_dir() == directories {
+            found.push(entry.file_name().into_string().map_err(|_| Errno::EILSEQ)?);
         }
     }
     Ok(found)

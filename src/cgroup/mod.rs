@@ -31,6 +31,7 @@ mod hierarchies;
 mod mounts;
 mod processes;
 mod setting;
+mod stats;
 mod v1;
 
 use nix::errno::Errno;
@@ -42,6 +43,7 @@ use crate::spec::config::Resources;
 pub use hierarchies::{Hierarchies, Hierarchy, Version};
 pub use mounts::CgroupMount;
 pub use setting::{Absent, Setting};
+pub use stats::Stats;
 pub use v1::ignored;
 
 /// Where a container's cgroups are: one directory in every mounted hierarchy.
