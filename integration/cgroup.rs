@@ -420,3 +420,33 @@ fn usage_is_counted() {
     tree.cgroup.remove().unwrap();
     assert!(tree.cgroup.stats().is_err());
 }
+
+/// The same life on a pure cgroup v2: a private mount of it over `/sys/fs/cgroup`.
+#[test]
+fn life_on_v2() {
+    use nix::mount::{MsFlags, mount};
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount(Some("cgroup2"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), none).unwrap();
+
+    let tree = Tree::new("two");
+    let [place] = tree.cgroup.places() else { panic!("{:?}", tree.cgroup) };
+    assert_eq!((place.mountpoint.as_str(), place.controllers.as_str()), ("/sys/fs/cgroup", ""));
+    fs::create_dir(format!("{}/sub", place.dir)).unwrap();
+    let mut child = tree.start("while :; do :; done");
+    tree.cgroup.freeze().unwrap();
+    let before = ticks(child.id());
+    sleep(300);
+    assert_eq!(ticks(child.id()), before);
+    assert!(tree.cgroup.frozen().unwrap());
+    tree.cgroup.thaw().unwrap();
+    sleep(1000);
+    assert!(ticks(child.id()) > before);
+    let err = tree.cgroup.create().unwrap_err();
+    assert!(err.message().starts_with("container's cgroup is not empty"), "{err}");
+    let err = tree.limit(r#"{"pids":{"limit":1}}"#).unwrap_err();
+    assert!(err.message().contains("cgroup v2 is not supported yet"), "{err}");
+    tree.cgroup.kill(libc::SIGKILL).unwrap();
+    child.wait().unwrap();
+}

@@ -123,8 +123,9 @@ fn collect_pids(dir: &str, recursive: bool, pids: &mut Vec<i32>) -> nix::Result<
     if recursive {
         for child in children(dir)? {
             match collect_pids(&child, true, pids) {
-                // A cgroup that goes away while we look has no processes.
-                Err(Errno::ENOENT | Errno::ENODEV) => {}
+                // A cgroup that goes away while we look has no processes; those of a threaded one
+                // (v2) are listed above it.
+                Err(Errno::ENOENT | Errno::ENODEV | Errno::EOPNOTSUPP) => {}
                 done => done?,
             }
         }

@@ -17,7 +17,8 @@
 //! | stats.rs | usage figures in the shape of `runc events --stats` |
 //!
 //! cgroup v2's files, its device programs (eBPF) and systemd become siblings of v1.rs and
-//! devices.rs: [`settings`] and [`Cgroup::freeze`] choose by the hierarchy's version.
+//! devices.rs, chosen in [`limits`] and [`settings`]; making, joining, freezing, killing and
+//! removing work on v2 already.
 //!
 //! Paths are used as they are, without directory descriptors: a cgroup file system has no
 //! symbolic links, `..` is refused by [`Cgroup::plan`], and every mount point was verified by its
@@ -118,7 +119,7 @@ impl Cgroup {
     pub fn create(&self) -> Result<()> {
         let mut made = Vec::with_capacity(self.places.len());
         for place in &self.places {
-            match create_place(place) {
+            match create_place(place, self.main() == Some(place)) {
                 Ok(true) => made.push(&place.dir),
                 Ok(false) => {}
                 Err(err) => {
@@ -219,7 +220,7 @@ fn clean(path: &str) -> Result<String> {
 }
 
 /// Makes one directory; whether it is new.
-fn create_place(place: &Place) -> Result<bool> {
+fn create_place(place: &Place, main: bool) -> Result<bool> {
     let new = match dir::make(&place.dir) {
         Ok(new) => new,
         Err(errno) => {
@@ -228,7 +229,7 @@ fn create_place(place: &Place) -> Result<bool> {
         }
     };
     if !new {
-        check_reusable(place)?;
+        check_reusable(place, main)?;
     }
     if place.has("cpuset") {
         let inherited = dir::inherit_cpuset(&place.mountpoint, &place.dir, new);
@@ -244,30 +245,29 @@ fn create_place(place: &Place) -> Result<bool> {
 }
 
 /// Refuses a cgroup in which something is going on already.
-fn check_reusable(place: &Place) -> Result<()> {
-    // Only the hierarchy that speaks for all is searched for processes: engines keep helpers in
-    // others, named ones above all.
-    if place.has("devices") || place.controllers.is_empty() {
-        let found = match dir::pids(&place.dir, true) {
-            Ok(pids) => pids.len(),
-            Err(Errno::ENOENT | Errno::ENODEV) => 0,
-            Err(errno) => {
-                return Err(Error::sys(format!("list processes in {}", place.dir), errno));
-            }
-        };
-        if found > 0 {
-            let message = format!("container's cgroup is not empty: {found} process(es) found");
-            return Err(Error::new(message)
-                .at("linux.cgroupsPath")
-                .hint(format!("another container or service uses {}", place.dir)));
-        }
+fn check_reusable(place: &Place, main: bool) -> Result<()> {
+    // Only the hierarchy that speaks for all is searched for processes, as in runc: engines keep
+    // helpers in others, named ones above all.
+    let found = if main { count_processes(place)? } else { 0 };
+    if found > 0 {
+        let message = format!("container's cgroup is not empty: {found} process(es) found");
+        return Err(Error::new(message)
+            .at("linux.cgroupsPath")
+            .hint(format!("another container or service uses {}", place.dir)));
     }
-    if place.has("freezer") && freezer::is_frozen(&place.dir)? {
+    if freezer::can_freeze(place) && freezer::is_frozen(place)? {
         return Err(Error::new("container's cgroup unexpectedly frozen")
             .at("linux.cgroupsPath")
-            .hint(format!("echo THAWED > {}/freezer.state", place.dir)));
+            .hint(format!("{} was frozen by somebody else: thaw it first", place.dir)));
     }
     Ok(())
+}
+
+fn count_processes(place: &Place) -> Result<usize> {
+    match dir::pids(&place.dir, true) {
+        Err(Errno::ENOENT | Errno::ENODEV) => Ok(0),
+        pids => Ok(pids.doing(|| format!("list processes in {}", place.dir))?.len()),
+    }
 }
 
 #[cfg(test)]
