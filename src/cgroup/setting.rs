@@ -148,6 +148,9 @@ fn hint(setting: &Setting, dir: &str, errno: Errno) -> Option<Cow<'static, str>>
             Some("the cgroup above has to have at least as much real-time".into())
         }
         ("cpu.cfs_burst_us", Errno::EINVAL) => Some("a burst cannot be above the quota".into()),
+        ("blkio.weight" | "blkio.weight_device", Errno::EINVAL | Errno::ERANGE) => {
+            Some("a weight is a number from 10 to 1000 (from 1 with BFQ)".into())
+        }
         (file, Errno::ENODEV) if file.starts_with("blkio.") => {
             Some("there is no block device with these numbers".into())
         }

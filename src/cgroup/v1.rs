@@ -100,7 +100,6 @@ impl Writes<'_> {
     fn memory(&mut self, memory: &Memory) -> Result<()> {
         const LIMIT: &str = "linux.resources.memory.limit";
         const SWAP: &str = "linux.resources.memory.swap";
-        const SWAPPINESS: &str = "linux.resources.memory.swappiness";
         let (limit, swap) = (bytes(memory.limit, LIMIT)?, bytes(memory.swap, SWAP)?);
         if let (Some(limit), Some(swap @ 1..)) = (limit, swap)
             && (limit == -1 || swap < limit)
@@ -127,15 +126,7 @@ impl Writes<'_> {
         if memory.disable_oom_killer == Some(true) {
             self.number("memory.oom_control", 1, "linux.resources.memory.disableOOMKiller")?;
         }
-        match memory.swappiness {
-            Some(value @ 0..=100) => self.number("memory.swappiness", value, SWAPPINESS)?,
-            Some(value) => {
-                let message =
-                    format!("invalid memory swappiness value: {value} (valid range is 0-100)");
-                return refuse(message, SWAPPINESS);
-            }
-            None => {}
-        }
+        self.swappiness(memory.swappiness)?;
         if let Some(use_hierarchy) = memory.use_hierarchy {
             // Kernels since 5.11 always account for the cgroups below, and refuse to stop it.
             let absent = if use_hierarchy { Absent::Skip } else { Absent::Refuse };
@@ -145,6 +136,18 @@ impl Writes<'_> {
         }
         // checkBeforeUpdate asks for what v1 always does: a limit below the usage is refused.
         Ok(())
+    }
+
+    fn swappiness(&mut self, swappiness: Option<u64>) -> Result<()> {
+        const AT: &str = "linux.resources.memory.swappiness";
+        match swappiness {
+            None => Ok(()),
+            Some(value @ 0..=100) => self.number("memory.swappiness", value, AT),
+            Some(value) => {
+                let words = "invalid memory swappiness value";
+                refuse(format!("{words}: {value} (valid range is 0-100)"), AT)
+            }
+        }
     }
 
     fn cpu(&mut self, cpu: &Cpu) -> Result<()> {
