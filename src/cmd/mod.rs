@@ -66,7 +66,7 @@ const VERSION: &str =
     concat!("tare version ", env!("CARGO_PKG_VERSION"), "\ncommit: ", "unknown", "\nspec: 1.3.0\n");
 
 /// Writes to standard output; a reader that went away is no failure.
-fn print(text: &str) -> Result<i32> {
+pub(crate) fn print(text: &str) -> Result<i32> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => {
