@@ -360,7 +360,7 @@ pub fn exec_failed(program: &str, errno: Errno) -> Error {
 }
 
 fn load(filter: &Filter) -> Result<()> {
-    Ok(sys::security::load_filter(&filter.program, filter.flags).map(drop)?)
+    Ok(sys::seccomp::set_filter(&filter.program, filter.flags).map(drop)?)
 }
 
 fn join_keyring(name: &str) -> Result<()> {

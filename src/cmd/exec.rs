@@ -111,7 +111,7 @@ fn from_file(path: &Path, spec: &Spec, state: &State, options: &Exec) -> Result<
     process.terminal |= options.tty;
     let planned = plan(&process, spec, state, options);
     // The paths of errors begin at config.json's root; this file holds the process alone.
-    planned.map_err(|err| load::place_process(&text, path, err))
+    planned.map_err(|err| load::place_part(&text, path, "process.", err))
 }
 
 /// The configuration's process with what the command line changes.

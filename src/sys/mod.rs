@@ -8,6 +8,7 @@ pub mod lock;
 pub mod mount;
 pub mod pidfd;
 pub mod process;
+pub mod seccomp;
 pub mod security;
 pub mod shared;
 pub mod stub;
