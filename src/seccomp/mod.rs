@@ -1,7 +1,7 @@
 //! `linux.seccomp` compiled to a BPF program (runtime-spec, config-linux.md, "Seccomp").
 //!
-//! A profile passes four stages, each a file: [`rules`] checks the words, [`table`] and [`arch`]
-//! turn names into numbers, [`calls`] settles what happens to each number, [`bpf`] writes the
+//! A profile passes four stages, each a file: `rules` checks the words, `table` and `arch`
+//! turn names into numbers, `calls` settles what happens to each number, `bpf` writes the
 //! program. Where the specification is silent, libseccomp's and runc's readings hold; the tests
 //! compare with libseccomp.
 
