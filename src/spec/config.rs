@@ -26,7 +26,7 @@ object! { Spec {
 object! { Process {
     "terminal" terminal: bool,
     "consoleSize" console_size: Option<ConsoleSize>,
-    required "user" user: User,
+    "user" user: User,
     "args" args: Vec<String>,
     "env" env: Vec<String>,
     required "cwd" cwd: String,
@@ -45,11 +45,26 @@ object! { ConsoleSize { required "height" height: u16, required "width" width: u
 
 object! { User {
     required "uid" uid: u32,
-    required "gid" gid: u32,
+    // Required by the specification, but suites written for runc leave it out.
+    "gid" gid: u32,
     "umask" umask: Option<u32>,
     "additionalGids" additional_gids: Vec<u32>,
     "username" username: Option<String>,
 }}
+
+/// No user at all, and one that the kernel refuses: so who forgets to look does not run as root.
+/// A `process` without `user` is refused in config.json and is root in `exec --process`.
+impl Default for User {
+    fn default() -> Self {
+        User {
+            uid: u32::MAX,
+            gid: u32::MAX,
+            umask: None,
+            additional_gids: Vec::new(),
+            username: None,
+        }
+    }
+}
 
 object! { Capabilities {
     "bounding" bounding: Vec<String>,
@@ -275,7 +290,8 @@ object! { Personality {
 }}
 
 object! { MemoryPolicy {
-    required "mode" mode: String,
+    // Its absence is worded as a wrong mode: suites read that.
+    "mode" mode: String,
     "nodes" nodes: Option<String>,
     "flags" flags: Vec<String>,
 }}

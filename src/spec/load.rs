@@ -167,6 +167,9 @@ fn offset(text: &str, line: usize, column: usize) -> usize {
 
 /// A text that is not JSON: the parser's words, and the line as it is written.
 fn syntax(text: &str, file: &Path, words: &str, consumed: usize) -> Error {
+    if text.trim_start().is_empty() {
+        return Error::new(format!("{} is empty", name(file)));
+    }
     // The last byte consumed is the one that does not belong there.
     let mut wrong = consumed.saturating_sub(1);
     while !text.is_char_boundary(wrong) {
@@ -176,13 +179,23 @@ fn syntax(text: &str, file: &Path, words: &str, consumed: usize) -> Error {
     let written = position::shortened(text.lines().nth(line - 1).unwrap_or_default());
     let err = Error::new(format!("{} is not valid JSON: {words}", name(file)))
         .placed(format!("{}  {written}", spot(text, file, wrong)));
-    match words {
-        _ if text.trim_start().is_empty() => err.hint("the file is empty"),
-        _ if text.starts_with('\u{feff}') => {
-            err.hint("the file begins with a byte order mark: save it without")
-        }
-        _ if words.starts_with("trailing comma") => err.hint("JSON allows no comma after the last"),
-        _ => err,
+    match slip(text, words, wrong) {
+        Some(hint) => err.hint(hint),
+        None => err,
+    }
+}
+
+/// The usual slips, by what stands where the parser stopped.
+fn slip(text: &str, words: &str, wrong: usize) -> Option<&'static str> {
+    let (before, after) = text.split_at_checked(wrong)?;
+    let before = before.trim_end();
+    match after.chars().next()? {
+        '\u{feff}' => Some("the file begins with a byte order mark: save it without"),
+        ']' | '}' if before.ends_with(',') => Some("JSON has no comma after the last entry"),
+        '/' | '#' if before.ends_with([',', '{', '[']) => Some("JSON has no comments"),
+        '"' if words.starts_with("expected `,`") => Some("a comma is missing before it"),
+        '\'' => Some("JSON quotes with \""),
+        _ => None,
     }
 }
 
@@ -204,8 +217,12 @@ fn wrong_member(file: &str, words: &str, path: &str, value: &str) -> Error {
     let (wanted, found) = (kind(expected), kind_of(value));
     let err = Error::new(format!("invalid {file}: expected {wanted}, found {found}")).at(path);
     let bare = value.trim_matches('"');
-    match wanted.starts_with("an integer") && found == "a string" && bare.parse::<i64>().is_ok() {
-        true => err.hint(format!("write the number without quotes: {bare}")),
+    let quoted = match wanted {
+        "true or false" => matches!(bare, "true" | "false"),
+        _ => wanted.starts_with("an integer") && bare.parse::<i64>().is_ok(),
+    };
+    match quoted && found == "a string" {
+        true => err.hint(format!("write it without quotes: {bare}")),
         false => err,
     }
 }
@@ -288,7 +305,7 @@ mod tests {
             refusal(&with_uid("\"1000\"")),
             "invalid config.json: expected an integer from 0 to 4294967295, found a string\n  \
              --> config.json:3:51  process.user.uid = \"1000\"\n  \
-             hint: write the number without quotes: 1000"
+             hint: write it without quotes: 1000"
         );
         for (uid, found) in [
             ("-1", "-1"),
@@ -327,7 +344,7 @@ mod tests {
 
     #[test]
     fn syntax_errors_of_odd_files() {
-        assert!(refusal(" \n").contains("hint: the file is empty"));
+        assert_eq!(refusal(" \n"), "config.json is empty");
         assert!(refusal("\u{feff}{}").contains("byte order mark"));
         assert!(refusal("{\"a\":1,}").contains("config.json:1:8"), "{}", refusal("{\"a\":1,}"));
         assert!(refusal("{").contains("config.json:1:1"), "{}", refusal("{"));
