@@ -92,7 +92,7 @@ fn parse(index: usize, rule: &DeviceRule) -> Result<Rule<'_>> {
         Some(other) => return Err(refuse("type", format!("unknown device type {other:?}"))),
     };
     let access = rule.access.as_deref().unwrap_or_default();
-    if access.is_empty() && !(kind == 'a' && !rule.allow) {
+    if access.is_empty() && (kind != 'a' || rule.allow) {
         return Err(refuse("access", "a device rule needs access: some of r, w and m".into()));
     }
     if let Some(letter) = access.chars().find(|letter| !"rwm".contains(*letter)) {
@@ -153,4 +153,109 @@ fn refuse_holes(rules: &[Rule], first: usize, allow_all: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `file value @index` for each write before the default devices, and how many of those.
+    fn plan(json: &str) -> Result<(Vec<String>, usize)> {
+        let rules: Vec<DeviceRule> = serde_json::from_str(json).unwrap();
+        let host = Hierarchies::fixed(&[("devices", "/sys/fs/cgroup/devices", "")]);
+        let all = settings(&rules, &host)?;
+        let defaults =
+            all.iter().rev().zip(DEFAULT.iter().rev()).take_while(|(s, d)| s.value == **d);
+        let defaults = defaults.count();
+        let own = all.iter().take(all.len() - defaults);
+        let show = |s: &Setting| {
+            let at = s.at.strip_prefix(DEFAULT_AT).unwrap();
+            format!("{} {} @{at}", s.file.strip_prefix("devices.").unwrap(), s.value)
+        };
+        Ok((own.map(show).collect(), defaults))
+    }
+
+    fn own(json: &str) -> Vec<String> {
+        let (own, defaults) = plan(json).unwrap();
+        assert_eq!(defaults, DEFAULT.len());
+        own
+    }
+
+    #[test]
+    fn everything_is_denied_first() {
+        assert_eq!(own("[]"), ["deny a @"]);
+        assert_eq!(own(r#"[{"allow":false,"access":"rwm"}]"#), ["deny a @[0]"]);
+        assert_eq!(own(r#"[{"allow":false,"type":"a","major":-1,"minor":-1}]"#), ["deny a @[0]"]);
+        let json = r#"[{"allow":true,"type":"c","major":10,"minor":229,"access":"rw"}]"#;
+        assert_eq!(own(json), ["deny a @", "allow c 10:229 rw @[0]"]);
+    }
+
+    #[test]
+    fn order_is_kept() {
+        let json = r#"[{"allow":false,"access":"rwm"},
+            {"allow":true,"type":"b","major":8,"access":"r"},
+            {"allow":false,"type":"b","major":8,"access":"r"},
+            {"allow":true,"type":"c","access":"m"}]"#;
+        let expected =
+            ["deny a @[0]", "allow b 8:* r @[1]", "deny b 8:* r @[2]", "allow c *:* m @[3]"];
+        assert_eq!(own(json), expected);
+    }
+
+    #[test]
+    fn privileged_needs_no_default_devices() {
+        let json = r#"[{"allow":false,"access":"rwm"},{"allow":true,"access":"rwm"}]"#;
+        let all = vec!["deny a @[1]".to_owned(), "allow a @[1]".to_owned()];
+        assert_eq!(plan(json).unwrap(), (all, 0));
+    }
+
+    #[test]
+    fn all_but_some() {
+        let json = r#"[{"allow":true,"access":"rwm"},
+            {"allow":false,"type":"b","major":8,"minor":0,"access":"rwm"}]"#;
+        assert_eq!(own(json), ["deny a @[0]", "allow a @[0]", "deny b 8:0 rwm @[1]"]);
+    }
+
+    /// The kernel takes `a 10:* rw` for everything; it must not get that to read.
+    #[test]
+    fn both_kinds_are_not_all_devices() {
+        let json = r#"[{"allow":true,"type":"a","major":10,"access":"rw"}]"#;
+        assert_eq!(own(json), ["deny a @", "allow c 10:* rw @[0]", "allow b 10:* rw @[0]"]);
+        let json = r#"[{"allow":true,"access":"r"}]"#;
+        assert_eq!(own(json), ["deny a @", "allow c *:* r @[0]", "allow b *:* r @[0]"]);
+    }
+
+    #[test]
+    fn holes_are_refused() {
+        let json = r#"[{"allow":true,"type":"c","major":1,"access":"rwm"},
+            {"allow":false,"type":"c","major":1,"minor":3,"access":"rw"}]"#;
+        let err = plan(json).unwrap_err();
+        assert_eq!(err.path(), Some("linux.resources.devices[1]"));
+        assert!(err.message().contains("cannot deny a part of the devices"), "{err}");
+        let wide = r#"[{"allow":true,"type":"c","major":1,"minor":3,"access":"rwm"},
+            {"allow":false,"type":"c","access":"w"}]"#;
+        assert!(plan(wide).is_err());
+        let apart = r#"[{"allow":true,"type":"c","major":1,"access":"rwm"},
+            {"allow":false,"type":"b","major":1,"minor":3,"access":"rw"}]"#;
+        assert!(plan(apart).is_ok());
+    }
+
+    #[test]
+    fn letters_and_numbers_are_checked() {
+        let refused = |json: &str, member: &str| {
+            let err = plan(json).unwrap_err();
+            assert_eq!(err.path().unwrap(), format!("linux.resources.devices[0].{member}"));
+        };
+        refused(r#"[{"allow":true,"type":"x","access":"r"}]"#, "type");
+        refused(r#"[{"allow":true,"type":"c","access":"rx"}]"#, "access");
+        refused(r#"[{"allow":true,"type":"c"}]"#, "access");
+        refused(r#"[{"allow":true}]"#, "access");
+        refused(r#"[{"allow":true,"type":"c","access":"r","major":-2}]"#, "major");
+        refused(r#"[{"allow":true,"type":"c","access":"r","minor":4294967296}]"#, "minor");
+    }
+
+    #[test]
+    fn without_the_controller_nothing_is_planned() {
+        let err = settings(&[], &Hierarchies::fixed(&[("pids", "/p", "")])).unwrap_err();
+        assert!(err.message().contains("the devices controller is not mounted"));
+    }
 }

@@ -1,66 +1,87 @@
-//! Stopping all processes of a cgroup tree at once (v1: the kernel's freezer-subsystem.rst).
+//! Stopping all processes of a cgroup tree at once (the kernel's freezer-subsystem.rst for v1,
+//! `cgroup.freeze` in cgroup-v2.rst).
 
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::{Cgroup, dir};
+use super::{Cgroup, Place, dir};
 use crate::error::{Doing, Error, Result};
 
 /// How long freezing may take. Processes that keep forking, or sit in an uninterruptible call,
 /// can hold it up.
 const LIMIT: Duration = Duration::from_secs(2);
-/// After this many looks without success the cgroup is thawed for a moment: a fork that raced
-/// with the order is caught by the next one only.
+/// After this many looks without success the cgroup is thawed for a moment: on v1 a fork that
+/// raced with the order is caught by the next one only.
 const LOOKS: u32 = 25;
 
 impl Cgroup {
     /// Stops every process of the tree. After two seconds without success the cgroup is thawed
     /// and an error returned.
     pub fn freeze(&self) -> Result<()> {
-        let dir = self.freezer()?;
+        let Some(place) = self.freezer() else {
+            return Err(Error::new("the freezer controller is not mounted: cannot pause"));
+        };
         let end = Instant::now() + LIMIT;
-        let frozen = loop {
-            set(dir, "FROZEN")?;
-            match settled(dir) {
+        let result = loop {
+            order(place, true)?;
+            match settled(place) {
                 Ok(true) => return Ok(()),
-                Ok(false) if Instant::now() < end => set(dir, "THAWED")?,
-                result => break result,
+                Ok(false) if Instant::now() < end => order(place, false)?,
+                other => break other,
             }
         };
-        set(dir, "THAWED")?;
-        frozen?;
-        Err(Error::new(format!("unable to freeze {dir}: its processes do not stop"))
+        order(place, false)?;
+        result?;
+        Err(Error::new(format!("unable to freeze {}: its processes do not stop", place.dir))
             .hint("a process waits for a device or a server and cannot be interrupted"))
     }
 
     /// Lets the processes run again.
     pub fn thaw(&self) -> Result<()> {
-        set(self.freezer()?, "THAWED")
+        self.freezer().map_or(Ok(()), |place| order(place, false))
     }
 
-    /// Whether the cgroup, or one above it, is frozen or about to be.
+    /// Whether the cgroup, or one above it, is frozen or about to be. One that is gone, or
+    /// cannot be frozen on this host, is not.
     pub fn frozen(&self) -> Result<bool> {
-        is_frozen(self.freezer()?)
+        self.freezer().map_or(Ok(false), is_frozen)
     }
 
-    fn freezer(&self) -> Result<&str> {
-        match self.controller("freezer") {
-            Some(place) => Ok(&place.dir),
-            None => Err(Error::new("the freezer controller is not mounted: cannot pause")),
-        }
+    /// v1's freezer, or else v2.
+    fn freezer(&self) -> Option<&Place> {
+        self.controller("freezer").or_else(|| self.places.iter().find(|place| is_v2(place)))
     }
 }
 
-fn set(dir: &str, state: &str) -> Result<()> {
-    let file = format!("{dir}/freezer.state");
-    dir::write(&file, state).doing(|| format!("write {state} to {file}"))
+fn is_v2(place: &Place) -> bool {
+    place.controllers.is_empty()
+}
+
+/// Whether [`is_frozen`] can tell something about this hierarchy.
+pub fn can_freeze(place: &Place) -> bool {
+    place.has("freezer") || is_v2(place)
+}
+
+fn order(place: &Place, stop: bool) -> Result<()> {
+    let (name, value) = match (is_v2(place), stop) {
+        (false, true) => ("freezer.state", "FROZEN"),
+        (false, false) => ("freezer.state", "THAWED"),
+        (true, true) => ("cgroup.freeze", "1"),
+        (true, false) => ("cgroup.freeze", "0"),
+    };
+    let file = format!("{}/{name}", place.dir);
+    dir::write(&file, value).doing(|| format!("write {value} to {file}"))
 }
 
 /// Looks until the kernel says that all processes have stopped, at most [`LOOKS`] times.
-fn settled(dir: &str) -> Result<bool> {
+fn settled(place: &Place) -> Result<bool> {
     for look in 0..LOOKS {
-        if state(dir)?.starts_with("FROZEN") {
+        let done = match is_v2(place) {
+            false => read(place, "freezer.state")?.starts_with("FROZEN"),
+            true => read(place, "cgroup.events")?.lines().any(|line| line == "frozen 1"),
+        };
+        if done {
             return Ok(true);
         }
         std::thread::sleep(Duration::from_micros(u64::from(look) * 20));
@@ -68,13 +89,18 @@ fn settled(dir: &str) -> Result<bool> {
     Ok(false)
 }
 
-/// Whether the cgroup at `dir` is frozen or about to be; an absent one is not.
-pub fn is_frozen(dir: &str) -> Result<bool> {
-    Ok(!matches!(state(dir)?.trim(), "THAWED" | ""))
+/// Whether the cgroup is frozen or about to be; an absent one is not.
+pub fn is_frozen(place: &Place) -> Result<bool> {
+    match is_v2(place) {
+        false => Ok(!matches!(read(place, "freezer.state")?.trim(), "THAWED" | "")),
+        true => Ok(read(place, "cgroup.freeze")?.trim() == "1"
+            || read(place, "cgroup.events")?.lines().any(|line| line == "frozen 1")),
+    }
 }
 
-fn state(dir: &str) -> Result<String> {
-    let file = format!("{dir}/freezer.state");
+/// A control file's text; empty if the cgroup is gone.
+fn read(place: &Place, name: &str) -> Result<String> {
+    let file = format!("{}/{name}", place.dir);
     match dir::read(&file) {
         Err(Errno::ENOENT | Errno::ENODEV) => Ok(String::new()),
         read => read.doing(|| format!("read {file}")),

@@ -17,7 +17,8 @@
 //! | stats.rs | usage figures in the shape of `runc events --stats` |
 //!
 //! cgroup v2's files, its device programs (eBPF) and systemd become siblings of v1.rs and
-//! devices.rs: [`settings`] and [`Cgroup::freeze`] choose by the hierarchy's version.
+//! devices.rs, chosen in [`limits`] and [`settings`]; making, joining, freezing, killing and
+//! removing work on v2 already.
 //!
 //! Paths are used as they are, without directory descriptors: a cgroup file system has no
 //! symbolic links, `..` is refused by [`Cgroup::plan`], and every mount point was verified by its
@@ -31,6 +32,7 @@ mod hierarchies;
 mod mounts;
 mod processes;
 mod setting;
+mod stats;
 mod v1;
 
 use nix::errno::Errno;
@@ -42,6 +44,7 @@ use crate::spec::config::Resources;
 pub use hierarchies::{Hierarchies, Hierarchy, Version};
 pub use mounts::CgroupMount;
 pub use setting::{Absent, Setting};
+pub use stats::Stats;
 pub use v1::ignored;
 
 /// Where a container's cgroups are: one directory in every mounted hierarchy.
@@ -116,7 +119,7 @@ impl Cgroup {
     pub fn create(&self) -> Result<()> {
         let mut made = Vec::with_capacity(self.places.len());
         for place in &self.places {
-            match create_place(place) {
+            match create_place(place, self.main() == Some(place)) {
                 Ok(true) => made.push(&place.dir),
                 Ok(false) => {}
                 Err(err) => {
@@ -160,35 +163,22 @@ impl Cgroup {
     pub fn sub(&self, requests: &[String]) -> Result<Cgroup> {
         let mut cgroup = self.clone();
         for request in requests {
-            let (controllers, path) = request.split_once(':').unwrap_or(("", request));
+            let (names, path) = request.split_once(':').unwrap_or(("", request));
+            let path = path.trim_matches('/');
             if path.split('/').any(|part| part == "..") {
                 return Err(Error::new(format!("bad sub cgroup path: {path}")));
             }
-            for controller in controllers.split(',') {
-                cgroup.descend(controller, path.trim_matches('/'))?;
+            let names: Vec<&str> = names.split(',').filter(|name| !name.is_empty()).collect();
+            if let Some(name) = names.iter().find(|name| self.controller(name).is_none()) {
+                return Err(Error::new(format!("unknown controller {name} in --cgroup")));
+            }
+            let asked = |place: &Place| names.is_empty() || names.iter().any(|n| place.has(n));
+            for place in cgroup.places.iter_mut().filter(|place| !path.is_empty() && asked(place)) {
+                place.dir.push('/');
+                place.dir.push_str(path);
             }
         }
         Ok(cgroup)
-    }
-
-    /// Moves the directories of `controller` (all, if empty) down to `path`.
-    fn descend(&mut self, controller: &str, path: &str) -> Result<()> {
-        let mut found = controller.is_empty();
-        for place in &mut self.places {
-            if !controller.is_empty() && !place.has(controller) {
-                continue;
-            }
-            found = true;
-            // Co-mounted controllers may both be named: cpu,cpuacct:/sub is one step down.
-            let suffix = format!("/{path}");
-            if !path.is_empty() && !place.dir.ends_with(&suffix) {
-                place.dir += &suffix;
-            }
-        }
-        match found {
-            true => Ok(()),
-            false => Err(Error::new(format!("unknown controller {controller} in --cgroup"))),
-        }
     }
 
     /// Whether the container's cgroup is still there.
@@ -230,7 +220,7 @@ fn clean(path: &str) -> Result<String> {
 }
 
 /// Makes one directory; whether it is new.
-fn create_place(place: &Place) -> Result<bool> {
+fn create_place(place: &Place, main: bool) -> Result<bool> {
     let new = match dir::make(&place.dir) {
         Ok(new) => new,
         Err(errno) => {
@@ -239,10 +229,10 @@ fn create_place(place: &Place) -> Result<bool> {
         }
     };
     if !new {
-        check_reusable(place)?;
+        check_reusable(place, main)?;
     }
     if place.has("cpuset") {
-        let inherited = dir::inherit_cpuset(&place.mountpoint, &place.dir);
+        let inherited = dir::inherit_cpuset(&place.mountpoint, &place.dir, new);
         if let Err(errno) = inherited {
             if new {
                 let _ = dir::rmdir(&place.dir);
@@ -255,28 +245,115 @@ fn create_place(place: &Place) -> Result<bool> {
 }
 
 /// Refuses a cgroup in which something is going on already.
-fn check_reusable(place: &Place) -> Result<()> {
-    // Only the hierarchy that speaks for all is searched for processes: engines keep helpers in
-    // others, named ones above all.
-    if place.has("devices") || place.controllers.is_empty() {
-        let found = match dir::pids(&place.dir, true) {
-            Ok(pids) => pids.len(),
-            Err(Errno::ENOENT | Errno::ENODEV) => 0,
-            Err(errno) => {
-                return Err(Error::sys(format!("list processes in {}", place.dir), errno));
-            }
-        };
-        if found > 0 {
-            let message = format!("container's cgroup is not empty: {found} process(es) found");
-            return Err(Error::new(message)
-                .at("linux.cgroupsPath")
-                .hint(format!("another container or service uses {}", place.dir)));
-        }
+fn check_reusable(place: &Place, main: bool) -> Result<()> {
+    // Only the hierarchy that speaks for all is searched for processes, as in runc: engines keep
+    // helpers in others, named ones above all.
+    let found = if main { count_processes(place)? } else { 0 };
+    if found > 0 {
+        let message = format!("container's cgroup is not empty: {found} process(es) found");
+        return Err(Error::new(message)
+            .at("linux.cgroupsPath")
+            .hint(format!("another container or service uses {}", place.dir)));
     }
-    if place.has("freezer") && freezer::is_frozen(&place.dir)? {
+    if freezer::can_freeze(place) && freezer::is_frozen(place)? {
         return Err(Error::new("container's cgroup unexpectedly frozen")
             .at("linux.cgroupsPath")
-            .hint(format!("echo THAWED > {}/freezer.state", place.dir)));
+            .hint(format!("{} was frozen by somebody else: thaw it first", place.dir)));
     }
     Ok(())
+}
+
+fn count_processes(place: &Place) -> Result<usize> {
+    match dir::pids(&place.dir, true) {
+        Err(Errno::ENOENT | Errno::ENODEV) => Ok(0),
+        pids => Ok(pids.doing(|| format!("list processes in {}", place.dir))?.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> Hierarchies {
+        Hierarchies::fixed(&[
+            ("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct", ""),
+            ("memory", "/sys/fs/cgroup/memory", "/own"),
+        ])
+    }
+
+    fn dirs(path: Option<&str>) -> Vec<String> {
+        let cgroup = Cgroup::plan(&host(), path, "web").unwrap();
+        cgroup.places().iter().map(|place| place.dir.clone()).collect()
+    }
+
+    #[test]
+    fn absolute_paths_begin_at_the_root() {
+        let expected = ["/sys/fs/cgroup/cpu,cpuacct/a/b", "/sys/fs/cgroup/memory/a/b"];
+        assert_eq!(dirs(Some("/a/b")), expected);
+        assert_eq!(dirs(Some("//a/./b/")), expected);
+    }
+
+    #[test]
+    fn relative_paths_and_ids_begin_at_the_own_cgroup() {
+        let below = |p| {
+            [format!("/sys/fs/cgroup/cpu,cpuacct/{p}"), format!("/sys/fs/cgroup/memory/own/{p}")]
+        };
+        assert_eq!(dirs(Some("a/b")), below("a/b"));
+        assert_eq!(dirs(None), below("web"));
+        assert_eq!(dirs(Some("")), below("web"));
+    }
+
+    #[test]
+    fn paths_that_lead_elsewhere_are_refused() {
+        for path in ["/", ".", "//", "..", "/a/../..", "a/..", "a\0b", "a\nb"] {
+            let err = Cgroup::plan(&host(), Some(path), "web").unwrap_err();
+            assert_eq!(err.path(), Some("linux.cgroupsPath"), "{path:?}");
+        }
+        assert!(Cgroup::plan(&host(), Some("/a..b/..."), "web").is_ok());
+    }
+
+    #[test]
+    fn no_cgroups_no_plan() {
+        let err = Cgroup::plan(&Hierarchies::fixed(&[]), None, "web").unwrap_err();
+        assert_eq!(err.message(), "no cgroup hierarchy is mounted");
+    }
+
+    #[test]
+    fn sub_cgroups_of_exec() {
+        let cgroup = Cgroup::plan(&host(), Some("/web"), "x").unwrap();
+        let sub = |requests: &[&str]| {
+            let requests: Vec<String> = requests.iter().map(|r| r.to_string()).collect();
+            let sub = cgroup.sub(&requests)?;
+            Ok(sub.places.into_iter().map(|p| p.dir).collect::<Vec<_>>())
+        };
+        let dirs = |cpu: &str, memory: &str| {
+            vec![
+                format!("/sys/fs/cgroup/cpu,cpuacct{cpu}"),
+                format!("/sys/fs/cgroup/memory{memory}"),
+            ]
+        };
+        let ok = |requests: &[&str]| sub(requests).map_err(|err: Error| err.message()).unwrap();
+        assert_eq!(ok(&["web"]), dirs("/web/web", "/web/web"));
+        assert_eq!(ok(&["a/b"]), dirs("/web/a/b", "/web/a/b"));
+        assert_eq!(ok(&["/"]), dirs("/web", "/web"));
+        assert_eq!(ok(&["memory:m", "cpu,cpuacct:c"]), dirs("/web/c", "/web/m"));
+        let message = |requests: &[&str]| sub(requests).unwrap_err().message();
+        assert!(message(&[".."]).starts_with("bad sub cgroup path"));
+        assert!(message(&["memory:../x"]).starts_with("bad sub cgroup path"));
+        assert!(message(&["whaaat:/"]).starts_with("unknown controller whaaat"));
+    }
+
+    #[test]
+    fn v2_refuses_limits_for_now() {
+        let host = Hierarchies::fixed(&[("", "/sys/fs/cgroup", "")]);
+        let err = settings(&Resources::default(), &host).unwrap_err();
+        assert!(err.message().contains("cgroup v2 is not supported yet"));
+    }
+
+    #[test]
+    fn survives_the_state_file() {
+        let cgroup = Cgroup::plan(&host(), None, "web").unwrap();
+        let json = serde_json::to_string(&cgroup).unwrap();
+        assert_eq!(serde_json::from_str::<Cgroup>(&json).unwrap(), cgroup);
+    }
 }

@@ -38,3 +38,29 @@ impl Cgroup {
         .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Hierarchies;
+    use super::*;
+
+    #[test]
+    fn co_mounted_controllers_get_links() {
+        let host = Hierarchies::fixed(&[
+            ("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct", ""),
+            ("pids", "/sys/fs/cgroup/pids", ""),
+            ("name=systemd", "/sys/fs/cgroup/systemd", ""),
+            ("", "/sys/fs/cgroup/unified", ""),
+        ]);
+        let mounts = Cgroup::plan(&host, Some("/web"), "x").unwrap().mounts();
+        let [cpu, pids, systemd] = mounts.as_slice() else { panic!("{mounts:?}") };
+        assert_eq!((cpu.name.as_str(), cpu.data.as_str()), ("cpu,cpuacct", "cpu,cpuacct"));
+        assert_eq!(cpu.links, ["cpu", "cpuacct"]);
+        assert_eq!(pids.dir, "/sys/fs/cgroup/pids/web");
+        assert!(pids.links.is_empty() && systemd.links.is_empty());
+        assert_eq!(
+            (systemd.name.as_str(), systemd.data.as_str()),
+            ("systemd", "none,name=systemd")
+        );
+    }
+}

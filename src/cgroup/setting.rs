@@ -1,6 +1,7 @@
 //! One planned write into a cgroup file, how it is done and how its failure reads.
 
 use std::borrow::Cow;
+use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 
@@ -37,41 +38,63 @@ pub enum Absent {
 /// some pairs bound each other, and which one has to go first depends on what was set before
 /// (memory and memory+swap, period, quota and burst).
 pub(super) fn apply(cgroup: &Cgroup, settings: &[Setting]) -> Result<()> {
+    let mut writer = Writer { cgroup, open: None };
     let mut refused = Vec::new();
     for setting in settings {
-        match write(cgroup, setting) {
+        match writer.write(setting) {
             Err(err) if err.errno() == Some(Errno::EINVAL) => refused.push(setting),
             done => done?,
         }
     }
-    refused.iter().try_for_each(|setting| write(cgroup, setting))
+    refused.iter().try_for_each(|setting| writer.write(setting))
 }
 
-fn write(cgroup: &Cgroup, setting: &Setting) -> Result<()> {
-    let Some(place) = cgroup.controller(setting.controller) else {
-        let message = format!("the container has no {} cgroup", setting.controller);
-        return Err(Error::new(message).at(setting.at.as_ref()));
-    };
-    let mut file = format!("{}/{}", place.dir, setting.file);
-    let mut result = dir::write(&file, &setting.value);
-    if result == Err(Errno::ENOENT) {
-        match setting.absent {
-            Absent::Skip if dir::exists(&place.dir) => return Ok(()),
-            Absent::Use(other) => {
-                file = format!("{}/{other}", place.dir);
-                result = dir::write(&file, &setting.value);
-            }
-            Absent::Skip | Absent::Refuse => {}
+/// Writes one after the other, and keeps the file open for the next one: device rules go into
+/// one file by the dozen.
+struct Writer<'a> {
+    cgroup: &'a Cgroup,
+    open: Option<(&'a str, OwnedFd)>,
+}
+
+impl<'a> Writer<'a> {
+    fn write(&mut self, setting: &'a Setting) -> Result<()> {
+        let Some(place) = self.cgroup.controller(setting.controller) else {
+            let message = format!("the container has no {} cgroup", setting.controller);
+            return Err(Error::new(message).at(setting.at.as_ref()));
+        };
+        let fail = |errno| Err(explain(setting, &place.dir, errno));
+        let fd = match self.open.take().filter(|(name, _)| *name == setting.file) {
+            Some((_, fd)) => fd,
+            None => match open(setting, &place.dir) {
+                Ok(Some(fd)) => fd,
+                Ok(None) => return Ok(()),
+                Err(errno) => return fail(errno),
+            },
+        };
+        match dir::write_to(&fd, &setting.value) {
+            Ok(()) => self.open = Some((&setting.file, fd)),
+            Err(errno) => return fail(errno),
         }
+        Ok(())
     }
-    result.map_err(|errno| explain(setting, &place.dir, &file, errno))
+}
+
+/// Opens the setting's file; none if its absence does not matter.
+fn open(setting: &Setting, dir: &str) -> nix::Result<Option<OwnedFd>> {
+    match (dir::open_write(&format!("{dir}/{}", setting.file)), setting.absent) {
+        (Err(Errno::ENOENT), Absent::Skip) if dir::exists(dir) => Ok(None),
+        (Err(Errno::ENOENT), Absent::Use(other)) => {
+            dir::open_write(&format!("{dir}/{other}")).map(Some)
+        }
+        (opened, _) => opened.map(Some),
+    }
 }
 
 /// The error of a refused write, with what is known about its cause.
-fn explain(setting: &Setting, dir: &str, file: &str, errno: Errno) -> Error {
+fn explain(setting: &Setting, dir: &str, errno: Errno) -> Error {
     let err = match (setting.file.as_ref(), errno) {
         ("memory.limit_in_bytes", Errno::EBUSY) => memory_in_use(setting, dir),
-        _ => Error::sys(format!("write {:?} to {file}", setting.value), errno),
+        _ => Error::sys(format!("write {:?} to {dir}/{}", setting.value, setting.file), errno),
     };
     let err = err.at(setting.at.as_ref());
     match hint(setting, dir, errno) {
@@ -125,6 +148,9 @@ fn hint(setting: &Setting, dir: &str, errno: Errno) -> Option<Cow<'static, str>>
             Some("the cgroup above has to have at least as much real-time".into())
         }
         ("cpu.cfs_burst_us", Errno::EINVAL) => Some("a burst cannot be above the quota".into()),
+        ("blkio.weight" | "blkio.weight_device", Errno::EINVAL | Errno::ERANGE) => {
+            Some("a weight is a number from 10 to 1000 (from 1 with BFQ)".into())
+        }
         (file, Errno::ENODEV) if file.starts_with("blkio.") => {
             Some("there is no block device with these numbers".into())
         }

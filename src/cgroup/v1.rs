@@ -100,9 +100,14 @@ impl Writes<'_> {
     fn memory(&mut self, memory: &Memory) -> Result<()> {
         const LIMIT: &str = "linux.resources.memory.limit";
         const SWAP: &str = "linux.resources.memory.swap";
-        const SWAPPINESS: &str = "linux.resources.memory.swappiness";
-        let swap = bytes(memory.swap, SWAP)?;
-        if let Some(limit) = bytes(memory.limit, LIMIT)? {
+        let (limit, swap) = (bytes(memory.limit, LIMIT)?, bytes(memory.swap, SWAP)?);
+        if let (Some(limit), Some(swap @ 1..)) = (limit, swap)
+            && (limit == -1 || swap < limit)
+        {
+            let message = format!("memory+swap limit {swap} is below the memory limit {limit}");
+            return refuse(message, SWAP);
+        }
+        if let Some(limit) = limit {
             self.number("memory.limit_in_bytes", limit, LIMIT)?;
             // A limit that is lifted has to lift the one of memory+swap, where there is one.
             if limit == -1 && swap.is_none() {
@@ -121,15 +126,7 @@ impl Writes<'_> {
         if memory.disable_oom_killer == Some(true) {
             self.number("memory.oom_control", 1, "linux.resources.memory.disableOOMKiller")?;
         }
-        match memory.swappiness {
-            Some(value @ 0..=100) => self.number("memory.swappiness", value, SWAPPINESS)?,
-            Some(value) => {
-                let message =
-                    format!("invalid memory swappiness value: {value} (valid range is 0-100)");
-                return refuse(message, SWAPPINESS);
-            }
-            None => {}
-        }
+        self.swappiness(memory.swappiness)?;
         if let Some(use_hierarchy) = memory.use_hierarchy {
             // Kernels since 5.11 always account for the cgroups below, and refuse to stop it.
             let absent = if use_hierarchy { Absent::Skip } else { Absent::Refuse };
@@ -139,6 +136,18 @@ impl Writes<'_> {
         }
         // checkBeforeUpdate asks for what v1 always does: a limit below the usage is refused.
         Ok(())
+    }
+
+    fn swappiness(&mut self, swappiness: Option<u64>) -> Result<()> {
+        const AT: &str = "linux.resources.memory.swappiness";
+        match swappiness {
+            None => Ok(()),
+            Some(value @ 0..=100) => self.number("memory.swappiness", value, AT),
+            Some(value) => {
+                let words = "invalid memory swappiness value";
+                refuse(format!("{words}: {value} (valid range is 0-100)"), AT)
+            }
+        }
     }
 
     fn cpu(&mut self, cpu: &Cpu) -> Result<()> {
@@ -167,6 +176,10 @@ impl Writes<'_> {
             self.number("cpu.cfs_quota_us", quota, "linux.resources.cpu.quota")?;
         }
         if let Some(burst) = cpu.burst {
+            let quota = cpu.quota.and_then(|quota| u64::try_from(quota).ok());
+            if quota.is_some_and(|quota| quota > 0 && burst > quota) {
+                return refuse("cpu burst is above the quota", "linux.resources.cpu.burst");
+            }
             // A kernel without the file (before 5.14) never bursts.
             let absent = if burst == 0 { Absent::Skip } else { Absent::Refuse };
             let at = "linux.resources.cpu.burst";
@@ -311,4 +324,203 @@ fn bytes(value: Option<i64>, at: &'static str) -> Result<Option<i64>> {
 fn is_page_size(size: &str) -> bool {
     let digits = ["KB", "MB", "GB"].iter().find_map(|unit| size.strip_suffix(unit));
     digits.is_some_and(|d| !d.is_empty() && d.chars().all(|c| c.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: [(&str, &str, &str); 5] = [
+        ("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct", ""),
+        ("memory", "/sys/fs/cgroup/memory", ""),
+        ("cpuset", "/sys/fs/cgroup/cpuset", ""),
+        ("blkio", "/sys/fs/cgroup/blkio", ""),
+        ("pids", "/sys/fs/cgroup/pids", ""),
+    ];
+
+    /// The writes for a `resources` object: `file=value @path below linux.resources`.
+    fn plan(json: &str, host: &[(&str, &str, &str)]) -> Result<Vec<String>> {
+        let resources: Resources = serde_json::from_str(json).unwrap();
+        let settings = limits(&resources, &Hierarchies::fixed(host))?;
+        Ok(settings.iter().map(show).collect())
+    }
+
+    fn show(s: &Setting) -> String {
+        let at = s.at.strip_prefix("linux.resources.").unwrap();
+        format!("{}: {}={} @{at}", s.controller, s.file, s.value)
+    }
+
+    fn refusal(json: &str) -> (String, String) {
+        let err = plan(json, &HOST).unwrap_err();
+        (err.message(), err.path().unwrap_or_default().to_owned())
+    }
+
+    fn assert_refused(json: &str, words: &str, at: &str) {
+        let (message, path) = refusal(json);
+        assert!(message.contains(words), "{message}");
+        assert_eq!(path, format!("linux.resources.{at}"));
+    }
+
+    #[test]
+    fn nothing_asked_nothing_written() {
+        assert!(plan("{}", &[]).unwrap().is_empty());
+        assert!(plan(r#"{"memory":{},"cpu":{},"pids":{},"blockIO":{}}"#, &[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn memory() {
+        let json = r#"{"memory":{"limit":536870912,"reservation":268435456,"swap":-1,
+            "swappiness":0,"disableOOMKiller":true,"useHierarchy":true,"kernel":1,"kernelTCP":1,
+            "checkBeforeUpdate":true}}"#;
+        assert_eq!(
+            plan(json, &HOST).unwrap(),
+            [
+                "memory: memory.limit_in_bytes=536870912 @memory.limit",
+                "memory: memory.memsw.limit_in_bytes=-1 @memory.swap",
+                "memory: memory.soft_limit_in_bytes=268435456 @memory.reservation",
+                "memory: memory.oom_control=1 @memory.disableOOMKiller",
+                "memory: memory.swappiness=0 @memory.swappiness",
+                "memory: memory.use_hierarchy=1 @memory.useHierarchy",
+            ]
+        );
+        assert!(
+            plan(r#"{"memory":{"limit":0,"swap":0,"disableOOMKiller":false}}"#, &HOST)
+                .unwrap()
+                .is_empty()
+        );
+        // Lifting the limit lifts the one of memory+swap.
+        assert_eq!(
+            plan(r#"{"memory":{"limit":-1}}"#, &HOST).unwrap(),
+            [
+                "memory: memory.limit_in_bytes=-1 @memory.limit",
+                "memory: memory.memsw.limit_in_bytes=-1 @memory.limit",
+            ]
+        );
+    }
+
+    #[test]
+    fn memory_refusals() {
+        let swappiness = "invalid memory swappiness value: 101 (valid range is 0-100)";
+        assert_refused(r#"{"memory":{"swappiness":101}}"#, swappiness, "memory.swappiness");
+        assert_refused(r#"{"memory":{"limit":-2}}"#, "below -1", "memory.limit");
+        let json = r#"{"memory":{"limit":4096,"swap":4095}}"#;
+        assert_refused(json, "below the memory limit", "memory.swap");
+        let json = r#"{"memory":{"limit":-1,"swap":4096}}"#;
+        assert_refused(json, "below the memory limit", "memory.swap");
+    }
+
+    #[test]
+    fn kernel_memory_is_ignored_with_a_word() {
+        let resources: Resources = serde_json::from_str(r#"{"memory":{"kernelTCP":1}}"#).unwrap();
+        assert_eq!(ignored(&resources).unwrap().0, "linux.resources.memory.kernelTCP");
+        assert_eq!(ignored(&Resources::default()), None);
+    }
+
+    #[test]
+    fn cpu() {
+        let json = r#"{"cpu":{"shares":512,"quota":50000,"period":100000,"burst":1000,"idle":0,
+            "realtimeRuntime":950000,"realtimePeriod":1000000,"cpus":"0-1","mems":"0"}}"#;
+        assert_eq!(
+            plan(json, &HOST).unwrap(),
+            [
+                "cpu: cpu.shares=512 @cpu.shares",
+                "cpu: cpu.rt_period_us=1000000 @cpu.realtimePeriod",
+                "cpu: cpu.rt_runtime_us=950000 @cpu.realtimeRuntime",
+                "cpu: cpu.cfs_period_us=100000 @cpu.period",
+                "cpu: cpu.cfs_quota_us=50000 @cpu.quota",
+                "cpu: cpu.cfs_burst_us=1000 @cpu.burst",
+                "cpu: cpu.idle=0 @cpu.idle",
+                "cpuset: cpuset.cpus=0-1 @cpu.cpus",
+                "cpuset: cpuset.mems=0 @cpu.mems",
+            ]
+        );
+    }
+
+    #[test]
+    fn cpu_refusals() {
+        let min = "the minimum allowed cpu-shares is 2";
+        assert_refused(r#"{"cpu":{"shares":1}}"#, min, "cpu.shares");
+        let max = "the maximum allowed cpu-shares is 262144";
+        assert_refused(r#"{"cpu":{"shares":262145}}"#, max, "cpu.shares");
+        assert_refused(r#"{"cpu":{"idle":2}}"#, "0 or 1", "cpu.idle");
+        assert_refused(r#"{"cpu":{"burst":2,"quota":1}}"#, "above the quota", "cpu.burst");
+        assert_refused(r#"{"cpu":{"cpus":"banana"}}"#, "not a list of numbers", "cpu.cpus");
+        assert_eq!(plan(r#"{"cpu":{"burst":2,"quota":-1}}"#, &HOST).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn pids() {
+        let max = |json| plan(json, &HOST).unwrap().join("");
+        assert_eq!(max(r#"{"pids":{"limit":0}}"#), "pids: pids.max=0 @pids.limit");
+        assert_eq!(max(r#"{"pids":{"limit":-1}}"#), "pids: pids.max=max @pids.limit");
+        assert_refused(r#"{"pids":{"limit":-2}}"#, "below -1", "pids.limit");
+    }
+
+    #[test]
+    fn block_io() {
+        let json = r#"{"blockIO":{"weight":10,"leafWeight":20,
+            "weightDevice":[{"major":8,"minor":0,"weight":500,"leafWeight":300}],
+            "throttleReadBpsDevice":[{"major":8,"minor":0,"rate":600}],
+            "throttleWriteBpsDevice":[{"major":8,"minor":16,"rate":601}],
+            "throttleReadIOPSDevice":[{"major":8,"minor":0,"rate":602}],
+            "throttleWriteIOPSDevice":[{"major":8,"minor":0,"rate":1},{"major":9,"minor":1,"rate":2}]}}"#;
+        assert_eq!(
+            plan(json, &HOST).unwrap(),
+            [
+                "blkio: blkio.weight=10 @blockIO.weight",
+                "blkio: blkio.leaf_weight=20 @blockIO.leafWeight",
+                "blkio: blkio.weight_device=8:0 500 @blockIO.weightDevice[0]",
+                "blkio: blkio.leaf_weight_device=8:0 300 @blockIO.weightDevice[0]",
+                "blkio: blkio.throttle.read_bps_device=8:0 600 @blockIO.throttleReadBpsDevice[0]",
+                "blkio: blkio.throttle.write_bps_device=8:16 601 @blockIO.throttleWriteBpsDevice[0]",
+                "blkio: blkio.throttle.read_iops_device=8:0 602 @blockIO.throttleReadIOPSDevice[0]",
+                "blkio: blkio.throttle.write_iops_device=8:0 1 @blockIO.throttleWriteIOPSDevice[0]",
+                "blkio: blkio.throttle.write_iops_device=9:1 2 @blockIO.throttleWriteIOPSDevice[1]",
+            ]
+        );
+        let json = r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0}]}}"#;
+        assert_refused(json, "needs weight or leafWeight", "blockIO.weightDevice[0]");
+    }
+
+    #[test]
+    fn controllers_that_are_not_mounted_are_named() {
+        let huge = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":1}]}"#;
+        assert_refused(huge, "the hugetlb controller is not mounted", "hugepageLimits[0]");
+        let class = r#"{"network":{"classID":1}}"#;
+        assert_refused(class, "the net_cls controller is not mounted", "network.classID");
+        let priority = r#"{"network":{"priorities":[{"name":"eth0","priority":1}]}}"#;
+        assert_refused(priority, "the net_prio controller", "network.priorities[0]");
+        let rdma = r#"{"rdma":{"mlx5_1":{"hcaHandles":3}}}"#;
+        assert_refused(rdma, "the rdma controller is not mounted", "rdma.mlx5_1");
+    }
+
+    #[test]
+    fn rare_controllers_where_they_are_mounted() {
+        let host = [("hugetlb", "/h", ""), ("net_cls,net_prio", "/n", ""), ("rdma", "/r", "")];
+        let json = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":209715200}],
+            "network":{"classID":1048577,"priorities":[{"name":"eth0","priority":500}]},
+            "rdma":{"mlx5_1":{"hcaHandles":3,"hcaObjects":10000},"rxe3":{"hcaObjects":7}}}"#;
+        assert_eq!(
+            plan(json, &host).unwrap(),
+            [
+                "hugetlb: hugetlb.2MB.limit_in_bytes=209715200 @hugepageLimits[0]",
+                "hugetlb: hugetlb.2MB.rsvd.limit_in_bytes=209715200 @hugepageLimits[0]",
+                "net_cls: net_cls.classid=1048577 @network.classID",
+                "net_prio: net_prio.ifpriomap=eth0 500 @network.priorities[0]",
+                "rdma: rdma.max=mlx5_1 hca_handle=3 hca_object=10000 @rdma.mlx5_1",
+                "rdma: rdma.max=rxe3 hca_object=7 @rdma.rxe3",
+            ]
+        );
+        let json = r#"{"hugepageLimits":[{"pageSize":"../x","limit":1}]}"#;
+        let err = plan(json, &host).unwrap_err();
+        assert_eq!(err.path(), Some("linux.resources.hugepageLimits[0].pageSize"));
+        assert!(plan(r#"{"rdma":{"rxe3":{}}}"#, &host).is_err());
+    }
+
+    #[test]
+    fn unified_is_for_v2() {
+        let json = r#"{"unified":{"memory.max":"1"}}"#;
+        assert_refused(json, "invalid configuration", "unified");
+        assert!(plan(r#"{"unified":{}}"#, &HOST).unwrap().is_empty());
+    }
 }
