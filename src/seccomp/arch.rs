@@ -40,7 +40,12 @@ impl Family {
     /// The native ABI, which is always meant, and those of the others that `listed` holds.
     pub(super) fn chosen(&self, listed: &[String]) -> Vec<&'static Arch> {
         let listed = |arch: &Arch| listed.iter().any(|name| name == arch.name);
-        self.archs.iter().enumerate().filter(|(i, a)| *i == 0 || listed(a)).map(|(_, a)| a).collect()
+        self.archs
+            .iter()
+            .enumerate()
+            .filter(|(i, a)| *i == 0 || listed(a))
+            .map(|(_, a)| a)
+            .collect()
     }
 
     /// The marker of an ABI that shares the native token, listed or not.
@@ -139,13 +144,13 @@ pub(super) static POWERPC: Family = Family {
     low_half: 0,
 };
 
-#[cfg(target_arch = "x86_64")]
-pub(super) use X86 as NATIVE;
 #[cfg(target_arch = "aarch64")]
 pub(super) use ARM as NATIVE;
+#[cfg(all(target_arch = "powerpc64", target_endian = "little"))]
+pub(super) use POWERPC as NATIVE;
 #[cfg(target_arch = "riscv64")]
 pub(super) use RISCV as NATIVE;
 #[cfg(target_arch = "s390x")]
 pub(super) use S390 as NATIVE;
-#[cfg(all(target_arch = "powerpc64", target_endian = "little"))]
-pub(super) use POWERPC as NATIVE;
+#[cfg(target_arch = "x86_64")]
+pub(super) use X86 as NATIVE;

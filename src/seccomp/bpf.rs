@@ -7,7 +7,9 @@
 //! told apart by comparisons alone, so that the kernel recognises calls that are always allowed
 //! and stops running the filter for them (`seccomp_is_const_allow`).
 
-use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_JSET, BPF_K};
+use libc::{
+    BPF_ABS, BPF_ALU, BPF_AND, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_JSET, BPF_K,
+};
 use libc::{BPF_LD, BPF_RET, BPF_W, sock_filter};
 
 use super::calls::{Clause, Decision, Segment, Target};

@@ -137,7 +137,8 @@ impl Profile {
             }
             let Some(inner) = inner.filter(|_| arch.multiplexed) else { continue };
             let [socketcall, ipc] = carriers;
-            let (carrier, inner) = if inner < 100 { (socketcall, inner) } else { (ipc, inner - 100) };
+            let (carrier, inner) =
+                if inner < 100 { (socketcall, inner) } else { (ipc, inner - 100) };
             if let Some(number) = carrier.and_then(|carrier| carrier.on(arch.column)) {
                 (first..self.rules.len()).for_each(|rule| calls.apply(number, rule, inner as u8));
             }
@@ -191,7 +192,8 @@ fn assemble(
         parts.push((arch, calls.segments(rules, default_target, beyond, &mut decisions)?));
     }
     // An ABI with the native token does not get an entry of its own.
-    let marked = parts.iter().position(|(arch, _)| arch.marker != 0).map(|i| parts.swap_remove(i).1);
+    let marked =
+        parts.iter().position(|(arch, _)| arch.marker != 0).map(|i| parts.swap_remove(i).1);
     let mut code = Assembler::new(default, family.low_half);
     let mut entries = Vec::with_capacity(parts.len());
     for (i, (arch, mut segments)) in parts.into_iter().enumerate().rev() {

@@ -8,6 +8,7 @@ pub mod lock;
 pub mod pidfd;
 pub mod mount;
 pub mod process;
+pub mod seccomp;
 pub mod security;
 pub mod stub;
 pub mod terminal;

@@ -73,6 +73,9 @@ int main(void)
 			if (act == standard)
 				continue;
 			check(seccomp_rule_add_array(ctx, act, nr, count, args), call);
+			/* As a list, 2.5.4 does not load the number if the first call of a
+			 * filter with x32 is one that x86-64 lacks; as a tree it does. */
+			seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 		} else {
 			return 2;
 		}

@@ -94,7 +94,8 @@ fn contradictions() {
 #[test]
 fn too_large() {
     let args = |i: usize| json!([{ "index": 0, "value": i, "op": "SCMP_CMP_GE" }]);
-    let entries = (0..1200).map(|i| json!({ "names": ["read"], "action": "SCMP_ACT_ALLOW", "args": args(i) }));
+    let entries = (0..1200)
+        .map(|i| json!({ "names": ["read"], "action": "SCMP_ACT_ALLOW", "args": args(i) }));
     let mut profile = profile();
     profile["syscalls"] = entries.collect();
     let err = compile_for(&seccomp(&profile), &arch::X86).expect_err("refused");
