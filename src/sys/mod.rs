@@ -5,8 +5,8 @@
 
 pub mod kill;
 pub mod lock;
-pub mod pidfd;
 pub mod mount;
+pub mod pidfd;
 pub mod process;
 pub mod seccomp;
 pub mod security;

@@ -92,9 +92,8 @@ pub fn load_filter(program: &[libc::sock_filter], flags: u32) -> Result<Option<O
     let length = u16::try_from(program.len()).map_err(|_| Errno::E2BIG)?;
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
     // SAFETY: the kernel reads `len` instructions from `filter` and writes nothing.
-    let ret = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &program)
-    };
+    let ret =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &program) };
     if u64::from(flags) & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u64 != 0 {
         return owned(ret).map(Some);
     }
