@@ -32,7 +32,7 @@ complete -c tare -n "__fish_tare_needs_command" -l criu -d 'ignored, accepted fo
 complete -c tare -n "__fish_tare_needs_command" -l debug -d 'log debug messages too'
 complete -c tare -n "__fish_tare_needs_command" -l systemd-cgroup -d 'let systemd make cgroups; cgroupsPath is then slice:prefix:name'
 complete -c tare -n "__fish_tare_needs_command" -s v -l version -d 'print the version'
-complete -c tare -n "__fish_tare_needs_command" -s h -l help -d 'Print help'
+complete -c tare -n "__fish_tare_needs_command" -s h -l help -d 'print this help'
 complete -c tare -n "__fish_tare_needs_command" -f -a "create" -d 'create a container'
 complete -c tare -n "__fish_tare_needs_command" -f -a "start" -d 'release the process of a created container'
 complete -c tare -n "__fish_tare_needs_command" -f -a "run" -d 'create and start a container'
@@ -56,8 +56,8 @@ complete -c tare -n "__fish_tare_using_subcommand create" -l preserve-fds -d 'pa
 complete -c tare -n "__fish_tare_using_subcommand create" -l trace -d 'write the time of every step to FILE, in Chrome\'s trace format' -r
 complete -c tare -n "__fish_tare_using_subcommand create" -l no-pivot -d 'use MS_MOVE and chroot instead of pivot_root (root on a ramdisk)'
 complete -c tare -n "__fish_tare_using_subcommand create" -l no-new-keyring -d 'keep the caller\'s session keyring'
-complete -c tare -n "__fish_tare_using_subcommand create" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c tare -n "__fish_tare_using_subcommand start" -s h -l help -d 'Print help'
+complete -c tare -n "__fish_tare_using_subcommand create" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand start" -s h -l help -d 'print this help'
 complete -c tare -n "__fish_tare_using_subcommand run" -s b -l bundle -d 'directory of config.json (default: the current one)' -r
 complete -c tare -n "__fish_tare_using_subcommand run" -l console-socket -d 'AF_UNIX socket that receives the terminal\'s master' -r
 complete -c tare -n "__fish_tare_using_subcommand run" -l pidfd-socket -d 'AF_UNIX socket that receives a pidfd of the process' -r
@@ -69,7 +69,7 @@ complete -c tare -n "__fish_tare_using_subcommand run" -l no-new-keyring -d 'kee
 complete -c tare -n "__fish_tare_using_subcommand run" -s d -l detach -d 'do not wait for the container\'s process'
 complete -c tare -n "__fish_tare_using_subcommand run" -l keep -d 'do not delete the container after it has ended'
 complete -c tare -n "__fish_tare_using_subcommand run" -l no-subreaper -d 'do not become the reaper of orphaned processes'
-complete -c tare -n "__fish_tare_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tare -n "__fish_tare_using_subcommand run" -s h -l help -d 'print this help'
 complete -c tare -n "__fish_tare_using_subcommand exec" -s p -l process -d 'read the process from a JSON file' -r
 complete -c tare -n "__fish_tare_using_subcommand exec" -l cwd -d 'working directory in the container' -r
 complete -c tare -n "__fish_tare_using_subcommand exec" -s e -l env -d 'set an environment variable (repeatable)' -r
@@ -88,26 +88,26 @@ complete -c tare -n "__fish_tare_using_subcommand exec" -s d -l detach -d 'do no
 complete -c tare -n "__fish_tare_using_subcommand exec" -s t -l tty -d 'give the process a terminal'
 complete -c tare -n "__fish_tare_using_subcommand exec" -l no-new-privs -d 'set no_new_privs'
 complete -c tare -n "__fish_tare_using_subcommand exec" -l ignore-paused -d 'allow exec in a paused container'
-complete -c tare -n "__fish_tare_using_subcommand exec" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c tare -n "__fish_tare_using_subcommand state" -s h -l help -d 'Print help'
+complete -c tare -n "__fish_tare_using_subcommand exec" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand state" -s h -l help -d 'print this help'
 complete -c tare -n "__fish_tare_using_subcommand list" -s f -l format -d 'table or json (default: table)' -r
 complete -c tare -n "__fish_tare_using_subcommand list" -s q -l quiet -d 'print ids only'
-complete -c tare -n "__fish_tare_using_subcommand list" -s h -l help -d 'Print help'
+complete -c tare -n "__fish_tare_using_subcommand list" -s h -l help -d 'print this help'
 complete -c tare -n "__fish_tare_using_subcommand ps" -s f -l format -d 'table or json (default: table)' -r
-complete -c tare -n "__fish_tare_using_subcommand ps" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tare -n "__fish_tare_using_subcommand ps" -s h -l help -d 'print this help'
 complete -c tare -n "__fish_tare_using_subcommand kill" -s a -l all -d 'send the signal to all processes of the container'
-complete -c tare -n "__fish_tare_using_subcommand kill" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tare -n "__fish_tare_using_subcommand kill" -s h -l help -d 'print this help'
 complete -c tare -n "__fish_tare_using_subcommand delete" -s f -l force -d 'kill a running one; a missing one is no error'
-complete -c tare -n "__fish_tare_using_subcommand delete" -s h -l help -d 'Print help'
-complete -c tare -n "__fish_tare_using_subcommand pause" -s h -l help -d 'Print help'
-complete -c tare -n "__fish_tare_using_subcommand resume" -s h -l help -d 'Print help'
+complete -c tare -n "__fish_tare_using_subcommand delete" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand pause" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand resume" -s h -l help -d 'print this help'
 complete -c tare -n "__fish_tare_using_subcommand spec" -s b -l bundle -d 'directory of config.json (default: the current one)' -r
 complete -c tare -n "__fish_tare_using_subcommand spec" -l rootless -d 'for use without root privileges'
-complete -c tare -n "__fish_tare_using_subcommand spec" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c tare -n "__fish_tare_using_subcommand features" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tare -n "__fish_tare_using_subcommand spec" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand features" -s h -l help -d 'print this help'
 complete -c tare -n "__fish_tare_using_subcommand explain" -s b -l bundle -d 'directory of config.json (default: the current one)' -r
 complete -c tare -n "__fish_tare_using_subcommand explain" -l json -d 'print JSON'
-complete -c tare -n "__fish_tare_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c tare -n "__fish_tare_using_subcommand explain" -s h -l help -d 'print this help'
 complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "create" -d 'create a container'
 complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "start" -d 'release the process of a created container'
 complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "run" -d 'create and start a container'

@@ -24,8 +24,8 @@ _tare() {
 '--systemd-cgroup[let systemd make cgroups; cgroupsPath is then slice\:prefix\:name]' \
 '-v[print the version]' \
 '--version[print the version]' \
-'-h[Print help]' \
-'--help[Print help]' \
+'-h[print this help]' \
+'--help[print this help]' \
 ":: :_tare_commands" \
 "*::: :->tare" \
 && ret=0
@@ -46,15 +46,15 @@ _arguments "${_arguments_options[@]}" : \
 '*--trace=[write the time of every step to FILE, in Chrome'\''s trace format]:FILE:_default' \
 '--no-pivot[use MS_MOVE and chroot instead of pivot_root (root on a ramdisk)]' \
 '--no-new-keyring[keep the caller'\''s session keyring]' \
-'-h[Print help (see more with '\''--help'\'')]' \
-'--help[Print help (see more with '\''--help'\'')]' \
+'-h[print this help]' \
+'--help[print this help]' \
 ':ID -- name of the container:_default' \
 && ret=0
 ;;
 (start)
 _arguments "${_arguments_options[@]}" : \
-'-h[Print help]' \
-'--help[Print help]' \
+'-h[print this help]' \
+'--help[print this help]' \
 ':ID -- name of the container:_default' \
 && ret=0
 ;;
@@ -73,8 +73,8 @@ _arguments "${_arguments_options[@]}" : \
 '--detach[do not wait for the container'\''s process]' \
 '--keep[do not delete the container after it has ended]' \
 '--no-subreaper[do not become the reaper of orphaned processes]' \
-'-h[Print help (see more with '\''--help'\'')]' \
-'--help[Print help (see more with '\''--help'\'')]' \
+'-h[print this help]' \
+'--help[print this help]' \
 ':ID -- name of the container:_default' \
 && ret=0
 ;;
@@ -105,16 +105,16 @@ _arguments "${_arguments_options[@]}" : \
 '--tty[give the process a terminal]' \
 '--no-new-privs[set no_new_privs]' \
 '--ignore-paused[allow exec in a paused container]' \
-'-h[Print help (see more with '\''--help'\'')]' \
-'--help[Print help (see more with '\''--help'\'')]' \
+'-h[print this help]' \
+'--help[print this help]' \
 ':ID -- name of the container:_default' \
 '*::COMMAND -- program and arguments:_default' \
 && ret=0
 ;;
 (state)
 _arguments "${_arguments_options[@]}" : \
-'-h[Print help]' \
-'--help[Print help]' \
+'-h[print this help]' \
+'--help[print this help]' \
 ':ID -- name of the container:_default' \
 && ret=0
 ;;
@@ -124,16 +124,16 @@ _arguments "${_arguments_options[@]}" : \
 '*--format=[table or json (default\: table)]:FORMAT:_default' \
 '-q[print ids only]' \
 '--quiet[print ids only]' \
-'-h[Print help]' \
-'--help[Print help]' \
+'-h[print this help]' \
+'--help[print this help]' \
 && ret=0
 ;;
 (ps)
 _arguments "${_arguments_options[@]}" : \
 '*-f+[table or json (default\: table)]:FORMAT:_default' \
 '*--format=[table or json (default\: table)]:FORMAT:_default' \
-'-h[Print help (see more with '\''--help'\'')]' \
-'--help[Print help (see more with '\''--help'\'')]' \
+'-h[print this help]' \
+'--help[print this help]' \
 ':ID -- name of the container:_default' \
 '*::PS-OPTION -- options of ps(1):_default' \
 && ret=0
@@ -142,8 +142,8 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 '-a[send the signal to all processes of the container]' \
 '--all[send the signal to all processes of the container]' \
-'-h[Print help (see more with '\''--help'\'')]' \
-'--help[Print help (see more with '\''--help'\'')]' \
+'-h[print this help]' \
+'--help[print this help]' \
 ':ID -- name of the container:_default' \
 '::SIGNAL -- such as 9, KILL, SIGKILL:_default' \
 && ret=0
@@ -152,22 +152,22 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 '-f[kill a running one; a missing one is no error]' \
 '--force[kill a running one; a missing one is no error]' \
-'-h[Print help]' \
-'--help[Print help]' \
+'-h[print this help]' \
+'--help[print this help]' \
 ':ID -- name of the container:_default' \
 && ret=0
 ;;
 (pause)
 _arguments "${_arguments_options[@]}" : \
-'-h[Print help]' \
-'--help[Print help]' \
+'-h[print this help]' \
+'--help[print this help]' \
 ':ID -- name of the container:_default' \
 && ret=0
 ;;
 (resume)
 _arguments "${_arguments_options[@]}" : \
-'-h[Print help]' \
-'--help[Print help]' \
+'-h[print this help]' \
+'--help[print this help]' \
 ':ID -- name of the container:_default' \
 && ret=0
 ;;
@@ -176,14 +176,14 @@ _arguments "${_arguments_options[@]}" : \
 '*-b+[directory of config.json (default\: the current one)]:DIR:_default' \
 '*--bundle=[directory of config.json (default\: the current one)]:DIR:_default' \
 '--rootless[for use without root privileges]' \
-'-h[Print help (see more with '\''--help'\'')]' \
-'--help[Print help (see more with '\''--help'\'')]' \
+'-h[print this help]' \
+'--help[print this help]' \
 && ret=0
 ;;
 (features)
 _arguments "${_arguments_options[@]}" : \
-'-h[Print help (see more with '\''--help'\'')]' \
-'--help[Print help (see more with '\''--help'\'')]' \
+'-h[print this help]' \
+'--help[print this help]' \
 && ret=0
 ;;
 (explain)
@@ -191,8 +191,8 @@ _arguments "${_arguments_options[@]}" : \
 '*-b+[directory of config.json (default\: the current one)]:DIR:_default' \
 '*--bundle=[directory of config.json (default\: the current one)]:DIR:_default' \
 '--json[print JSON]' \
-'-h[Print help (see more with '\''--help'\'')]' \
-'--help[Print help (see more with '\''--help'\'')]' \
+'-h[print this help]' \
+'--help[print this help]' \
 '::ID -- name of the container:_default' \
 && ret=0
 ;;

@@ -39,12 +39,11 @@ fn find(global: &Global, id: &str) -> Result<(Status, Cgroup)> {
     Ok((status, state.cgroup.ok_or_else(without)?))
 }
 
-/// Callers look for runc's words: "container not running", "container not paused".
+/// Callers look for "container not running" and "container not paused".
 fn refusal(what: &str, status: Status) -> Error {
-    let err = match (what, status) {
+    match (what, status) {
         ("pause", Status::Paused) => Error::new("container already paused"),
         ("resume", Status::Running | Status::Created) => Error::new("container not paused"),
-        _ => not_running(),
-    };
-    err.context(format!("cannot {what} a container that is {status}"))
+        _ => not_running().hint(format!("it is {status}")),
+    }
 }
