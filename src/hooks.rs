@@ -12,7 +12,6 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::unistd::Pid;
 
 use crate::error::{Error, Result};
 use crate::spec::config;
@@ -169,7 +168,7 @@ impl fmt::Display for Hook {
 }
 
 fn ends_within(child: &Child, seconds: u32) -> Result<bool> {
-    let pidfd = sys::process::pidfd_open(Pid::from_raw(child.id() as i32))?;
+    let pidfd = sys::pidfd::open(child.id() as i32)?;
     let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     let wait = PollTimeout::try_from(seconds.saturating_mul(1000)).unwrap_or(PollTimeout::MAX);
     loop {

@@ -22,15 +22,18 @@ pub mod hooks;
 pub mod mounts;
 pub mod namespaces;
 pub mod process;
+pub mod protect;
 pub mod rootfs;
 pub mod seccomp;
 pub mod security;
 pub mod step;
 pub mod terminal;
 // L4: the plan, and the two sides that execute it.
+pub mod attach;
 pub mod child;
 pub mod parent;
 pub mod plan;
+pub mod trace;
 // L5: the command lines.
 pub mod cli;
 pub mod cmd;

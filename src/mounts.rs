@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 
-use crate::error::{Error, Result};
+use crate::cgroup::CgroupMount;
+use crate::error::{Doing, Error, Result};
 use crate::path::{Root, as_path, c_string, is_dir};
 use crate::spec::config;
 use crate::sys::mount::{Attributes, FsContext, attach, attr, clone_tree, set_attributes};
@@ -240,6 +241,44 @@ impl Mount {
         Ok(())
     }
 
+    /// Turns a mount of type cgroup into the tmpfs that holds the v1 hierarchies; whether that is to
+    /// be read-only, once they are in place.
+    pub fn become_tmpfs(&mut self) -> bool {
+        self.kind = Kind::FileSystem(c"tmpfs".into());
+        self.options = vec![FsOption { key: c"mode".into(), value: Some(c"755".into()), index: None }];
+        let read_only = self.attributes.set & attr::RDONLY != 0;
+        self.attributes.set &= !attr::RDONLY;
+        read_only
+    }
+
+    /// Makes the hierarchies below the tmpfs of [`Mount::become_tmpfs`]: the container's own
+    /// directory of each or, in a cgroup namespace, a mount that shows nothing else anyway.
+    pub fn perform_cgroups(
+        &self,
+        root: &Root,
+        hierarchies: &[CgroupMount],
+        namespaced: bool,
+        read_only: bool,
+    ) -> Result<()> {
+        self.perform(root, None)?;
+        let ro = Attributes { set: if read_only { attr::RDONLY } else { 0 }, ..Attributes::default() };
+        for hierarchy in hierarchies {
+            let path = self.destination.join(&hierarchy.name);
+            let doing = || format!("mount the cgroup hierarchy {}", hierarchy.name);
+            let mount = if namespaced { fresh(hierarchy) } else { own(hierarchy) }.doing(doing)?;
+            let safe = attr::NOSUID | attr::NODEV | attr::NOEXEC | ro.set;
+            let safe = Attributes { set: safe, ..Attributes::default() };
+            set_attributes(mount.as_fd(), safe, None, false).doing(doing)?;
+            let target = root.make_dir(&path).doing(|| format!("make {}", path.display()))?;
+            attach(mount.as_fd(), target.as_fd()).doing(doing)?;
+            for link in &hierarchy.links {
+                crate::devices::link(root, &self.destination.join(link), Path::new(&hierarchy.name))?;
+            }
+        }
+        let target = root.resolve(&self.destination)?;
+        Ok(set_attributes(target.as_fd(), ro, None, false)?)
+    }
+
     /// Makes the mount in the root `root`. `pinned` is a detached copy of a bind mount's source
     /// that was made while it could still be reached.
     pub fn perform(&self, root: &Root, pinned: Option<OwnedFd>) -> Result<()> {
@@ -270,6 +309,11 @@ impl Mount {
             }
         };
         self.spread(target.as_fd())
+    }
+
+    /// Whether it is a bind mount.
+    pub fn is_bind(&self) -> bool {
+        matches!(self.kind, Kind::Bind(..))
     }
 
     /// A detached copy of a bind mount's source.
@@ -383,6 +427,24 @@ impl fmt::Display for Mount {
             Kind::Remount => write!(f, "remount {on}"),
         }
     }
+}
+
+/// The container's own directory of a hierarchy.
+fn own(hierarchy: &CgroupMount) -> std::result::Result<OwnedFd, Errno> {
+    clone_tree(nix::fcntl::AT_FDCWD, &c_string(&hierarchy.dir)?, false)
+}
+
+/// A new mount of a hierarchy, rooted at the cgroup namespace.
+fn fresh(hierarchy: &CgroupMount) -> std::result::Result<OwnedFd, Errno> {
+    let context = FsContext::open(c"cgroup")?;
+    for word in hierarchy.data.split(',') {
+        match word.split_once('=') {
+            Some((key, value)) => context.set(&c_string(key)?, &c_string(value)?)?,
+            None => context.set_flag(&c_string(word)?)?,
+        }
+    }
+    context.create()?;
+    context.mount(0)
 }
 
 /// The last word decides: what it sets is no longer cleared, and the reverse.

@@ -100,6 +100,8 @@ pub struct Credentials {
     pub groups: Vec<u32>,
     /// Capability sets.
     pub capabilities: Capabilities,
+    /// Whether setgroups(2) is denied altogether, as in the user namespace of an unprivileged user.
+    pub groups_denied: bool,
 }
 
 impl Credentials {
@@ -107,11 +109,10 @@ impl Credentials {
     ///
     /// Order: what needs privileges first (bounding set, groups), then the ids with the permitted
     /// set kept, then the sets themselves.
-    pub fn assume(&self, groups_denied: bool) -> Result<()> {
+    pub fn assume(&self) -> Result<()> {
         self.capabilities.limit()?;
         sys::keep_capabilities(true)?;
-        // A user namespace of an unprivileged user denies setgroups(2) altogether.
-        if !groups_denied {
+        if !self.groups_denied {
             sys::set_groups(&self.groups).doing(|| "set the supplementary groups")?;
         }
         let (gid, uid) = (Gid::from_raw(self.gid), Uid::from_raw(self.uid));

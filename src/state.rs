@@ -241,6 +241,12 @@ impl AsFd for Init {
     }
 }
 
+impl From<Init> for OwnedFd {
+    fn from(init: Init) -> OwnedFd {
+        init.fd
+    }
+}
+
 /// The error of commands that need a live init.
 pub fn not_running() -> Error {
     Error::new("container not running")

@@ -135,3 +135,23 @@ fn a_listener_answers() {
     // The listener is close-on-exec: with nobody left to answer, the call is not there.
     returns(&profile, &["83"], "-38");
 }
+
+/// What the kernel takes to check, compile and load Docker's profile:
+/// `cargo test --test seccomp -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn load_time() {
+    let config: Seccomp = serde_json::from_str(&docker().to_string()).expect("a profile");
+    let program = compile(&config).expect("compiles").expect("a filter").program;
+    let load = || {
+        nix::sys::prctl::set_no_new_privs().expect("always possible");
+        let start = std::time::Instant::now();
+        set_filter(&program, 0).expect("loads");
+        start.elapsed()
+    };
+    // A filter is the thread's own: each has none at first.
+    let one = || std::thread::scope(|scope| scope.spawn(load).join().expect("no panic"));
+    let mut times: Vec<_> = (0..200).map(|_| one()).collect();
+    times.sort_unstable();
+    println!("{} instructions: minimum {:?}, median {:?}", program.len(), times[0], times[100]);
+}

@@ -114,6 +114,13 @@ impl Cgroup {
         &self.places
     }
 
+    /// The part with `controller`, and the rest. Where controllers are mounted together they stay
+    /// together; cgroup v2 has a single hierarchy, which is the rest.
+    pub fn split(&self, controller: &str) -> (Cgroup, Cgroup) {
+        let part = |with: bool| self.places.iter().filter(move |p| p.has(controller) == with);
+        (Cgroup { places: part(true).cloned().collect() }, Cgroup { places: part(false).cloned().collect() })
+    }
+
     /// Makes the directories, parents included. A cgroup that is there already is taken over
     /// unless a process is in it or it is frozen. On failure what was made is removed again.
     pub fn create(&self) -> Result<()> {

@@ -30,7 +30,11 @@ const UNKNOWN_COMMAND: i32 = 3;
 pub fn main() -> i32 {
     let mut failed = 1;
     dispatch(std::env::args_os().skip(1), &mut failed).unwrap_or_else(|err| {
-        log::error(&err, failed);
+        // What the kernel says of the payload's program is compared as a whole line by callers.
+        match err.message().starts_with("exec ") {
+            true => log::error_bare(&err),
+            false => log::error(&err, failed),
+        }
         failed
     })
 }

@@ -80,7 +80,15 @@ pub fn read(path: &Path) -> Result<String> {
 
 /// Adds to `err`, if it names a JSON path, where that is in `text`, which was read from `file`.
 pub fn place(text: &str, file: &Path, err: Error) -> Error {
-    let Some(path) = err.path() else { return err };
+    place_part(text, file, "", err)
+}
+
+/// As [`place`], for a file that holds only the part of a `config.json` at the path `part`, such as
+/// `process.`.
+pub fn place_part(text: &str, file: &Path, part: &str, err: Error) -> Error {
+    let Some(path) = err.path().map(|path| path.strip_prefix(part).unwrap_or(path)) else {
+        return err;
+    };
     let Some(found) = position::find(text, path) else { return err };
     let value = found.value.map(position::shortened);
     let what = match value {

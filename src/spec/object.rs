@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 /// Declares a structure of the configuration: `"jsonName" field: Type,` for each member.
 /// A member may be absent or null, and is then the type's default; `required` stands before
@@ -23,6 +23,11 @@ macro_rules! object {
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                /// One value, so that giving up in the middle is one call and not one for
+                /// each member.
+                #[derive(Default)]
+                struct Found { $($field: Option<$ty>,)* }
+
                 struct Members;
                 impl<'de> serde::de::Visitor<'de> for Members {
                     type Value = $name;
@@ -36,24 +41,24 @@ macro_rules! object {
                         A: serde::de::MapAccess<'de>,
                     {
                         const KNOWN: &[&str] = &[$($json),*];
-                        $(let mut $field: Option<$ty> = None;)*
+                        let mut found = Found::default();
                         while let Some(key) = map.next_key::<$crate::spec::object::Key<'de>>()? {
                             match key.name() {
                                 $($json => {
-                                    if $field.is_some() {
+                                    if found.$field.is_some() {
                                         return Err(serde::de::Error::duplicate_field($json));
                                     }
-                                    $field = $crate::spec::object::member!(map, $ty, $($required)?);
+                                    found.$field =
+                                        $crate::spec::object::member!(map, $ty, $($required)?);
                                 })*
                                 _ => {
                                     key.unknown(KNOWN);
-                                    map.next_value::<serde::de::IgnoredAny>()?;
+                                    $crate::spec::object::value::<A, serde::de::IgnoredAny>(&mut map)?;
                                 }
                             }
                         }
-                        Ok($name {
-                            $($field: $crate::spec::object::complete!($field, $json, $($required)?),)*
-                        })
+                        $($crate::spec::object::present!(found.$field, $json, $($required)?);)*
+                        Ok($name { $($field: found.$field.unwrap_or_default(),)* })
                     }
                 }
                 d.deserialize_map(Members)
@@ -65,24 +70,33 @@ macro_rules! object {
 /// The value of one member: null stands for absent unless the member is required.
 macro_rules! member {
     ($map:ident, $ty:ty, required) => {
-        Some($map.next_value::<$ty>()?)
+        Some($crate::spec::object::value::<A, $ty>(&mut $map)?)
     };
     ($map:ident, $ty:ty,) => {
-        $map.next_value::<Option<$ty>>()?
+        $crate::spec::object::value::<A, Option<$ty>>(&mut $map)?
     };
 }
 
-/// What an absent member stands for.
-macro_rules! complete {
-    ($field:ident, $json:literal, required) => {
-        $field.ok_or_else(|| serde::de::Error::missing_field($json))?
-    };
-    ($field:ident, $json:literal,) => {
-        $field.unwrap_or_default()
-    };
+/// Reads one value. Not inlined: one copy for each type in place of one for each member is
+/// half of the program's code for reading, and no slower.
+#[inline(never)]
+pub(super) fn value<'de, A: MapAccess<'de>, T: Deserialize<'de>>(
+    map: &mut A,
+) -> Result<T, A::Error> {
+    map.next_value()
 }
 
-pub(super) use {complete, member, object};
+/// Refuses the absence of a required member.
+macro_rules! present {
+    ($found:ident.$field:ident, $json:literal, required) => {
+        if $found.$field.is_none() {
+            return Err(serde::de::Error::missing_field($json));
+        }
+    };
+    ($found:ident.$field:ident, $json:literal,) => {};
+}
+
+pub(super) use {member, object, present};
 
 /// A member's name, borrowed from the text unless it is written with escapes.
 pub struct Key<'a>(Cow<'a, str>);

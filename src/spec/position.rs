@@ -70,7 +70,7 @@ pub fn member(path: &str, name: &str) -> String {
     match (plain, path.is_empty()) {
         (true, true) => name.to_owned(),
         (true, false) => format!("{path}.{name}"),
-        (false, _) => format!("{path}[{}]", serde_json::Value::from(name)),
+        (false, _) => format!("{path}[{}]", serde_json::to_string(name).unwrap_or_default()),
     }
 }
 

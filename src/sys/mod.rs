@@ -10,6 +10,7 @@ pub mod pidfd;
 pub mod process;
 pub mod seccomp;
 pub mod security;
+pub mod shared;
 pub mod stub;
 pub mod terminal;
 

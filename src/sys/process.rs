@@ -1,4 +1,4 @@
-//! Processes: clone3(2), process descriptors, setns(2) by descriptor, priorities, and execve(2).
+//! Processes: clone3(2), setns(2), descriptors over execve(2), and execve(2) itself.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -61,25 +61,33 @@ pub fn fork_into(flags: u64, into: Option<BorrowedFd>) -> Result<Fork, Errno> {
     }
 }
 
-/// A descriptor of process `pid` (pidfd_open(2)), readable when the process has ended.
-pub fn pidfd_open(pid: Pid) -> Result<OwnedFd, Errno> {
-    // SAFETY: only integers are passed.
-    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })
+/// Closes all descriptors but the standard ones and those in `keep`.
+pub fn close_others(keep: &[i32]) -> Result<(), Errno> {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for kept in keep.into_iter().filter(|fd| *fd >= 3) {
+        if first < kept {
+            close_range(first, kept - 1)?;
+        }
+        first = kept + 1;
+    }
+    close_range(first, u32::MAX)
 }
 
-/// Sends `signal` (0: none, only checks) to the process behind `pidfd` (pidfd_send_signal(2)).
-pub fn pidfd_signal(pidfd: BorrowedFd, signal: i32) -> Result<(), Errno> {
-    // SAFETY: the siginfo pointer is null, which the call allows.
-    Errno::result(unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    })
-    .map(drop)
+/// Closes the descriptors `first` to `last` (close_range(2)). Whatever owns one of them in this
+/// process must not be used or dropped any more: only for a child that never returns.
+fn close_range(first: u32, last: u32) -> Result<(), Errno> {
+    // SAFETY: only integers are passed.
+    let done = Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) });
+    if done != Err(Errno::ENOSYS) {
+        return done.map(drop);
+    }
+    for fd in listed()?.into_iter().filter(|fd| (first..=last).contains(&(*fd as u32))) {
+        // SAFETY: closing by number; one that is gone by now answers EBADF.
+        unsafe { libc::close(fd) };
+    }
+    Ok(())
 }
 
 /// Marks every descriptor from `first` on to be closed by execve(2) (close_range(2)).
@@ -96,14 +104,19 @@ pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
 
 /// What [`close_on_exec_from`] does where close_range(2) is missing: walks /proc/self/fd.
 fn close_on_exec_listed(first: u32) -> Result<(), Errno> {
-    let entries = std::fs::read_dir("/proc/self/fd")
-        .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
-    let numbers = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
-    for fd in numbers.filter(|fd| *fd as u32 >= first).collect::<Vec<_>>() {
+    for fd in listed()?.into_iter().filter(|fd| *fd as u32 >= first) {
         // SAFETY: F_SETFD with an integer; a descriptor that is gone by now answers EBADF.
         unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
     }
     Ok(())
+}
+
+/// The open descriptors of this process, from /proc/self/fd.
+fn listed() -> Result<Vec<i32>, Errno> {
+    let entries = std::fs::read_dir("/proc/self/fd")
+        .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+    let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    Ok(entries.flatten().filter_map(number).collect())
 }
 
 /// Keeps `fd` open across execve(2).
@@ -265,4 +278,39 @@ pub fn default_signal(which: nix::sys::signal::Signal) -> Result<(), Errno> {
     use nix::sys::signal::{SigHandler, signal};
     // SAFETY: the default disposition runs no code of ours.
     unsafe { signal(which, SigHandler::SigDfl) }.map(drop)
+}
+
+/// Blocks every signal, so that none is lost before someone waits for it.
+pub fn block_signals() -> Result<(), Errno> {
+    use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)
+}
+
+/// Waits for a blocked signal, real-time ones included, and returns its number (sigwaitinfo(2)).
+pub fn wait_signal() -> Result<i32, Errno> {
+    let all = nix::sys::signal::SigSet::all();
+    loop {
+        // SAFETY: the set is whole; no siginfo is asked for.
+        match Errno::result(unsafe { libc::sigwaitinfo(all.as_ref(), std::ptr::null_mut()) }) {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Opens /dev/null in place of standard descriptors that the caller left closed: else the next
+/// file that is opened would become the container's output.
+pub fn ensure_stdio() -> Result<(), Errno> {
+    while let Some(_closed) = (0..=2).find(|fd| !is_open(*fd)) {
+        // SAFETY: the path is a literal; the lowest free number, a standard one, is meant to stay
+        // open for the life of the process.
+        Errno::result(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) })?;
+    }
+    Ok(())
+}
+
+/// Sets the NIS domain name of the current UTS namespace (setdomainname(2)).
+pub fn set_domainname(name: &str) -> Result<(), Errno> {
+    // SAFETY: pointer and length are those of one string.
+    Errno::result(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }).map(drop)
 }

@@ -1,10 +1,8 @@
-//! Credentials and confinement: prctl(2), capset(2), setgroups(2), seccomp(2).
+//! Credentials and confinement: prctl(2), capset(2), setgroups(2).
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
-
-use super::owned;
 
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
@@ -84,20 +82,6 @@ pub fn set_no_new_privileges() -> Result<(), Errno> {
 /// Whether other processes of the same user may look into this one (ptrace(2), /proc).
 pub fn set_dumpable(dumpable: bool) -> Result<(), Errno> {
     prctl(libc::PR_SET_DUMPABLE, u64::from(dumpable), 0).map(drop)
-}
-
-/// Loads a seccomp filter with `SECCOMP_FILTER_FLAG_*` (seccomp(2)). The result is the listener
-/// where `SECCOMP_FILTER_FLAG_NEW_LISTENER` is among the flags.
-pub fn load_filter(program: &[libc::sock_filter], flags: u32) -> Result<Option<OwnedFd>, Errno> {
-    let length = u16::try_from(program.len()).map_err(|_| Errno::E2BIG)?;
-    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
-    // SAFETY: the kernel reads `len` instructions from `filter` and writes nothing.
-    let ret =
-        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &program) };
-    if u64::from(flags) & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u64 != 0 {
-        return owned(ret).map(Some);
-    }
-    Errno::result(ret).map(|_| None)
 }
 
 /// Replaces the supplementary groups by exactly `groups` (setgroups(2)).

@@ -401,7 +401,22 @@ fn single_rules_as_libseccomp() {
     assert!(cases > 50_000, "{cases} cases");
 }
 
-/// Whether the conditions hold, read straight from the profile.
+/// More conditions than jumps reach over.
+#[test]
+fn many_rules_as_libseccomp() {
+    let names = arch::X86.table.names().enumerate().filter(|(i, _)| i % 3 == 0);
+    let entries = names.map(|(i, name)| {
+        let args = json!([{ "index": i % 6, "value": i, "op": OPERATORS[i % 7], "valueTwo": i }]);
+        json!({ "names": [name], "action": ACTIONS[i % 6], "errnoRet": null, "args": args })
+    });
+    let entries: Vec<_> = entries.collect();
+    let mut profile = random_profile(&mut Random(1), entries);
+    profile["defaultAction"] = json!("SCMP_ACT_KILL_THREAD");
+    let cases = compare(&profile, &arch::X86, false);
+    assert!(cases > 100_000, "{cases} cases");
+}
+
+/// Whether a condition holds, read straight from the profile.
 fn holds(arg: &Value, args: &[u64; 6], wide: bool) -> bool {
     let bits = if wide { u64::MAX } else { 0xffff_ffff };
     let number = |member| arg[member].as_u64().expect("a number");
