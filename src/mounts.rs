@@ -169,8 +169,7 @@ impl Mount {
             options: Vec::new(),
             at: at.clone(),
         };
-        text(&entry.destination, "destination")
-            .map_err(|e| e.at(format!("{}.destination", mount.at)))?;
+        text(&entry.destination, "destination").map_err(|e| e.at(format!("{}.destination", mount.at)))?;
         for (i, option) in entry.options.iter().enumerate() {
             mount.option(i, option, entry, bundle)?;
         }
@@ -322,11 +321,7 @@ impl Mount {
         let here = nix::fcntl::AT_FDCWD;
         clone_tree(here, source, *recursive).map_err(|errno| {
             let err = self.fault(errno, "source");
-            if errno == Errno::ENOENT {
-                err.hint("the source of a bind mount has to exist")
-            } else {
-                err
-            }
+            if errno == Errno::ENOENT { err.hint("the source of a bind mount has to exist") } else { err }
         })
     }
 
@@ -498,9 +493,7 @@ mod tests {
 
     #[test]
     fn the_last_word_decides() {
-        let e = entry(
-            r#"{"destination":"/a","source":"/b","options":["rbind","ro","rw","noatime","relatime"]}"#,
-        );
+        let e = entry(r#"{"destination":"/a","source":"/b","options":["rbind","ro","rw","noatime","relatime"]}"#);
         let mount = Mount::plan(0, &e, Path::new("/")).unwrap();
         assert_eq!(mount.attributes.set, 0);
         assert_eq!(mount.attributes.clear, attr::RDONLY | ATIME);
@@ -512,10 +505,7 @@ mod tests {
         for (json, at) in [
             (r#"{"destination":"/a"}"#, "mounts[3].type"),
             (r#"{"destination":"/a","type":"bind"}"#, "mounts[3].source"),
-            (
-                r#"{"destination":"/a","type":"tmpfs","options":["tmpcopyup"]}"#,
-                "mounts[3].options[0]",
-            ),
+            (r#"{"destination":"/a","type":"tmpfs","options":["tmpcopyup"]}"#, "mounts[3].options[0]"),
         ] {
             assert_eq!(Mount::plan(3, &entry(json), Path::new("/")).unwrap_err().path(), Some(at));
         }

@@ -122,16 +122,13 @@ impl Payload {
     pub fn find(&self) -> Result<CString> {
         let name = self.args.strings().first().map_or(c"", |name| name.as_c_str());
         let shown = name.to_string_lossy();
-        let fail =
-            |what: String| Error::new(format!("exec: \"{shown}\": {what}")).at("process.args[0]");
+        let fail = |what: String| Error::new(format!("exec: \"{shown}\": {what}")).at("process.args[0]");
         if name.to_bytes().contains(&b'/') {
             return match executable(name) {
                 Ok(()) => Ok(name.into()),
-                Err(errno @ Errno::ENOENT) => {
-                    Err(Error::sys(format!("exec: \"{shown}\": stat {shown}"), errno)
-                        .at("process.args[0]")
-                        .hint("the path is looked up in the container's root file system"))
-                }
+                Err(errno @ Errno::ENOENT) => Err(Error::sys(format!("exec: \"{shown}\": stat {shown}"), errno)
+                    .at("process.args[0]")
+                    .hint("the path is looked up in the container's root file system")),
                 Err(errno) => Err(fail(crate::error::errno_words(errno as i32))),
             };
         }
@@ -159,9 +156,8 @@ impl Payload {
 
 fn c_strings(texts: &[String], at: &str) -> Result<Vec<CString>> {
     let convert = |(i, text): (usize, &String)| {
-        CString::new(text.as_str()).map_err(|_| {
-            Error::new("an argument or variable holds a NUL character").at(format!("{at}[{i}]"))
-        })
+        CString::new(text.as_str())
+            .map_err(|_| Error::new("an argument or variable holds a NUL character").at(format!("{at}[{i}]")))
     };
     texts.iter().enumerate().map(convert).collect()
 }
@@ -232,9 +228,7 @@ pub fn own_stdio(uid: u32) -> Result<()> {
         }
         match sys::security::chown_fd(fd, uid, None) {
             Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS | Errno::EBADF) => {}
-            Err(errno) => {
-                return Err(Error::sys(format!("chown descriptor {}", fd.as_raw_fd()), errno));
-            }
+            Err(errno) => return Err(Error::sys(format!("chown descriptor {}", fd.as_raw_fd()), errno)),
         }
     }
     Ok(())

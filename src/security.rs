@@ -137,8 +137,7 @@ mod tests {
 
     #[test]
     fn unknown_and_unavailable_names_are_returned_once() {
-        let json =
-            r#"{"bounding":["CAP_KILL","CAP_NOPE","CAP_SYS_ADMIN"],"effective":["CAP_NOPE"]}"#;
+        let json = r#"{"bounding":["CAP_KILL","CAP_NOPE","CAP_SYS_ADMIN"],"effective":["CAP_NOPE"]}"#;
         let config = serde_json::from_str(json).unwrap();
         let (caps, missing) = Capabilities::plan(Some(&config), 1 << 5);
         assert_eq!(caps.bounding, 1 << 5);

@@ -64,11 +64,6 @@ fn dispatch(args: impl Iterator<Item = OsString>, failed: &mut i32) -> Result<i3
 }
 
 fn perform(global: &Global, command: Command) -> Result<i32> {
-    let creates = matches!(command, Command::Create(_) | Command::Run(_));
-    if creates && global.systemd_cgroup {
-        return Err(Error::new("--systemd-cgroup is not supported yet")
-            .hint("without it, cgroups are made beneath /sys/fs/cgroup directly"));
-    }
     match command {
         Command::Create(options) => create::run(global, &options),
         Command::Start { id } => start::run(global, &id),
