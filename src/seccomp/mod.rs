@@ -21,6 +21,25 @@ use bpf::{Assembler, Goal};
 use calls::{Calls, Decision, Target};
 use rules::Rule;
 
+/// The words that [`compile`] understands, as the specification's features.md lists them.
+pub struct Words {
+    /// Actions, such as `SCMP_ACT_ERRNO`.
+    pub actions: Vec<&'static str>,
+    /// Operators, such as `SCMP_CMP_EQ`.
+    pub operators: Vec<&'static str>,
+    /// Architectures that this build makes programs for.
+    pub archs: Vec<&'static str>,
+    /// Filter flags.
+    pub flags: Vec<&'static str>,
+}
+
+/// Everything that [`compile`] understands.
+pub fn words() -> Words {
+    let (actions, operators, flags) = rules::words();
+    let archs = arch::NATIVE.archs.iter().map(|arch| arch.name).collect();
+    Words { actions, operators, archs, flags }
+}
+
 /// The kernel takes no longer program (`BPF_MAXINSNS`, linux/bpf_common.h).
 const MAX_INSTRUCTIONS: usize = 4096;
 
