@@ -44,7 +44,7 @@ def enter_private_world():
         sys.exit("these figures need root (namespaces, cgroups): sudo " + sys.argv[0])
     script = (
         "if [ -d /sys/fs/cgroup/unified ] && [ -d /sys/fs/cgroup/memory ]; then"
-        " umount /sys/fs/cgroup/unified; fi; exec \"$@\""
+        " umount /sys/fs/cgroup/unified; mount -t tmpfs none /sys/fs/cgroup/unified; fi; exec \"$@\""
     )
     os.environ[PRIVATE] = "1"
     os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", "sh", "-c", script,
