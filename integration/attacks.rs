@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use common::{Cmd, Container, eventually, runtime};
+use common::{Cmd, Container, eventually, peers_fail, runtime};
 use serde_json::{Value, json};
 
 /// All capabilities that this host has to give, and no other protection.
@@ -127,8 +127,8 @@ fn no_descriptor_leaks_into_the_payload() {
     let script = "exec 5</ 7</etc 9>/tmp/.tare-leak 88</proc; rm /tmp/.tare-leak; exec \"$@\"";
     let said = c.boot("run", &[]).under(&["bash", "-c", script, "sh"]).ok();
     let fds = said.lines().filter(|line| line.contains("->")).count();
-    // Three standard streams each, and the directory that ls reads.
-    assert_eq!(fds, 7, "{said}");
+    // Three standard streams each; the directory that ls itself reads is gone when it looks.
+    assert_eq!(fds, 6, "{said}");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn no_descriptor_leaks_into_exec_or_a_created_init() {
     }
     c.start();
     let said = c.exec(&[], &["/bin/ls", "-l", "/proc/self/fd"]).under(&leaky).ok();
-    assert_eq!(said.lines().filter(|line| line.contains("->")).count(), 4, "{said}");
+    assert_eq!(said.lines().filter(|line| line.contains("->")).count(), 3, "{said}");
     c.end();
 }
 
@@ -213,6 +213,9 @@ fn proc_and_sys_that_are_symlinks_are_refused() {
 
 #[test]
 fn mounts_over_proc_are_refused() {
+    if peers_fail("runc 1.1 lets a tmpfs cover parts of /proc") {
+        return;
+    }
     for path in ["/proc/self/attr", "/proc/sys", "/proc/1", "/proc/self"] {
         let c = Container::new(&["/bin/true"]).mount("tmpfs", "tmpfs", path, &[]);
         c.boot("run", &[]).fails(1);
@@ -248,6 +251,9 @@ fn devices_that_are_symlinks_in_the_image() {
 
 #[test]
 fn a_dev_that_is_a_symlink() {
+    if peers_fail("runc 1.1 makes the links of /dev behind the symlink") {
+        return;
+    }
     let c = Container::new(&["/bin/true"]);
     let outside = c.bundle().join("outside");
     fs::create_dir(&outside).unwrap();
@@ -294,6 +300,9 @@ fn masked_paths_that_are_symlinks_do_not_reach_out() {
 
 #[test]
 fn a_passwd_that_would_hang_or_leak() {
+    if peers_fail("runc 1.1 opens a FIFO at /etc/passwd") {
+        return;
+    }
     for kind in ["fifo", "link", "device"] {
         let c = Container::sh("echo $HOME");
         let passwd = c.rootfs().join("etc/passwd");
@@ -327,12 +336,15 @@ fn capabilities_are_not_inherited() {
 
 #[test]
 fn users_are_numbers_of_32_bits() {
+    if peers_fail("runc 1.1 cuts large numbers") {
+        return;
+    }
     // CVE-2026-30892, CVE-2024-40635: what is no number of 32 bits is refused, not cut.
     let c = Container::idle();
     c.run_detached();
     for user in ["4294967296", "-1", "0x10", "1:4294967296", "1e3", ":5", "99999999999999999999"] {
         let answer = c.exec(&["--user", user], &["/bin/id", "-u"]).answer();
-        assert_eq!(answer.code, if answer.code == 1 { 1 } else { 255 }, "{user}: {answer:?}");
+        assert_eq!(answer.code, 255, "{user}: {answer:?}");
     }
     assert_eq!(c.exec(&["--user", "4294967294"], &["/bin/id", "-u"]).ok(), "4294967294\n");
     c.end();

@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{Container, eventually, is_tare};
+use common::{Container, eventually, is_tare, peers_fail};
 use serde_json::{Value, json};
 
 const KINDS: [&str; 6] =
@@ -39,6 +39,9 @@ fn read(c: &Container, name: &str) -> String {
 
 #[test]
 fn six_kinds_in_order() {
+    if peers_fail("runc 1.1 runs poststart hooks in create") {
+        return;
+    }
     let c = logging();
     c.create();
     assert_eq!(read(&c, "log"), "prestart\ncreateRuntime\ncreateContainer\n");
@@ -54,6 +57,9 @@ fn six_kinds_in_order() {
 
 #[test]
 fn each_gets_the_state_on_stdin() {
+    if peers_fail("runc 1.1 runs poststart hooks in create") {
+        return;
+    }
     let c = logging();
     c.create();
     let pid = c.pid();
@@ -138,6 +144,9 @@ fn a_failing_poststop_hook_is_a_warning() {
 
 #[test]
 fn a_hook_that_hangs_is_ended_after_its_timeout() {
+    if peers_fail("runc 1.1 waits for the grandchildren of a hook") {
+        return;
+    }
     let mut hook = host_hook("sleep 600");
     hook["timeout"] = json!(1);
     let c = Container::new(&["/bin/true"]).with(|c| c["hooks"] = json!({"createRuntime": [hook]}));

@@ -52,8 +52,7 @@ fn the_default_mounts_are_there() {
 fn the_container_sees_its_own_cgroups() {
     let c = Container::idle();
     c.run_detached();
-    let said = c.exec(&[], &["/bin/mkdir", "/sys/fs/cgroup/new"]).fails(1);
-    assert!(said.contains("Read-only file system"), "{said}");
+    c.exec(&[], &["/bin/mkdir", "/sys/fs/cgroup/new"]).fails(1);
     assert_eq!(c.exec_sh("cat /sys/fs/cgroup/pids/cgroup.procs").lines().next(), Some("1"));
     c.exec(&[], &["/bin/mkdir", "/sys/fs/cgroup/pids/sub"]).fails(1);
     c.end();

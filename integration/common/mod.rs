@@ -53,6 +53,15 @@ pub fn is_tare() -> bool {
     runtime().file_name().is_some_and(|name| name == "tare")
 }
 
+/// Whether the program under test is a peer that fails here for the reason given, which is why the
+/// test goes no further with it.
+pub fn peers_fail(reason: &str) -> bool {
+    if !is_tare() {
+        eprintln!("not for {}: {reason}", runtime().display());
+    }
+    !is_tare()
+}
+
 fn find_program(name: &str) -> PathBuf {
     let path = std::env::var("PATH").expect("PATH is set");
     let dirs = if name.contains('/') { "" } else { &path };
