@@ -174,3 +174,32 @@ fn hooks_run_once_each_in_the_order_listed() {
     c.run();
     assert_eq!(std::fs::read_to_string(log).unwrap(), "0\n1\n2\n3\n4\n");
 }
+
+#[test]
+fn a_failing_poststart_hook_ends_the_container() {
+    if peers_fail("runc 1.1 runs poststart hooks in create") {
+        return;
+    }
+    let hooks = json!([host_hook("echo not today >&2; exit 3")]);
+    let c = Container::idle().with(|c| c["hooks"] = json!({"poststart": hooks}));
+    c.create();
+    let said = c.act("start").fails(1);
+    assert!(said.contains("hook #0") && said.contains("not today"), "{said}");
+    c.wait_for("stopped");
+    c.end();
+}
+
+#[test]
+fn a_hook_that_does_not_read_its_input_is_no_failure() {
+    let hook = json!([host_hook("exec <&-; exit 0")]);
+    let annotations: serde_json::Map<_, _> =
+        (0..2000).map(|n| (format!("org.example.{n}"), json!("x".repeat(100)))).collect();
+    let c = Container::new(&["/bin/true"]).with(|c| {
+        c["annotations"] = annotations.into();
+        c["hooks"] = json!({"createRuntime": hook});
+    });
+    for _ in 0..5 {
+        c.run();
+    }
+    c.assert_nothing_left();
+}

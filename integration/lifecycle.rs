@@ -185,6 +185,23 @@ fn delete_by_force() {
 }
 
 #[test]
+fn delete_of_a_created_container_needs_no_force() {
+    let c = Container::idle();
+    c.create();
+    c.act("delete").ok();
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_deleted_id_can_be_used_again() {
+    let c = Container::sh("exit 4");
+    for _ in 0..3 {
+        assert_eq!(c.boot("run", &[]).answer().code, 4);
+    }
+    c.assert_nothing_left();
+}
+
+#[test]
 fn kill_knows_signals_by_name_and_number() {
     let c = Container::sh(
         "trap 'echo usr1 >>/shared/log' USR1; touch /shared/ready; \

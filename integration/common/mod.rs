@@ -236,6 +236,13 @@ fn scratch_path(what: &str) -> PathBuf {
     std::env::temp_dir().join(format!("tare-test-{what}-{}-{serial}x", std::process::id()))
 }
 
+/// Builds a static program from integration/programs.
+pub fn compile(source: &str, out: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/programs").join(source);
+    let words = ["cc", "-O2", "-Wall", "-Wextra", "-static", "-o"];
+    Cmd::new(&words).args(&[out.to_string_lossy(), source.to_string_lossy()]).ok();
+}
+
 /// Waits until `done` holds.
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + LIMIT;
