@@ -104,22 +104,18 @@ fn kill(state: &State) -> Result<()> {
 
 /// Ends every process of the container and removes its cgroups.
 fn end(state: &State) -> Result<()> {
-    let init = state.init()?;
-    kill(state)?;
-    if let Some(cgroup) = &state.cgroup {
-        // Ends what a shared pid namespace leaves behind, and thaws what is frozen.
-        if cgroup.exists() {
-            cgroup.kill(libc::SIGKILL)?;
+    let cgroup = state.cgroup.as_ref().filter(|cgroup| cgroup.exists());
+    if let Some(init) = state.init()? {
+        kill(state)?;
+        cgroup.map_or(Ok(()), super::kill::thaw)?;
+        if !init.wait(LIMIT)? {
+            let hint = format!("is process {} in an uninterruptible wait?", state.pid);
+            return Err(Error::new("container init still running").hint(hint));
         }
     }
-    if let Some(init) = init
-        && !init.wait(LIMIT)?
-    {
-        return Err(Error::new("container init still running").hint(format!(
-            "process {} does not end: is it in an uninterruptible wait?",
-            state.pid
-        )));
-    }
+    // Init took its pid namespace with it; what is left shared another's.
+    cgroup.map_or(Ok(()), |cgroup| cgroup.kill(libc::SIGKILL))?;
+    // Also where the main hierarchy's directory is gone: others may be left of a broken create.
     state.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.remove())
 }
 

@@ -52,7 +52,7 @@ fn all(state: &State, signal: i32) -> Result<()> {
 }
 
 /// SIGKILL does nothing to a frozen process until it is thawed (kernel: cgroup-v1 freezer).
-fn thaw(cgroup: &Cgroup) -> Result<()> {
+pub(super) fn thaw(cgroup: &Cgroup) -> Result<()> {
     match cgroup.exists() && cgroup.frozen()? {
         true => cgroup.thaw(),
         false => Ok(()),
