@@ -79,7 +79,7 @@ fn compile_for(config: &Seccomp, family: &Family) -> Result<Option<Filter>> {
     rules::check_architectures(&config.architectures)?;
     let profile = Profile::read(config, family, default)?;
     let listener = listener(config, profile.notifies)?;
-    let mut flags = rules::flags(&config.flags, profile.notifies)?;
+    let mut flags = rules::flags(config.flags.as_deref(), profile.notifies)?;
     if default == libc::SECCOMP_RET_ALLOW && config.syscalls.is_empty() {
         return Ok(None);
     }
