@@ -1,1 +1,14 @@
-//! (to be written)
+//! The image side: where images come from, and (in rooms of their own) how they are kept and
+//! turned into bundles. Levels, lowest first: a module uses only those above it in this list.
+
+// Sources: names, what manifests say, registries, layouts, archives.
+pub mod digest;
+pub mod media;
+pub mod platform;
+pub mod reference;
+
+pub mod manifest;
+
+pub mod transport;
+
+pub mod source;
