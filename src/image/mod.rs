@@ -12,3 +12,10 @@ pub mod manifest;
 pub mod transport;
 
 pub mod source;
+
+// The store: trees of unpacked layers, and how they get there.
+pub mod tar;
+pub mod tree;
+
+pub mod layer;
+pub mod stream;

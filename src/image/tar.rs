@@ -166,16 +166,17 @@ impl<R: Read> Reader<R> {
     fn entry(&mut self, header: &Header, extensions: Extensions) -> io::Result<Entry> {
         let path = extensions.name.unwrap_or_else(|| header.path_bytes().into_owned());
         let link = header.link_name_bytes().map(|l| l.into_owned());
+        let old = header.as_old();
         let device = (header.device_major().ok().flatten(), header.device_minor().ok().flatten());
         let mut entry = Entry {
             kind: kind(header.entry_type(), &path)?,
             path,
             link: extensions.link.or(link).unwrap_or_default(),
-            size: header.entry_size()?,
-            mode: header.mode()? & 0o7777,
-            uid: id(header.uid()?)?,
-            gid: id(header.gid()?)?,
-            mtime: (header.mtime()? as i64, 0),
+            size: field(&old.size, header.entry_size())?,
+            mode: field(&old.mode, header.mode())? & 0o7777,
+            uid: id(field(&old.uid, header.uid())?)?,
+            gid: id(field(&old.gid, header.gid())?)?,
+            mtime: (field(&old.mtime, header.mtime())? as i64, 0),
             device: (device.0.unwrap_or(0), device.1.unwrap_or(0)),
             xattrs: Vec::new(),
         };
@@ -225,6 +226,14 @@ impl Entry {
     }
 }
 
+/// The value of a header's field; one that is left blank counts as zero, as everywhere.
+fn field<T: Default>(raw: &[u8], value: io::Result<T>) -> io::Result<T> {
+    match raw.iter().all(|b| matches!(b, 0 | b' ')) {
+        true => Ok(T::default()),
+        false => value,
+    }
+}
+
 fn kind(kind: EntryType, path: &[u8]) -> io::Result<Kind> {
     match kind {
         // Archives older than ustar mark a directory by its name alone.
@@ -267,6 +276,9 @@ fn time(value: &[u8]) -> io::Result<(i64, i64)> {
     let text = std::str::from_utf8(value).map_err(|_| bad())?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let seconds: i64 = whole.parse().map_err(|_| bad())?;
+    if !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(bad());
+    }
     let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
     let nanos: i64 = digits.parse().map_err(|_| bad())?;
     match whole.starts_with('-') && nanos > 0 {

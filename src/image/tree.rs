@@ -7,6 +7,7 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -23,6 +24,8 @@ pub const WALK: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_C
 pub const LIST: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
 /// How many levels [`remove`] holds open at once before it takes deeper ones out of the tree.
 const MAX_OPEN_LEVELS: usize = 100;
+/// Numbers the directories that [`remove`] has taken out.
+static ASIDE: AtomicU64 = AtomicU64::new(0);
 
 /// Opens the root of a tree by a trusted path.
 ///
@@ -155,7 +158,8 @@ fn empty(at: BorrowedFd, name: &[u8], level: usize, deep: &mut Vec<Vec<u8>>) -> 
                 empty_and_remove(dir.as_fd(), &entry, level + 1, deep)?;
             }
             Err(Errno::EISDIR | Errno::EPERM) => {
-                let aside = format!(".removed-{}-{}", std::process::id(), deep.len());
+                let number = ASIDE.fetch_add(1, Ordering::Relaxed);
+                let aside = format!(".removed-{}-{number}", std::process::id());
                 // Level 0 is `name` in the directory that the caller removes from.
                 let top = ancestor(&dir, level + 1)?;
                 renameat(&dir, entry.as_slice(), &top, aside.as_bytes())?;
