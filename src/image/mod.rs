@@ -18,4 +18,9 @@ pub mod tar;
 pub mod tree;
 
 pub mod layer;
+pub mod store;
 pub mod stream;
+
+pub mod progress;
+
+pub mod pull;

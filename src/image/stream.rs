@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use sha2::{Digest as _, Sha256, Sha512};
 
 use super::digest::{Algorithm, Digest};
+use super::media::{self, Compression};
 use crate::error::{Error, Result};
 
 /// Bytes that are read from a compressed stream at once.
@@ -82,39 +83,6 @@ impl<R: Read, W: Write> Read for Tee<R, W> {
     }
 }
 
-/// How a layer is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
-    Plain,
-    /// RFC 1952, any number of members.
-    Gzip,
-    /// RFC 8878, any number of frames.
-    Zstd,
-}
-
-impl Compression {
-    /// What a layer's media type promises.
-    pub fn of_media_type(media_type: &str) -> Compression {
-        if media_type.ends_with("+zstd") || media_type.ends_with(".zstd") {
-            Compression::Zstd
-        } else if media_type.ends_with("gzip") {
-            Compression::Gzip
-        } else {
-            Compression::Plain
-        }
-    }
-
-    /// What the first bytes say; a tar header begins with a name, never with these.
-    fn of_content(start: &[u8]) -> Compression {
-        match start {
-            [0x1f, 0x8b, ..] => Compression::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
-            _ => Compression::Plain,
-        }
-    }
-}
-
 /// Decompresses a layer. Content decides, because archives and some builders say "tar" of
 /// compressed layers; a layer that is promised to be compressed must be.
 ///
@@ -123,13 +91,13 @@ impl Compression {
 pub fn inflate<'a>(from: impl Read + 'a, media_type: &str) -> Result<Box<dyn Read + 'a>> {
     let mut from = BufReader::with_capacity(BUFFER, from);
     let start = from.fill_buf().map_err(|err| Error::io("read layer", &err))?;
-    let found = Compression::of_content(start);
-    let promised = Compression::of_media_type(media_type);
-    if promised != found && promised != Compression::Plain {
+    let found = Compression::of_magic(start);
+    let promised = media::layer(media_type).map_err(Error::new)?;
+    if promised != found && promised != Compression::None {
         return Err(Error::new(format!("layer is {found:?}, its media type says {media_type}")));
     }
     Ok(match found {
-        Compression::Plain => Box::new(from),
+        Compression::None => Box::new(from),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(from)),
         Compression::Zstd => Box::new(
             zstd::stream::read::Decoder::with_buffer(from)
