@@ -24,3 +24,7 @@ pub mod stream;
 pub mod progress;
 
 pub mod pull;
+
+// Bundles: what a runtime is given.
+pub mod copy;
+pub mod user;
