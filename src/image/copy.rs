@@ -31,13 +31,19 @@ use crate::sys::xattr;
 pub fn apply(layer: &Path, implicit: &BTreeSet<Vec<u8>>, root: &Path) -> Result<()> {
     let (from, to) = (tree::open(layer)?, tree::open(root)?);
     let mut copier = Copier { root: tree::open(root)?, implicit, linked: HashMap::new() };
-    copier.directory(&from, &to, b"")?;
-    if !implicit.contains(&b""[..]) {
-        let stat = tree::stat(&from, b"").doing(|| "look at the root of a layer")?;
-        describe(&from, &to, b"", &stat.ok_or_else(|| Error::sys("open layer", Errno::ENOENT))?)
-            .doing(|| "set attributes of the root")?;
-    }
-    Ok(())
+    copier.root_directory(&from, &to)
+}
+
+/// Copies the opened directory `from` with its attributes onto the existing one at `to`.
+///
+/// # Errors
+/// As those of [`apply`].
+pub fn apply_directory(from: OwnedFd, to: &Path) -> Result<()> {
+    let described = BTreeSet::new();
+    let to = tree::open(to)?;
+    let root = to.try_clone().doing(|| "open the copy")?;
+    let mut copier = Copier { root, implicit: &described, linked: HashMap::new() };
+    copier.root_directory(&from, &to)
 }
 
 struct Copier<'a> {
@@ -48,6 +54,16 @@ struct Copier<'a> {
 }
 
 impl Copier<'_> {
+    fn root_directory(&mut self, from: &OwnedFd, to: &OwnedFd) -> Result<()> {
+        self.directory(from, to, b"")?;
+        if self.implicit.contains(&b""[..]) {
+            return Ok(());
+        }
+        let stat = tree::stat(from, b"").doing(|| "look at the root of a layer")?;
+        let stat = stat.ok_or_else(|| Error::sys("open layer", Errno::ENOENT))?;
+        describe(from, to, b"", &stat).doing(|| "set attributes of the root")
+    }
+
     /// Copies the content of `from`, which is `path` in the layer, into `to`.
     fn directory(&mut self, from: &OwnedFd, to: &OwnedFd, path: &[u8]) -> Result<()> {
         let names = tree::names(from).doing(|| format!("list {}", tree::show(path)))?;

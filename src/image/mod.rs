@@ -28,3 +28,8 @@ pub mod pull;
 // Bundles: what a runtime is given.
 pub mod copy;
 pub mod user;
+pub mod overlay;
+
+pub mod config;
+
+pub mod bundle;

@@ -104,6 +104,11 @@ impl Store {
         Ok(store)
     }
 
+    /// The store's own directory, absolute.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The directory for bundles of `lade run`.
     pub fn run_directory(&self) -> PathBuf {
         self.root.join("run")

@@ -1,0 +1,216 @@
+//! Mounts layers on top of each other (kernel Documentation/filesystems/overlayfs.rst).
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, mkdirat, utimensat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, fchownat};
+
+use super::layer::Unpacked;
+use super::tree::{self, WALK};
+use crate::error::{Doing, Error, Result};
+use crate::sys::overlay::Context;
+
+/// The most lower layers that overlayfs takes.
+const MAX_LAYERS: usize = 500;
+
+/// A layer as it lies in the store.
+pub struct Layer {
+    /// Its tree.
+    pub tree: PathBuf,
+    /// What is known of it.
+    pub unpacked: Unpacked,
+}
+
+/// Mounts `layers` (the lowest first) at `target`, changes going to `upper`; `work` belongs to
+/// the kernel. `upper` and `work` are empty directories of one file system.
+///
+/// # Errors
+/// The kernel's, with its words and what else can be done.
+pub fn mount(layers: &[Layer], upper: &Path, work: &Path, target: &Path) -> Result<()> {
+    if layers.len() > MAX_LAYERS {
+        return Err(Error::new(format!("overlayfs takes {MAX_LAYERS} layers, not {}", layers.len()))
+            .hint("--copy makes a plain directory"));
+    }
+    let doing = || format!("mount overlay on {}", target.display());
+    let context = Context::open(c"overlay").doing(doing).map_err(without)?;
+    let mounted = layers.iter().rev().try_for_each(|layer| set(&context, c"lowerdir+", &layer.tree));
+    let mounted = mounted
+        .and_then(|()| set(&context, c"upperdir", upper))
+        .and_then(|()| set(&context, c"workdir", work))
+        .and_then(|()| context.set(c"source", c"lade"))
+        .and_then(|()| context.mount(&path(target)?));
+    mounted.doing(doing).map_err(|err| match context.log() {
+        log if log.is_empty() => without(err),
+        log => without(err.kernel(log)),
+    })
+}
+
+fn without(err: Error) -> Error {
+    match err.errno() {
+        Some(Errno::EPERM) => err.hint("only root may mount; --copy makes a plain directory"),
+        _ => err.hint("overlayfs of Linux 6.5 or newer is needed; --copy makes a plain directory"),
+    }
+}
+
+fn set(context: &Context, key: &std::ffi::CStr, value: &Path) -> nix::Result<()> {
+    context.set(key, &path(value)?)
+}
+
+fn path(path: &Path) -> nix::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)
+}
+
+/// What a layer has at a path.
+enum Found {
+    Nothing,
+    /// A directory that it describes.
+    Described(OwnedFd),
+    /// A directory that it needs only.
+    Implied,
+    /// Something that is no directory and hides everything below.
+    Other,
+}
+
+/// Prepares `upper` so that directories which the topmost layer needs but does not describe have
+/// the attributes that a lower layer gives them; overlayfs would take the topmost's.
+///
+/// Returns false if attributes are not enough: a lower layer has a link there, which a directory
+/// of an upper layer would hide. Only a copy can follow it.
+///
+/// # Errors
+/// The kernel's.
+pub fn prepare(layers: &[Layer], upper: &Path) -> Result<bool> {
+    let at = tree::open(upper)?;
+    let roots: Vec<OwnedFd> = layers.iter().map(|l| tree::open(&l.tree)).collect::<Result<_>>()?;
+    let implicit: BTreeSet<&[u8]> =
+        layers.iter().flat_map(|l| l.unpacked.implicit.iter().map(Vec::as_slice)).collect();
+    // Sorted, so that a directory comes before what is in it; the root is the first.
+    for path in std::iter::once(&b""[..]).chain(implicit.into_iter().filter(|p| !p.is_empty())) {
+        if !describe(layers, &roots, &at, path)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn describe(layers: &[Layer], roots: &[OwnedFd], upper: &OwnedFd, path: &[u8]) -> Result<bool> {
+    let doing = || format!("look at {} in the layers", tree::show(path));
+    let mut implied = path.is_empty();
+    for (layer, root) in layers.iter().zip(roots).rev() {
+        match look(layer, root, path).doing(doing)? {
+            Found::Nothing => {}
+            Found::Implied => implied = true,
+            Found::Described(from) if implied => {
+                return copy_directory(layers, roots, upper, path, &from).map(|()| true);
+            }
+            Found::Described(_) => return Ok(true),
+            Found::Other => return Ok(!implied || !is_link(root, path)),
+        }
+    }
+    if path.is_empty() {
+        // No layer describes the root, so it is as a directory usually is.
+        let made = fchmodat(upper, ".", Mode::from_bits_truncate(0o755), FchmodatFlags::FollowSymlink);
+        made.doing(doing)?;
+    }
+    Ok(true)
+}
+
+/// What `path` is in one layer; links are not followed on the way.
+fn look(layer: &Layer, root: &OwnedFd, path: &[u8]) -> nix::Result<Found> {
+    let mut at = root.try_clone().map_err(|_| Errno::EMFILE)?;
+    for part in path.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
+        let Some(stat) = tree::stat(&at, part)? else { return Ok(Found::Nothing) };
+        if tree::file_type(&stat) != SFlag::S_IFDIR {
+            return Ok(Found::Other);
+        }
+        at = tree::child(&at, part, WALK)?;
+    }
+    Ok(match layer.unpacked.implicit.contains(path) {
+        true => Found::Implied,
+        false => Found::Described(at),
+    })
+}
+
+fn is_link(root: &OwnedFd, path: &[u8]) -> bool {
+    let link = nix::fcntl::readlinkat(root, path);
+    link.is_ok()
+}
+
+/// Makes `path` in `upper` with the attributes of `from`, and its parents with theirs.
+fn copy_directory(
+    layers: &[Layer],
+    roots: &[OwnedFd],
+    upper: &OwnedFd,
+    path: &[u8],
+    from: &OwnedFd,
+) -> Result<()> {
+    let doing = || format!("prepare {}", tree::show(path));
+    let mut at = upper.try_clone().doing(doing)?;
+    let parts: Vec<&[u8]> = path.split(|b| *b == b'/').filter(|part| !part.is_empty()).collect();
+    for (i, part) in parts.iter().enumerate() {
+        let made = mkdirat(&at, *part, Mode::S_IRWXU);
+        let dir = tree::child(&at, part, WALK).doing(doing)?;
+        let is_parent = i + 1 < parts.len();
+        if made.is_ok() && is_parent {
+            let parent = parts.get(..=i).unwrap_or_default().join(&b'/');
+            if let Some(from) = topmost(layers, roots, &parent).doing(doing)? {
+                copy_attributes(&from, &dir).doing(doing)?;
+            }
+        }
+        at = dir;
+    }
+    copy_attributes(from, &at).doing(doing)
+}
+
+/// The topmost layer's description of a directory.
+fn topmost(layers: &[Layer], roots: &[OwnedFd], path: &[u8]) -> nix::Result<Option<OwnedFd>> {
+    for (layer, root) in layers.iter().zip(roots).rev() {
+        if let Found::Described(dir) = look(layer, root, path)? {
+            return Ok(Some(dir));
+        }
+    }
+    Ok(None)
+}
+
+fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> nix::Result<()> {
+    let Some(stat) = tree::stat(from, b"")? else { return Err(Errno::ENOENT) };
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    fchownat(to.as_fd(), ".", Some(uid), Some(gid), nix::fcntl::AtFlags::empty())?;
+    let mode = Mode::from_bits_truncate(stat.st_mode);
+    fchmodat(to, ".", mode, FchmodatFlags::FollowSymlink)?;
+    let time = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
+    utimensat(to, ".", &time, &time, UtimensatFlags::NoFollowSymlink)
+}
+
+/// Unmounts `target`; not an error if nothing is mounted there.
+///
+/// # Errors
+/// The kernel's: `EBUSY` while it is in use.
+pub fn unmount(target: &Path) -> Result<()> {
+    match nix::mount::umount2(target, nix::mount::MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        Err(errno) => {
+            let err = Error::sys(format!("unmount {}", target.display()), errno);
+            Err(if errno == Errno::EBUSY { err.hint("something still uses it") } else { err })
+        }
+    }
+}
+
+/// Makes the empty directories of an overlay in `dir`: upper and work.
+///
+/// # Errors
+/// The kernel's.
+pub fn directories(dir: &Path) -> Result<(PathBuf, PathBuf)> {
+    let (upper, work) = (dir.join("upper"), dir.join("work"));
+    for path in [&upper, &work] {
+        fs::create_dir(path).doing(|| format!("make {}", path.display()))?;
+    }
+    Ok((upper, work))
+}
