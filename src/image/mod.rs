@@ -33,3 +33,7 @@ pub mod overlay;
 pub mod config;
 
 pub mod bundle;
+
+pub mod run;
+
+pub mod cli;

@@ -47,6 +47,19 @@ pub struct Store {
 /// A lock on the whole store; released when dropped.
 pub struct Lock(#[allow(dead_code)] Flock<File>);
 
+/// The hold of a `lade run` on its container's name; released when dropped.
+pub struct RunLock {
+    path: PathBuf,
+    _held: Flock<File>,
+}
+
+impl Drop for RunLock {
+    fn drop(&mut self) {
+        // A lock file that stays behind protects nothing and is taken by the next of the name.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
 /// A stored image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ImageRecord {
@@ -109,9 +122,29 @@ impl Store {
         &self.root
     }
 
-    /// The directory for bundles of `lade run`.
-    pub fn run_directory(&self) -> PathBuf {
-        self.root.join("run")
+    /// The directory for the bundle of the container `name` of `lade run`.
+    pub fn run_path(&self, name: &str) -> PathBuf {
+        self.root.join("run").join(name)
+    }
+
+    /// Names of the containers that `lade run` has made and not yet removed.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn run_names(&self) -> Result<Vec<String>> {
+        let paths = list(&self.root.join("run"))?;
+        let dirs = paths.iter().filter(|path| path.is_dir());
+        Ok(dirs.filter_map(|p| p.file_name()?.to_str().map(str::to_owned)).collect())
+    }
+
+    /// Holds the container `name` for its `lade run`; `None` if another does.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn hold_run(&self, name: &str) -> Result<Option<RunLock>> {
+        let path = self.root.join("run").join(format!("{name}.lock"));
+        let held = hold(&path, FlockArg::LockExclusiveNonblock)?;
+        Ok(held.map(|held| RunLock { path, _held: held }))
     }
 
     /// Keeps `gc` away while images are added or used.

@@ -1,8 +1,12 @@
-//! What `std::process::Command` cannot express: the signal mask and the session of a child.
+//! What `std::process` cannot express: the signal mask and the session of a child, and waiting
+//! for a process that is none.
 
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 
 /// Has the child start with no signal blocked, whatever its parent has blocked.
@@ -20,4 +24,24 @@ pub fn detached(command: &mut Command) -> &mut Command {
     let detach = || nix::unistd::setsid().map(drop).map_err(std::io::Error::from);
     // SAFETY: setsid(2) is async-signal-safe and the closure neither allocates nor locks.
     unsafe { command.pre_exec(detach) }
+}
+
+/// Waits until the process `pid` has ended, whoever its parent is (`pidfd_open(2)`).
+///
+/// # Errors
+/// The kernel's; a process that has ended already is none.
+pub fn wait_for(pid: i32) -> Result<(), Errno> {
+    // SAFETY: no pointers are passed; a new descriptor or -1 is returned.
+    let fd = match Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }) {
+        Err(Errno::ESRCH) => return Ok(()),
+        other => other?,
+    };
+    // SAFETY: the kernel has just made this descriptor for us; nobody else knows its number.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    loop {
+        match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(drop),
+        }
+    }
 }
