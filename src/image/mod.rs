@@ -8,7 +8,18 @@ pub mod platform;
 pub mod reference;
 
 pub mod manifest;
+pub mod url;
 
 pub mod transport;
+
+pub mod credentials;
+pub mod tls;
+
+pub mod http;
+
+pub mod auth;
+pub mod hosts;
+
+pub mod registry;
 
 pub mod source;

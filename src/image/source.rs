@@ -4,6 +4,8 @@
 use crate::error::{Error, Result};
 use crate::image::manifest::{self, Document};
 use crate::image::media;
+use crate::image::reference::Reference;
+use crate::image::registry::Registry;
 
 pub use crate::image::digest::Digest;
 pub use crate::image::manifest::Descriptor;
@@ -31,8 +33,9 @@ pub struct Image {
 /// Opens `REF`: `docker://NAME` or a bare name is a registry's; `oci:DIR[:TAG]`,
 /// `oci-archive:FILE[:TAG]` and `docker-archive:FILE[:REF]` are files (skopeo's words).
 /// Errors: a reference that is none, files that are not what they are said to be.
-pub fn open(reference: &str, _options: &Options) -> Result<Box<dyn Source>> {
-    Err(Error::new(format!("{reference}: no source is built in yet")))
+pub fn open(reference: &str, options: &Options) -> Result<Box<dyn Source>> {
+    let name = reference.strip_prefix("docker://").unwrap_or(reference);
+    Ok(Box::new(Registry::open(Reference::parse(name)?, options)?))
 }
 
 /// Walks from what the reference names to one image for `platform`, everything verified by
