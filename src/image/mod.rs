@@ -20,6 +20,12 @@ pub mod http;
 pub mod auth;
 pub mod hosts;
 
+pub mod section;
+pub mod tarfile;
+
+pub mod layout;
+
+pub mod archive;
 pub mod registry;
 
 pub mod source;
