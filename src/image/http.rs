@@ -297,7 +297,9 @@ fn failure(url: &Url, err: ureq::Error) -> Failure {
     use std::io::ErrorKind::ConnectionRefused;
     let doing = format!("GET {}", url.public());
     let transient = match &err {
-        ureq::Error::Io(io) => io.kind() != ConnectionRefused && tls_error(io).is_none(),
+        ureq::Error::Io(io) => {
+            io.kind() != ConnectionRefused && tls_error(io).is_none() && !is_unknown_host(io)
+        }
         ureq::Error::Timeout(_) | ureq::Error::Protocol(_) | ureq::Error::ConnectionFailed => true,
         _ => false,
     };
@@ -305,14 +307,25 @@ fn failure(url: &Url, err: ureq::Error) -> Failure {
         ureq::Error::Rustls(tls) => explain_tls(doing, tls),
         ureq::Error::Io(io) => match tls_error(io) {
             Some(tls) => explain_tls(doing, tls),
+            None if is_unknown_host(io) => unknown_host(doing),
             None => Error::io(doing, io),
         },
         ureq::Error::Timeout(_) => Error::new(format!("{doing}: the server does not answer")),
-        ureq::Error::HostNotFound => Error::new(format!("{doing}: no such host"))
-            .hint("is the name of the registry right, and is there a network?"),
+        ureq::Error::HostNotFound => unknown_host(doing),
         other => Error::new(format!("{doing}: {other}")),
     };
     Failure { error, transient }
+}
+
+/// The standard library gives getaddrinfo's answer only in words.
+fn is_unknown_host(io: &std::io::Error) -> bool {
+    let words = io.to_string();
+    words.starts_with("failed to lookup address") && !words.contains("emporary")
+}
+
+fn unknown_host(doing: String) -> Error {
+    Error::new(format!("{doing}: no such host"))
+        .hint("is the name of the registry right, and is there a network?")
 }
 
 fn tls_error(io: &std::io::Error) -> Option<&rustls::Error> {
