@@ -8,8 +8,25 @@ pub mod platform;
 pub mod reference;
 
 pub mod manifest;
+pub mod url;
 
 pub mod transport;
+
+pub mod credentials;
+pub mod tls;
+
+pub mod http;
+
+pub mod auth;
+pub mod hosts;
+
+pub mod section;
+pub mod tarfile;
+
+pub mod layout;
+
+pub mod archive;
+pub mod registry;
 
 pub mod source;
 

@@ -1,9 +1,15 @@
 //! From a reference to a checked image: opens the source that the reference names, and walks
 //! from index to platform to manifest.
 
+use std::path::Path;
+
 use crate::error::{Error, Result};
+use crate::image::archive;
+use crate::image::layout::Layout;
 use crate::image::manifest::{self, Document};
 use crate::image::media;
+use crate::image::reference::Reference;
+use crate::image::registry::Registry;
 
 pub use crate::image::digest::Digest;
 pub use crate::image::manifest::Descriptor;
@@ -31,8 +37,22 @@ pub struct Image {
 /// Opens `REF`: `docker://NAME` or a bare name is a registry's; `oci:DIR[:TAG]`,
 /// `oci-archive:FILE[:TAG]` and `docker-archive:FILE[:REF]` are files (skopeo's words).
 /// Errors: a reference that is none, files that are not what they are said to be.
-pub fn open(reference: &str, _options: &Options) -> Result<Box<dyn Source>> {
-    Err(Error::new(format!("{reference}: no source is built in yet")))
+pub fn open(reference: &str, options: &Options) -> Result<Box<dyn Source>> {
+    let (transport, rest) = reference.split_once(':').unwrap_or(("", reference));
+    // As in skopeo: the path ends at the first colon, the name after it may hold more.
+    let (path, name) = match rest.split_once(':') {
+        Some((path, name)) => (Path::new(path), Some(name).filter(|name| !name.is_empty())),
+        None => (Path::new(rest), None),
+    };
+    match transport {
+        "oci" => Ok(Box::new(Layout::open(path, name)?)),
+        "oci-archive" => Ok(Box::new(archive::open_oci(path, name)?)),
+        "docker-archive" => archive::open_docker(path, name),
+        _ => {
+            let name = reference.strip_prefix("docker://").unwrap_or(reference);
+            Ok(Box::new(Registry::open(Reference::parse(name)?, options)?))
+        }
+    }
 }
 
 /// Walks from what the reference names to one image for `platform`, everything verified by
