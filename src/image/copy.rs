@@ -239,7 +239,7 @@ mod tests {
         assert!(fs::symlink_metadata(out.join("lib")).unwrap().is_symlink());
         assert!(out.join("usr/lib/x").exists());
         assert_eq!(fs::metadata(out.join("tmp")).unwrap().mode() & 0o7777, 0o1777);
-        let opaque = xattr::get(&tree::proc_path(tree::open(&out).unwrap(), b"o"), tree::opaque_name());
+        let opaque = xattr::get(&tree::proc_path(&tree::open(&out).unwrap(), b"o"), tree::opaque_name());
         assert_eq!(opaque.unwrap(), None);
         tree::remove_path(&top).unwrap();
     }

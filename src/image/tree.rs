@@ -75,7 +75,7 @@ pub fn is_whiteout(stat: &FileStat) -> bool {
 }
 
 /// A path to `name` in `at` for calls that take no descriptor; an empty name is `at` itself.
-pub fn proc_path(at: impl AsFd, name: &[u8]) -> CString {
+pub fn proc_path(at: &impl AsFd, name: &[u8]) -> CString {
     let mut path = format!("/proc/self/fd/{}/", at.as_fd().as_raw_fd()).into_bytes();
     path.extend_from_slice(if name.is_empty() { b"." } else { name });
     // Names come from the kernel or from C strings; one with a NUL would name nothing.
@@ -113,7 +113,7 @@ pub fn opaque_name() -> &'static std::ffi::CStr {
 /// # Errors
 /// The kernel's.
 pub fn set_opaque(at: impl AsFd, name: &[u8]) -> nix::Result<()> {
-    xattr::set(&proc_path(at, name), opaque_name(), b"y")
+    xattr::set(&proc_path(&at, name), opaque_name(), b"y")
 }
 
 /// Removes `name` from `at`, with everything beneath it if it is a directory. Mounts inside are
