@@ -41,6 +41,8 @@ const MAX_DEPTH: usize = 256;
 const MAX_STEPS: usize = MAX_DEPTH + 40;
 /// Entries of one layer. The largest images known hold about a million.
 const MAX_ENTRIES: u64 = 16_000_000;
+/// Bytes of names that are kept in memory until the end.
+const MAX_REMEMBERED: usize = 256 << 20;
 /// Parent directories that are kept open.
 const MAX_PARENTS: usize = 128;
 
@@ -87,6 +89,9 @@ struct Unpacker {
     privileged: bool,
     parents: HashMap<Vec<u8>, Rc<OwnedFd>>,
     late: BTreeMap<Vec<u8>, Late>,
+    /// Depth, directory, and name; the shallow ones first. Without a name: everything.
+    whiteouts: BTreeSet<(usize, Vec<u8>, Option<Vec<u8>>)>,
+    remembered: usize,
     unpacked: Unpacked,
     buffer: Vec<u8>,
 }
@@ -98,6 +103,8 @@ impl Unpacker {
             privileged: nix::unistd::geteuid().is_root(),
             parents: HashMap::new(),
             late: BTreeMap::new(),
+            whiteouts: BTreeSet::new(),
+            remembered: 0,
             unpacked: Unpacked { size: 0, implicit: BTreeSet::from([Vec::new()]) },
             buffer: vec![0; 128 * 1024],
         }
@@ -112,10 +119,10 @@ impl Unpacker {
         if name.is_empty() {
             return self.root_entry(entry);
         }
-        let at = self.directory(parent, MAX_STEPS)?;
         if let Some(hidden) = name.strip_prefix(WHITEOUT) {
-            return self.whiteout(&at, name, hidden);
+            return self.whiteout(parent, name, hidden);
         }
+        let at = self.directory(parent, MAX_STEPS)?;
         match entry.kind {
             Kind::File => self.file(&at, name, entry, content),
             Kind::Directory => self.directory_entry(&at, name, &path, entry),
@@ -145,7 +152,7 @@ impl Unpacker {
         if old.as_ref().map(tree::file_type) != Some(SFlag::S_IFDIR) {
             self.replace(at, name)?;
             mkdirat(at, name, Mode::S_IRWXU).doing(|| "make directory")?;
-            // The file or whiteout that stood here in this layer hid what lower layers have.
+            // What stood here in this layer hid what lower layers have.
             if old.is_some() {
                 tree::set_opaque(at, name).doing(|| "mark as opaque")?;
             }
@@ -158,6 +165,7 @@ impl Unpacker {
         self.own(dir, b"", entry)?;
         self.xattrs(dir, b"", entry)?;
         self.unpacked.implicit.remove(path);
+        self.remember(path)?;
         self.late.insert(path.to_vec(), Late { mode: entry.mode, mtime: entry.mtime });
         Ok(())
     }
@@ -218,7 +226,7 @@ impl Unpacker {
         }
         let from = tree::beneath(self.root.as_fd(), parent, WALK).map_err(|_| missing())?;
         let stat = tree::stat(&from, target_name).doing(|| "look at the target")?;
-        let stat = stat.filter(|s| !tree::is_whiteout(s)).ok_or_else(missing)?;
+        let stat = stat.ok_or_else(missing)?;
         let old = tree::stat(at, name).doing(|| "look at what is there")?;
         if old.is_some_and(|old| (old.st_dev, old.st_ino) == (stat.st_dev, stat.st_ino)) {
             return Ok(());
@@ -251,25 +259,51 @@ impl Unpacker {
         self.describe(at, name, entry)
     }
 
-    fn whiteout(&mut self, at: &OwnedFd, name: &[u8], hidden: &[u8]) -> Result<()> {
-        if name == OPAQUE {
-            return tree::set_opaque(at, b"").doing(|| "mark as opaque");
-        }
-        // aufs's own files, such as `.wh..wh.plnk`, are no part of an image.
-        if hidden.starts_with(WHITEOUT) {
-            return Ok(());
-        }
-        if matches!(hidden, b"" | b"." | b"..") {
-            return Err(Error::new("a whiteout without a name to remove"));
-        }
-        // A whiteout is about lower layers only: what this layer itself puts there stays.
-        match tree::stat(at, hidden).doing(|| "look at what is there")? {
-            None => mknodat(at, hidden, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0))
+    /// Remembers a whiteout. It is about lower layers only and what this layer itself puts there
+    /// stays, so it cannot be made before everything is known. Builders also write whiteouts
+    /// for what was in a directory beside that of the directory.
+    fn whiteout(&mut self, parent: &[u8], name: &[u8], hidden: &[u8]) -> Result<()> {
+        let hidden = match hidden {
+            _ if name == OPAQUE => None,
+            // aufs's own files, such as `.wh..wh.plnk`, are no part of an image.
+            _ if hidden.starts_with(WHITEOUT) => return Ok(()),
+            b"" | b"." | b".." => {
+                return Err(Error::new("a whiteout without a name to remove"));
+            }
+            _ => Some(hidden.to_vec()),
+        };
+        self.remember(parent)?;
+        let depth = parent.iter().filter(|b| **b == b'/').count() + usize::from(!parent.is_empty());
+        self.whiteouts.insert((depth, parent.to_vec(), hidden));
+        Ok(())
+    }
+
+    /// Makes a whiteout of `name` in `parent`; of everything in it if there is no name.
+    fn hide(&mut self, parent: &[u8], name: Option<&[u8]>) -> Result<()> {
+        let at = match self.directory(parent, MAX_STEPS) {
+            // Its directory is gone or no directory any more: nothing is left to hide.
+            Err(err) if err.errno() == Some(Errno::ENOTDIR) => return Ok(()),
+            other => other?,
+        };
+        let Some(name) = name else {
+            return tree::set_opaque(&*at, b"").doing(|| "mark as opaque");
+        };
+        match tree::stat(&*at, name).doing(|| "look at what is there")? {
+            None => mknodat(&*at, name, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0))
                 .doing(|| "make whiteout"),
             Some(stat) if tree::file_type(&stat) == SFlag::S_IFDIR => {
-                tree::set_opaque(at, hidden).doing(|| "mark as opaque")
+                tree::set_opaque(&*at, name).doing(|| "mark as opaque")
             }
             Some(_) => Ok(()),
+        }
+    }
+
+    /// Counts what is kept in memory for the end.
+    fn remember(&mut self, path: &[u8]) -> Result<()> {
+        self.remembered += path.len() + 64;
+        match self.remembered <= MAX_REMEMBERED {
+            true => Ok(()),
+            false => Err(Error::new("the layer describes too many directories and removals")),
         }
     }
 
@@ -341,31 +375,30 @@ impl Unpacker {
         };
         let (parent, name) = split(path);
         let at = self.directory(parent, steps)?;
-        let old = tree::stat(&*at, name).doing(|| "look at the directory above")?;
-        match old {
+        match tree::stat(&*at, name).doing(|| "look at the directory above")? {
             Some(stat) if tree::file_type(&stat) == SFlag::S_IFLNK => {
                 // The target may come later, or be a lower layer's: make it where it points to.
                 let link = readlinkat(&*at, name).doing(|| "read a link among the parents")?;
                 let target = follow(parent, link.as_encoded_bytes())?;
                 return self.directory(&target, steps);
             }
-            Some(stat) if !tree::is_whiteout(&stat) => {
-                return Err(Error::sys(format!("open {}", tree::show(path)), Errno::ENOTDIR));
-            }
-            Some(_) => self.replace(&at, name)?,
+            Some(_) => return Err(Error::sys(format!("open {}", tree::show(path)), Errno::ENOTDIR)),
             None => {}
         }
         mkdirat(&*at, name, Mode::from_bits_truncate(0o755))
             .doing(|| "make the directory above")?;
-        if old.is_some() {
-            tree::set_opaque(&*at, name).doing(|| "mark as opaque")?;
-        }
+        self.remember(path)?;
         self.unpacked.implicit.insert(path.to_vec());
         tree::child(&*at, name, WALK).doing(|| "open the directory above").map(Rc::new)
     }
 
-    /// Sets the attributes that later entries would have changed, the deepest directories first.
+    /// Makes the whiteouts, then sets the attributes that later entries would have changed, the
+    /// deepest directories first.
     fn finish(mut self) -> Result<Unpacked> {
+        for (_, parent, name) in std::mem::take(&mut self.whiteouts) {
+            self.hide(&parent, name.as_deref())
+                .map_err(|err| err.context(format!("remove from {}", tree::show(&parent))))?;
+        }
         for (path, late) in std::mem::take(&mut self.late).into_iter().rev() {
             let dir = match tree::beneath(self.root.as_fd(), &path, LIST) {
                 // Replaced by a later entry, which then says nothing about directories.

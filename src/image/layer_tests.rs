@@ -208,6 +208,20 @@ fn whiteouts_spare_their_own_layer() {
 }
 
 #[test]
+fn whiteouts_inside_of_what_is_removed_do_not_bring_it_back() {
+    let place = Place::new();
+    let inner = archive().file("gone/deep/.wh.f", "").file("gone/.wh.deep", "").file(".wh.gone", "");
+    let inner = inner.file("gone/other/.wh..wh..opq", "");
+    place.unpack(inner.file("now-file", "x").file("now-file/.wh.x", "")).unwrap();
+    let gone = fs::symlink_metadata(place.tree("gone")).unwrap();
+    assert!(gone.file_type().is_char_device());
+    assert_eq!(fs::read_to_string(place.tree("now-file")).unwrap(), "x");
+    let late = Place::new();
+    late.unpack(archive().file("d/.wh.x", "").file(".wh.d", "").file("d/y", "y")).unwrap();
+    assert_eq!(fs::read_to_string(late.tree("d/y")).unwrap(), "y");
+}
+
+#[test]
 fn whiteouts_with_evil_names_are_refused() {
     Place::refuses(archive().file(".wh.", ""), "without a name");
     Place::refuses(archive().file(".wh..", ""), "without a name");
