@@ -274,7 +274,8 @@ fn the_platform_decides() {
         entry.as_object_mut().unwrap().remove("annotations");
     }
     let list = serde_json::json!({"schemaVersion": 2, "manifests": entries,
-        "mediaType": "application/vnd.oci.image.index.v1+json"}).to_string();
+        "mediaType": "application/vnd.oci.image.index.v1+json"})
+    .to_string();
     let digest = tare::image::digest::Digest::of_sha256(list.as_bytes());
     fs::write(place.path("layout/blobs/sha256").join(digest.hex()), &list).unwrap();
     index["manifests"] = serde_json::json!([{"digest": digest, "size": list.len(),
@@ -324,18 +325,23 @@ fn serve(mut stream: TcpStream, layout: &Path, stalls: &AtomicBool, ranges: &Mut
         lines.push(line.trim().to_owned());
     }
     let path = lines.first().and_then(|line| line.split(' ').nth(1)).unwrap_or("").to_owned();
-    let range = lines.iter().find_map(|l| l.to_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
+    let range = lines
+        .iter()
+        .find_map(|l| l.to_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
     let name = path.rsplit('/').next().unwrap_or("");
     let index: serde_json::Value =
         serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
     let first = index["manifests"][0]["digest"].as_str().unwrap();
     let digest = if path.contains("/manifests/") && !name.contains(':') { first } else { name };
     let Some(hex) = digest.strip_prefix("sha256:") else {
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        let _ =
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         return;
     };
     let bytes = fs::read(layout.join("blobs/sha256").join(hex)).unwrap();
-    let offset = range.as_ref().map_or(0, |r| r.trim_end_matches('-').split('-').next().unwrap().parse().unwrap());
+    let offset = range
+        .as_ref()
+        .map_or(0, |r| r.trim_end_matches('-').split('-').next().unwrap().parse().unwrap());
     let status = match range {
         Some(range) => {
             ranges.lock().unwrap().push(range);
@@ -350,7 +356,10 @@ fn serve(mut stream: TcpStream, layout: &Path, stalls: &AtomicBool, ranges: &Mut
         "application/octet-stream"
     };
     let rest = &bytes[offset..];
-    let head = format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", rest.len());
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        rest.len()
+    );
     let _ = stream.write_all(head.as_bytes());
     if stalls.load(Ordering::Relaxed) && rest.len() > 2 << 20 {
         let _ = stream.write_all(&rest[..2 << 20]);
@@ -409,6 +418,72 @@ fn damage_is_refused_and_invisible() {
     place.assert_empty();
 }
 
+/// Adds a layer that names a file without describing the directories above it.
+fn insert(place: &Place, tag: &str, file: &str) {
+    write(place.path("inserted"), "inserted", 0o644);
+    let image = format!("{}:{tag}", place.text("layout"));
+    tool("umoci", &["insert", "--image", &image, &place.text("inserted"), file]);
+}
+
+#[test]
+fn directories_that_a_layer_does_not_describe_stay_as_they_were() {
+    let place = Place::new();
+    layer(&place, "one", |root| {
+        base(root);
+        fs::create_dir_all(root.join("usr/lib/deep")).unwrap();
+        symlink("usr/lib", root.join("lib")).unwrap();
+        std::os::unix::fs::chown(root.join("usr/lib/deep"), Some(5), Some(6)).unwrap();
+        fs::set_permissions(root.join("usr/lib/deep"), fs::Permissions::from_mode(0o700)).unwrap();
+    });
+    insert(&place, "one", "/tmp/new");
+    insert(&place, "one", "/usr/lib/deep/new");
+    let image = format!("oci:{}:one", place.text("layout"));
+    let bundle = place.text("bundle");
+    let check = || {
+        let meta = |name: &str| fs::metadata(place.path("bundle/rootfs").join(name)).unwrap();
+        assert_eq!(meta("tmp").mode() & 0o7777, 0o1777);
+        let deep = meta("usr/lib/deep");
+        assert_eq!((deep.mode() & 0o7777, deep.uid(), deep.gid()), (0o700, 5, 6));
+        assert_eq!(meta("etc").mtime(), 1_000_000_000);
+        assert_eq!(meta("tmp/new").len() + meta("usr/lib/deep/new").len(), 16);
+        assert!(place.path("bundle/rootfs/lib").is_symlink());
+    };
+    let mounted = || {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        mounts.contains(&format!("{bundle}/rootfs"))
+    };
+    place.ok(&["pull", "-q", &image]);
+    for (arguments, overlay) in [(&["bundle"][..], true), (&["bundle", "--copy"], false)] {
+        place.ok(&[arguments, &[image.as_str(), bundle.as_str(), "--", "/x"]].concat());
+        assert_eq!(mounted(), overlay);
+        check();
+        place.ok(&["unbundle", &bundle]);
+    }
+    // Through a lower layer's link: overlayfs would hide the link, so this has to be a copy.
+    insert(&place, "one", "/lib/new");
+    place.ok(&["pull", "-q", &image]);
+    place.ok(&["bundle", &image, &bundle, "--", "/x"]);
+    assert!(!mounted());
+    check();
+    assert_eq!(fs::read(place.path("bundle/rootfs/usr/lib/new")).unwrap(), b"inserted");
+    place.ok(&["unbundle", &bundle]);
+}
+
+#[test]
+fn a_hundred_layers_are_stacked() {
+    let place = Place::new();
+    layer(&place, "one", |root| write(root.join("base"), "x", 0o644));
+    for i in 0..99 {
+        insert(&place, "one", &format!("/d/{i}"));
+    }
+    let image = format!("oci:{}:one", place.text("layout"));
+    place.ok(&["pull", "-q", &image]);
+    assert_eq!(place.count("layers/sha256"), 100);
+    place.ok(&["bundle", &image, &place.text("bundle"), "--", "/x"]);
+    assert_eq!(fs::read_dir(place.path("bundle/rootfs/d")).unwrap().count(), 99);
+    place.ok(&["unbundle", &place.text("bundle")]);
+}
+
 #[test]
 fn garbage_collection_spares_what_is_mounted() {
     let place = Place::new();
@@ -447,7 +522,8 @@ fn containers_run_and_leave_nothing() {
     let tag = format!("{}:one", place.text("layout"));
     tool("umoci", &["config", "--image", &tag, "--config.user", "web", "--config.env", "A=1"]);
     let image = format!("oci:{tag}");
-    let out = place.lade(&["run", "-q", "-e", "B=2", &image, "/bin/sh", "-c", "id; echo $A$B; exit 7"]);
+    let out =
+        place.lade(&["run", "-q", "-e", "B=2", &image, "/bin/sh", "-c", "id; echo $A$B; exit 7"]);
     let err = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(7), "{err}");
     let text = String::from_utf8(out.stdout).unwrap();

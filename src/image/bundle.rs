@@ -82,9 +82,9 @@ impl Bundle<'_> {
         let copy = copy || !self.prepare_overlay(&layers)?;
         self.note(!copy)?;
         match copy {
-            true => layers
-                .iter()
-                .try_for_each(|layer| copy::apply(&layer.tree, &layer.unpacked.implicit, &rootfs))?,
+            true => layers.iter().try_for_each(|layer| {
+                copy::apply(&layer.tree, &layer.unpacked.implicit, &rootfs)
+            })?,
             false => self.mount(&layers, &rootfs)?,
         }
         let root = tree::open(&rootfs)?;
@@ -200,7 +200,9 @@ fn clear(dir: &Path, made: bool) -> Result<()> {
         return Ok(());
     }
     match fs::remove_dir(dir) {
-        Err(err) if matches!(err.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => Ok(()),
+        Err(err) if matches!(err.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
+            Ok(())
+        }
         other => other.doing(|| format!("remove {}", dir.display())),
     }
 }

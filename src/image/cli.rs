@@ -23,18 +23,33 @@ pub fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .arg(path("store", "DIR", "Where images are kept [default: /var/lib/lade, or \
-            $XDG_DATA_HOME/lade without root]").global(true))
+        .arg(
+            path(
+                "store",
+                "DIR",
+                "Where images are kept [default: /var/lib/lade, or \
+            $XDG_DATA_HOME/lade without root]",
+            )
+            .global(true),
+        )
         .subcommand(pull_command())
         .subcommand(images_command())
-        .subcommand(Command::new("rm").about("Remove images by name; `gc` frees their space")
-            .arg(many("REF", "Image to remove").required(true)))
-        .subcommand(Command::new("gc")
-            .about("Remove layers that no image and no bundle needs, and what killed calls left"))
+        .subcommand(
+            Command::new("rm")
+                .about("Remove images by name; `gc` frees their space")
+                .arg(many("REF", "Image to remove").required(true)),
+        )
+        .subcommand(
+            Command::new("gc").about(
+                "Remove layers that no image and no bundle needs, and what killed calls left",
+            ),
+        )
         .subcommand(bundle_command())
-        .subcommand(Command::new("unbundle")
-            .about("Unmount and remove a bundle that `bundle` made")
-            .arg(positional("DIR", "The bundle").value_parser(value_parser!(PathBuf))))
+        .subcommand(
+            Command::new("unbundle")
+                .about("Unmount and remove a bundle that `bundle` made")
+                .arg(positional("DIR", "The bundle").value_parser(value_parser!(PathBuf))),
+        )
         .subcommand(run_command())
         .subcommand(delete_command())
 }
@@ -50,7 +65,9 @@ fn pull_command() -> Command {
 
 fn images_command() -> Command {
     Command::new("images").about("List the stored images").arg(
-        option("format", "FORMAT", "How to print").value_parser(["table", "json"]).default_value("table"),
+        option("format", "FORMAT", "How to print")
+            .value_parser(["table", "json"])
+            .default_value("table"),
     )
 }
 
@@ -58,7 +75,10 @@ fn bundle_command() -> Command {
     let command = Command::new("bundle").about("Make a bundle of a stored image");
     image_arguments(command)
         .arg(positional("REF", "Stored image"))
-        .arg(positional("DIR", "Directory for the bundle, empty or new").value_parser(value_parser!(PathBuf)))
+        .arg(
+            positional("DIR", "Directory for the bundle, empty or new")
+                .value_parser(value_parser!(PathBuf)),
+        )
         .arg(command_argument())
 }
 
@@ -68,8 +88,12 @@ fn run_command() -> Command {
         stored. The container is removed when it ends; the exit code is the command's.\n\n\
         The runtime is $TARE, or the tare beside lade, or the one in $PATH.";
     image_arguments(source_arguments(Command::new("run").about(about).long_about(long)))
-        .arg(flag("detach", 'd', "Return when it has started and print its name; its output goes \
-            to run/NAME/.lade/log in the store"))
+        .arg(flag(
+            "detach",
+            'd',
+            "Return when it has started and print its name; its output goes \
+            to run/NAME/.lade/log in the store",
+        ))
         .arg(flag("rm", None, "Remove a detached container when it ends"))
         .arg(option("name", "NAME", "Name of the container [default: made up]"))
         .arg(positional("REF", "Image"))
@@ -109,8 +133,15 @@ fn image_arguments(command: Command) -> Command {
         .arg(option("workdir", "DIR", "Working directory").short('w'))
         .arg(option("user", "USER[:GROUP]", "Who runs the command").short('u'))
         .arg(option("entrypoint", "PROGRAM", "Replace the image's entry point and command"))
-        .arg(option("net", "NETWORK", "An own network with a loopback interface only, or the host's")
-            .value_parser(["none", "host"]).default_value("none"))
+        .arg(
+            option(
+                "net",
+                "NETWORK",
+                "An own network with a loopback interface only, or the host's",
+            )
+            .value_parser(["none", "host"])
+            .default_value("none"),
+        )
         .arg(option("hostname", "NAME", "Its name of the host [default: its name]"))
 }
 
@@ -185,7 +216,8 @@ fn images(store: &Store, matches: &ArgMatches) -> Result<()> {
     let rows: Vec<[String; 4]> = std::iter::once(header).chain(rows).collect();
     let width = |i: usize| rows.iter().filter_map(|r| r.get(i)).map(String::len).max().unwrap_or(0);
     let (name, digest, platform) = (width(0), width(1), width(2));
-    let lines = rows.iter().map(|[n, d, p, s]| format!("{n:name$}  {d:digest$}  {p:platform$}  {s}"));
+    let lines =
+        rows.iter().map(|[n, d, p, s]| format!("{n:name$}  {d:digest$}  {p:platform$}  {s}"));
     print(&lines.collect::<Vec<_>>().join("\n"))
 }
 
@@ -219,7 +251,9 @@ fn run_image(store: &Store, matches: &ArgMatches) -> Result<u8> {
     let overrides = overrides(matches)?;
     let (detach, remove) = (matches.get_flag("detach"), matches.get_flag("rm"));
     if detach && overrides.terminal {
-        return Err(Error::new("a detached container cannot have a terminal: nobody would hold it"));
+        return Err(Error::new(
+            "a detached container cannot have a terminal: nobody would hold it",
+        ));
     }
     let image = match stored(store, &text(matches, "REF"))? {
         Some(image) if fits(&image, matches) => image,

@@ -59,9 +59,8 @@ impl Bind {
     /// # Errors
     /// Everything else.
     pub fn parse(text: &str) -> Result<Bind> {
-        let bad = || {
-            Error::new(format!("{text:?} is not SOURCE:DESTINATION[:ro], with absolute paths"))
-        };
+        let bad =
+            || Error::new(format!("{text:?} is not SOURCE:DESTINATION[:ro], with absolute paths"));
         let mut parts = text.split(':');
         let (source, destination) = (parts.next().unwrap_or_default(), parts.next());
         let destination = destination.ok_or_else(bad)?;
@@ -138,7 +137,9 @@ pub fn volumes_of(image: &ImageConfiguration) -> Vec<PathBuf> {
 fn arguments(config: &Config, overrides: &Overrides) -> Result<Vec<String>> {
     let image_command = config.cmd().clone().unwrap_or_default();
     let (entrypoint, default) = match &overrides.entrypoint {
-        Some(own) => (Some(own.clone()).into_iter().filter(|e| !e.is_empty()).collect(), Vec::new()),
+        Some(own) => {
+            (Some(own.clone()).into_iter().filter(|e| !e.is_empty()).collect(), Vec::new())
+        }
         None => (config.entrypoint().clone().unwrap_or_default(), image_command),
     };
     let command = if overrides.command.is_empty() { default } else { overrides.command.clone() };
@@ -318,7 +319,8 @@ mod tests {
         assert_eq!(count("/linux/maskedPaths"), 12);
         assert_eq!(spec["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
         assert_eq!(spec["linux"]["resources"]["devices"][0]["allow"], false);
-        let host = Overrides { host_network: true, command: vec!["x".into()], ..Default::default() };
+        let host =
+            Overrides { host_network: true, command: vec!["x".into()], ..Default::default() };
         let spec = convert(&image("{}"), &ROOT, &[], &host).unwrap();
         assert_eq!(spec.linux().as_ref().unwrap().namespaces().as_ref().unwrap().len(), 5);
     }
@@ -331,7 +333,8 @@ mod tests {
 
     #[test]
     fn binds_are_parsed() {
-        let bind = |s: &str, d: &str, readonly| Bind { source: s.into(), destination: d.into(), readonly };
+        let bind =
+            |s: &str, d: &str, readonly| Bind { source: s.into(), destination: d.into(), readonly };
         assert_eq!(Bind::parse("/a:/b").unwrap(), bind("/a", "/b", false));
         assert_eq!(Bind::parse("/a:/b:ro").unwrap(), bind("/a", "/b", true));
         for bad in ["/a", "a:/b", "/a:b", "/a:/b:x", "/a:/b:ro:z", ""] {

@@ -181,7 +181,8 @@ fn describe(from: &OwnedFd, to: &OwnedFd, name: &[u8], stat: &FileStat) -> nix::
 
 fn copy_xattrs(from: &CStr, to: &CStr) -> nix::Result<()> {
     let names = xattr::list(from)?;
-    for name in names.split_inclusive(|b| *b == 0).filter_map(|n| CStr::from_bytes_with_nul(n).ok()) {
+    for name in names.split_inclusive(|b| *b == 0).filter_map(|n| CStr::from_bytes_with_nul(n).ok())
+    {
         let text = name.to_bytes();
         let own = text.starts_with(b"trusted.overlay.") || text.starts_with(b"user.overlay.");
         if own || text == b"security.selinux" {
@@ -213,14 +214,27 @@ mod tests {
     fn layers_are_merged() {
         let top = std::env::temp_dir().join(format!("lade-copy-{}", std::process::id()));
         let [one, two, out] = ["1", "2", "out"].map(|name| top.join(name));
-        for dir in [one.join("d"), one.join("o"), one.join("usr/lib"), one.join("tmp"), two.join("d"),
-            two.join("o"), two.join("lib"), two.join("tmp"), out.clone()]
-        {
+        for dir in [
+            one.join("d"),
+            one.join("o"),
+            one.join("usr/lib"),
+            one.join("tmp"),
+            two.join("d"),
+            two.join("o"),
+            two.join("lib"),
+            two.join("tmp"),
+            out.clone(),
+        ] {
             fs::create_dir_all(dir).unwrap();
         }
-        for file in [one.join("d/gone"), one.join("d/kept"), one.join("o/hidden"), two.join("o/new"),
-            two.join("lib/x"), two.join("tmp/y")]
-        {
+        for file in [
+            one.join("d/gone"),
+            one.join("d/kept"),
+            one.join("o/hidden"),
+            two.join("o/new"),
+            two.join("lib/x"),
+            two.join("tmp/y"),
+        ] {
             fs::write(file, "x").unwrap();
         }
         symlink("usr/lib", one.join("lib")).unwrap();
@@ -239,7 +253,8 @@ mod tests {
         assert!(fs::symlink_metadata(out.join("lib")).unwrap().is_symlink());
         assert!(out.join("usr/lib/x").exists());
         assert_eq!(fs::metadata(out.join("tmp")).unwrap().mode() & 0o7777, 0o1777);
-        let opaque = xattr::get(&tree::proc_path(&tree::open(&out).unwrap(), b"o"), tree::opaque_name());
+        let opaque =
+            xattr::get(&tree::proc_path(&tree::open(&out).unwrap(), b"o"), tree::opaque_name());
         assert_eq!(opaque.unwrap(), None);
         tree::remove_path(&top).unwrap();
     }

@@ -382,7 +382,9 @@ impl Unpacker {
                 let target = follow(parent, link.as_encoded_bytes())?;
                 return self.directory(&target, steps);
             }
-            Some(_) => return Err(Error::sys(format!("open {}", tree::show(path)), Errno::ENOTDIR)),
+            Some(_) => {
+                return Err(Error::sys(format!("open {}", tree::show(path)), Errno::ENOTDIR));
+            }
             None => {}
         }
         mkdirat(&*at, name, Mode::from_bits_truncate(0o755))
@@ -457,10 +459,9 @@ fn follow(parent: &[u8], link: &[u8]) -> Result<Vec<u8>> {
 /// Directory and last component of a clean name.
 fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|b| *b == b'/') {
-        Some(slash) => (
-            path.get(..slash).unwrap_or_default(),
-            path.get(slash + 1..).unwrap_or_default(),
-        ),
+        Some(slash) => {
+            (path.get(..slash).unwrap_or_default(), path.get(slash + 1..).unwrap_or_default())
+        }
         None => (b"", path),
     }
 }

@@ -210,7 +210,8 @@ fn whiteouts_spare_their_own_layer() {
 #[test]
 fn whiteouts_inside_of_what_is_removed_do_not_bring_it_back() {
     let place = Place::new();
-    let inner = archive().file("gone/deep/.wh.f", "").file("gone/.wh.deep", "").file(".wh.gone", "");
+    let inner =
+        archive().file("gone/deep/.wh.f", "").file("gone/.wh.deep", "").file(".wh.gone", "");
     let inner = inner.file("gone/other/.wh..wh..opq", "");
     place.unpack(inner.file("now-file", "x").file("now-file/.wh.x", "")).unwrap();
     let gone = fs::symlink_metadata(place.tree("gone")).unwrap();
@@ -240,9 +241,13 @@ fn device_zero_is_refused() {
 fn overlay_and_label_attributes_are_dropped() {
     let place = Place::new();
     let mut layer = archive();
-    for name in ["trusted.overlay.opaque", "user.overlay.opaque", "trusted.overlay.redirect",
-        "security.selinux", "user.mine"]
-    {
+    for name in [
+        "trusted.overlay.opaque",
+        "user.overlay.opaque",
+        "trusted.overlay.redirect",
+        "security.selinux",
+        "user.mine",
+    ] {
         layer = layer.pax(&format!("SCHILY.xattr.{name}"), b"y").dir(name);
     }
     place.unpack(layer).unwrap();
@@ -262,7 +267,8 @@ fn overlay_and_label_attributes_are_dropped() {
 fn later_entries_replace_earlier_ones() {
     let place = Place::new();
     let swap = archive().dir("a").file("a/x", "x").file("a", "now a file");
-    place.unpack(swap.file("b", "x").dir("b").file("b/y", "y").file("c", "1").file("c", "22"))
+    place
+        .unpack(swap.file("b", "x").dir("b").file("b/y", "y").file("c", "1").file("c", "22"))
         .unwrap();
     assert_eq!(fs::read_to_string(place.tree("a")).unwrap(), "now a file");
     assert_eq!(fs::read_to_string(place.tree("b/y")).unwrap(), "y");
@@ -280,7 +286,8 @@ fn a_removed_parent_is_not_written_through_its_descriptor() {
 #[test]
 fn attributes_are_kept() {
     let place = Place::new();
-    let times = archive().pax("mtime", b"1234.5678").add(EntryType::Directory, "d", "", 0o3555, b"");
+    let times =
+        archive().pax("mtime", b"1234.5678").add(EntryType::Directory, "d", "", 0o3555, b"");
     let file = times.pax("mtime", b"99.25").add(EntryType::Regular, "d/su", "", 0o6711, b"x");
     place.unpack(file.add(EntryType::Fifo, "pipe", "", 0o621, b"")).unwrap();
     let d = fs::metadata(place.tree("d")).unwrap();

@@ -35,12 +35,16 @@ pub struct Layer {
 /// The kernel's, with its words and what else can be done.
 pub fn mount(layers: &[Layer], upper: &Path, work: &Path, target: &Path) -> Result<()> {
     if layers.len() > MAX_LAYERS {
-        return Err(Error::new(format!("overlayfs takes {MAX_LAYERS} layers, not {}", layers.len()))
-            .hint("--copy makes a plain directory"));
+        return Err(Error::new(format!(
+            "overlayfs takes {MAX_LAYERS} layers, not {}",
+            layers.len()
+        ))
+        .hint("--copy makes a plain directory"));
     }
     let doing = || format!("mount overlay on {}", target.display());
     let context = Context::open(c"overlay").doing(doing).map_err(without)?;
-    let mounted = layers.iter().rev().try_for_each(|layer| set(&context, c"lowerdir+", &layer.tree));
+    let mounted =
+        layers.iter().rev().try_for_each(|layer| set(&context, c"lowerdir+", &layer.tree));
     let mounted = mounted
         .and_then(|()| set(&context, c"upperdir", upper))
         .and_then(|()| set(&context, c"workdir", work))
@@ -116,7 +120,8 @@ fn describe(layers: &[Layer], roots: &[OwnedFd], upper: &OwnedFd, path: &[u8]) -
     }
     if path.is_empty() {
         // No layer describes the root, so it is as a directory usually is.
-        let made = fchmodat(upper, ".", Mode::from_bits_truncate(0o755), FchmodatFlags::FollowSymlink);
+        let made =
+            fchmodat(upper, ".", Mode::from_bits_truncate(0o755), FchmodatFlags::FollowSymlink);
         made.doing(doing)?;
     }
     Ok(true)

@@ -156,9 +156,9 @@ impl Job<'_> {
         if self.store.has_layer(self.diff_id) {
             return Ok(());
         }
-        let layer = self.unpack(&claim).map_err(|err| {
-            err.context(format!("layer {}", self.descriptor.digest))
-        })?;
+        let layer = self
+            .unpack(&claim)
+            .map_err(|err| err.context(format!("layer {}", self.descriptor.digest)))?;
         self.store.commit(&claim, self.diff_id, &layer)?;
         self.progress.line(&format!("{} {}", self.diff_id, bytes(self.descriptor.size)));
         Ok(())
@@ -189,7 +189,7 @@ impl Job<'_> {
     fn attempt(&self, claim: &Claim, lost: &AtomicBool) -> Result<(bool, Result<Unpacked>)> {
         let size = self.descriptor.size;
         if size < MIN_PARTIAL {
-            let from = self.from_source(0, lost)?;
+            let from = self.rest_of_blob(0, lost)?;
             return Ok((false, self.pass(claim, from)));
         }
         let (read, write) = claim.partial()?;
@@ -203,13 +203,17 @@ impl Job<'_> {
         }
         let rest: Box<dyn Read + Send> = match have == size {
             true => Box::new(io::empty()),
-            false => self.from_source(have, lost)?,
+            false => self.rest_of_blob(have, lost)?,
         };
         let from = read.take(have).chain(Tee { from: rest, copy: Some(write) });
         Ok((have > 0, self.pass(claim, from)))
     }
 
-    fn from_source<'s>(&'s self, offset: u64, lost: &'s AtomicBool) -> Result<Box<dyn Read + Send + 's>> {
+    fn rest_of_blob<'s>(
+        &'s self,
+        offset: u64,
+        lost: &'s AtomicBool,
+    ) -> Result<Box<dyn Read + Send + 's>> {
         let inner = self.source.blob(self.descriptor, offset)?;
         Ok(Box::new(Watched { inner, lost, stop: self.stop }))
     }
@@ -222,9 +226,11 @@ impl Job<'_> {
         // A wrong digest explains whatever else went wrong, so it is what is told.
         let found = blob.finish();
         match (&unpacked, &found) {
-            (_, Ok((found, count))) if (found, count) != (digest, size) => Err(Error::new(format!(
-                "content is {found} of {count} bytes, not what was asked for ({size} bytes)"
-            ))),
+            (_, Ok((found, count))) if (found, count) != (digest, size) => {
+                Err(Error::new(format!(
+                    "content is {found} of {count} bytes, not what was asked for ({size} bytes)"
+                )))
+            }
             (Ok(_), Err(err)) => Err(Error::io("read layer", err)),
             _ => unpacked,
         }

@@ -57,10 +57,13 @@ impl Case {
     fn new(name: &str, diff_id: Option<&str>) -> Case {
         let mut tar = ::tar::Builder::new(Vec::new());
         let mut header = ::tar::Header::new_gnu();
-        let data: Vec<u8> = (0..3_000_000_u32).map(|i| (i.wrapping_mul(2654435761) >> 13) as u8).collect();
+        let data: Vec<u8> =
+            (0..3_000_000_u32).map(|i| (i.wrapping_mul(2654435761) >> 13) as u8).collect();
         header.set_size(data.len() as u64);
         header.set_mode(0o644);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(1));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1);
         header.set_cksum();
         tar.append_data(&mut header, "file", data.as_slice()).unwrap();
         let tar = tar.into_inner().unwrap();
@@ -74,7 +77,8 @@ impl Case {
             (digest, json)
         };
         let (layer, mut layer_json) = add(gz.finish().unwrap());
-        let diff_id = diff_id.map_or_else(|| Digest::of_sha256(&tar), |d| Digest::parse(d).unwrap());
+        let diff_id =
+            diff_id.map_or_else(|| Digest::of_sha256(&tar), |d| Digest::parse(d).unwrap());
         let host = Platform::host();
         let config = serde_json::json!({"os": host.os, "architecture": host.architecture,
             "rootfs": {"type": "layers", "diff_ids": [diff_id]}});

@@ -226,7 +226,8 @@ fn exit_code(status: ExitStatus) -> u8 {
 /// A name that is also a file's: letters, digits, and `_ + - .` inside.
 fn check_name(name: &str) -> Result<&str> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_+-.".contains(&b);
-    let good = name.bytes().all(allowed) && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    let good =
+        name.bytes().all(allowed) && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
     match good && name.len() <= 64 {
         true => Ok(name),
         false => Err(Error::new(format!("{name:?} cannot be the name of a container"))

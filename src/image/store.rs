@@ -293,8 +293,11 @@ impl Store {
     /// The kernel's; a record that is none.
     pub fn images(&self) -> Result<Vec<ImageRecord>> {
         let paths = list(&self.root.join("images"))?;
-        let mut images: Vec<ImageRecord> =
-            paths.iter().map(|path| read_record(path)).filter_map(Result::transpose).collect::<Result<_>>()?;
+        let mut images: Vec<ImageRecord> = paths
+            .iter()
+            .map(|path| read_record(path))
+            .filter_map(Result::transpose)
+            .collect::<Result<_>>()?;
         images.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(images)
     }
@@ -451,7 +454,9 @@ impl Claim {
         // The root of an image that does not describe it.
         let tree = self.tree();
         fs::create_dir(&tree)
-            .and_then(|()| fs::set_permissions(&tree, std::os::unix::fs::PermissionsExt::from_mode(0o755)))
+            .and_then(|()| {
+                fs::set_permissions(&tree, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            })
             .doing(|| format!("make {}", tree.display()))
     }
 
@@ -463,7 +468,8 @@ impl Claim {
     pub fn partial(&self) -> Result<(File, File)> {
         let doing = || format!("open {}", self.partial.display());
         let mut options = OpenOptions::new();
-        let write = options.append(true).create(true).mode(0o600).open(&self.partial).doing(doing)?;
+        let write =
+            options.append(true).create(true).mode(0o600).open(&self.partial).doing(doing)?;
         Ok((File::open(&self.partial).doing(doing)?, write))
     }
 
@@ -582,25 +588,32 @@ mod tests {
         assert!(store.layer(&kept).unwrap().implicit.contains(&b"a\n\xff"[..]));
         let config = Digest::of_sha256(b"config");
         store.put_blob(&config, b"config").unwrap();
-        store.put_image(&ImageRecord {
-            name: "a".into(),
-            manifest: config.clone(),
-            config: config.clone(),
-            layers: vec![kept.clone()],
-            platform: "linux/amd64".into(),
-            created: None,
-            pulled: 0,
-            size: 1,
-        })
-        .unwrap();
+        store
+            .put_image(&ImageRecord {
+                name: "a".into(),
+                manifest: config.clone(),
+                config: config.clone(),
+                layers: vec![kept.clone()],
+                platform: "linux/amd64".into(),
+                created: None,
+                pulled: 0,
+                size: 1,
+            })
+            .unwrap();
         let dir = store.root.clone();
-        store.put_bundle(&BundleRecord { dir, image: "b".into(), layers: vec![bundled.clone()] })
+        store
+            .put_bundle(&BundleRecord { dir, image: "b".into(), layers: vec![bundled.clone()] })
             .unwrap();
         assert_eq!(store.collect().unwrap(), (1, 1));
         assert!(store.has_layer(&kept) && store.has_layer(&bundled) && !store.has_layer(&lost));
         assert_eq!(store.blob(&config).unwrap(), b"config");
         store.remove_image("a").unwrap();
-        store.put_bundle(&BundleRecord { dir: "/gone".into(), image: "b".into(), layers: vec![kept.clone()] })
+        store
+            .put_bundle(&BundleRecord {
+                dir: "/gone".into(),
+                image: "b".into(),
+                layers: vec![kept.clone()],
+            })
             .unwrap();
         assert_eq!(store.collect().unwrap(), (1, 1));
         assert!(store.blob(&config).is_err() && !store.has_layer(&kept));

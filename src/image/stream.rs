@@ -131,8 +131,12 @@ mod tests {
         let two = [gzip(b"ab"), gzip(b"cd")].concat();
         assert_eq!(read(&two, "application/vnd.oci.image.layer.v1.tar+gzip").unwrap(), "abcd");
         assert_eq!(read(&two, "application/vnd.oci.image.layer.v1.tar").unwrap(), "abcd");
-        let two = [zstd::encode_all(&b"ab"[..], 1).unwrap(), zstd::encode_all(&b"cd"[..], 1).unwrap()];
-        assert_eq!(read(&two.concat(), "application/vnd.oci.image.layer.v1.tar+zstd").unwrap(), "abcd");
+        let two =
+            [zstd::encode_all(&b"ab"[..], 1).unwrap(), zstd::encode_all(&b"cd"[..], 1).unwrap()];
+        assert_eq!(
+            read(&two.concat(), "application/vnd.oci.image.layer.v1.tar+zstd").unwrap(),
+            "abcd"
+        );
         assert_eq!(read(b"plain", "application/vnd.oci.image.layer.v1.tar").unwrap(), "plain");
     }
 

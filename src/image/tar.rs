@@ -301,7 +301,10 @@ fn sparse() -> io::Error {
 }
 
 fn invalid(what: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("not a valid layer archive: {}", what.into()))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("not a valid layer archive: {}", what.into()),
+    )
 }
 
 #[cfg(test)]

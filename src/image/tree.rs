@@ -186,8 +186,9 @@ pub fn remove_path(path: &Path) -> Result<()> {
     match nix::fcntl::open(parent, WALK, Mode::empty()) {
         Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(Error::sys(format!("open {}", parent.display()), errno)),
-        Ok(at) => remove(at.as_fd(), name.as_bytes())
-            .doing(|| format!("remove {}", path.display())),
+        Ok(at) => {
+            remove(at.as_fd(), name.as_bytes()).doing(|| format!("remove {}", path.display()))
+        }
     }
 }
 

@@ -103,7 +103,8 @@ fn number(text: &str) -> Result<Option<u32>> {
         return Ok(None);
     }
     let id = text.parse().ok().filter(|id| *id != u32::MAX);
-    id.map(Some).ok_or_else(|| Error::new(format!("{text} is out of the range of user and group numbers")))
+    id.map(Some)
+        .ok_or_else(|| Error::new(format!("{text} is out of the range of user and group numbers")))
 }
 
 fn unknown(what: &str, name: &str, file: &str) -> Error {
