@@ -1,1 +1,385 @@
-//! (to be written)
+//! The child: executes its steps, then the payload. It runs on a copy of the runtime's memory, so
+//! the plan is there already; it never returns.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, umask};
+
+use crate::error::{Doing, Error, Result};
+use crate::namespaces::{self, NEWPID};
+use crate::path::Root;
+use crate::plan::Plan;
+use crate::rootfs::{self, Mask};
+use crate::seccomp::Filter;
+use crate::step::ChildStep;
+use crate::sys::process::{Fork, Strings, exec, exec_fd, exit_now, fork_into};
+use crate::sys::stub;
+use crate::terminal::{self, Pty};
+use crate::trace::Trace;
+use crate::wire::{Channel, Msg, read_start};
+use crate::{devices, process, sys};
+
+/// What the runtime has opened for the child.
+#[derive(Debug)]
+pub struct Inherited {
+    /// The child's end of the channel.
+    pub channel: Channel,
+    /// Namespaces to be joined, in the order of their steps.
+    pub namespaces: Vec<OwnedFd>,
+    /// A process descriptor of the container's init (exec).
+    pub init: Option<OwnedFd>,
+    /// Who gets the terminal's master.
+    pub console: Option<OwnedFd>,
+    /// The socket on which `start` is waited for (create).
+    pub start: Option<OwnedFd>,
+    /// How many descriptors after stdio the payload gets, with those of `LISTEN_FDS`.
+    pub preserve: u32,
+    /// How many of them are `LISTEN_FDS`.
+    pub listen: Option<u32>,
+}
+
+impl Inherited {
+    fn descriptors(&self) -> Vec<i32> {
+        let single = [&self.init, &self.console, &self.start];
+        let single = single.into_iter().flatten().chain(&self.namespaces).map(AsRawFd::as_raw_fd);
+        let preserved = (3..).take(self.preserve as usize);
+        single.chain([self.channel.as_fd().as_raw_fd()]).chain(preserved).collect()
+    }
+}
+
+/// Where a failure is reported to.
+enum Report {
+    /// The runtime that made this child.
+    Channel,
+    /// `tare start`, at the other end of this connection.
+    Start(OwnedFd),
+}
+
+struct Child<'a> {
+    plan: &'a Plan,
+    inherited: &'a mut Inherited,
+    report: Report,
+    root: Option<Root>,
+    pinned_root: Option<OwnedFd>,
+    /// Sources of bind mounts that were pinned early, in the order of the mounts.
+    pinned: Vec<Option<OwnedFd>>,
+    mask: Mask,
+    pty: Option<Pty>,
+    /// The state for hooks, as the runtime last sent it.
+    state: String,
+    program: CString,
+    env: Option<Strings>,
+    filter: Option<&'a Filter>,
+}
+
+/// Executes the child's steps.
+pub fn main(plan: &Plan, mut inherited: Inherited, trace: &Trace) -> ! {
+    let mut child = Child {
+        plan,
+        inherited: &mut inherited,
+        report: Report::Channel,
+        root: None,
+        pinned_root: None,
+        pinned: Vec::new(),
+        mask: Mask::default(),
+        pty: None,
+        state: String::new(),
+        program: CString::default(),
+        env: None,
+        filter: None,
+    };
+    if let Err(err) = child.run(trace) {
+        child.fail(err);
+    }
+    exit_now(1)
+}
+
+impl<'a> Child<'a> {
+    fn run(&mut self, trace: &Trace) -> Result<()> {
+        // Nothing of the runtime's or its caller's may stay open here (CVE-2024-21626), not even
+        // until execve(2): a waiting child can be looked at by others.
+        sys::process::close_others(&self.inherited.descriptors()).doing(|| "close descriptors")?;
+        sys::process::set_parent_death_signal(libc::SIGKILL)?;
+        let plan = self.plan;
+        for (index, entry) in plan.child.iter().enumerate() {
+            trace.step(index, || self.perform(&entry.step)).map_err(|err| {
+                let err = err.or_doing(|| entry.step.to_string());
+                if entry.at.is_empty() { err } else { err.at(entry.at.as_str()) }
+            })?;
+        }
+        Err(Error::new("cannot start a container without a process").at("process"))
+    }
+
+    /// Sends a failure to whoever waits for this child. Nobody may be there any more.
+    fn fail(&self, err: Error) {
+        let sent = match &self.report {
+            Report::Channel => self.inherited.channel.send(&Msg::Failed(err), None),
+            Report::Start(connection) => {
+                let bytes = Msg::Failed(err).encode();
+                nix::unistd::write(connection, &bytes).map(drop).map_err(Error::from)
+            }
+        };
+        drop(sent);
+    }
+
+    fn root(&self) -> Result<&Root> {
+        self.root.as_ref().ok_or_else(|| Error::new("the root file system is not entered yet"))
+    }
+
+    fn perform(&mut self, step: &'a ChildStep) -> Result<()> {
+        match step {
+            ChildStep::JoinNamespace(join) => {
+                let fd = self.inherited.namespaces.remove(0);
+                namespaces::enter(fd.as_fd(), join.kind)
+            }
+            ChildStep::JoinNamespacesOfInit(flags) => self.join_init(*flags),
+            ChildStep::Unshare(flags) => Ok(sys::process::unshare(*flags)?),
+            ChildStep::ForkInit => self.fork_init(),
+            ChildStep::Await => self.await_continue(),
+            ChildStep::PinSources(root) => self.pin_sources(root),
+            ChildStep::BecomeRoot => namespaces::become_root(),
+            ChildStep::Loopback => Ok(sys::process::loopback_up()?),
+            ChildStep::Hostname(name) => Ok(nix::unistd::sethostname(name)?),
+            ChildStep::Domainname(name) => Ok(sys::process::set_domainname(name)?),
+            ChildStep::IsolateMounts(receive) => rootfs::isolate(*receive),
+            ChildStep::EnterRootfs(path) => {
+                self.root = Some(rootfs::enter(path, self.pinned_root.take())?);
+                Ok(())
+            }
+            ChildStep::Mount(_) | ChildStep::CgroupMounts { .. } => self.mount(step),
+            ChildStep::Device(device, bind) => device.perform(self.root()?, *bind),
+            ChildStep::Link(path, to) => devices::link(self.root()?, path, to),
+            ChildStep::Terminal { console, size, to_socket } => {
+                self.terminal(*console, *size, *to_socket)
+            }
+            ChildStep::SyncHooks => {
+                self.inherited.channel.send(&Msg::AtHooks, None)?;
+                self.await_continue()
+            }
+            ChildStep::Hook(hook) => hook.run(self.state.as_bytes(), Path::new("/")),
+            _ => self.perform_late(step),
+        }
+    }
+
+    /// The steps from pivot_root(2) on.
+    fn perform_late(&mut self, step: &'a ChildStep) -> Result<()> {
+        match step {
+            ChildStep::MakeCwd(path) => process::make_directory(self.root()?, path),
+            ChildStep::PivotRoot(false) => rootfs::pivot(self.root()?),
+            ChildStep::PivotRoot(true) => rootfs::move_to_slash(self.root()?),
+            ChildStep::Sysctl(key, value) => namespaces::set_sysctl(key, value),
+            ChildStep::ReadOnlyPath(path) => rootfs::read_only_path(self.root()?, path),
+            ChildStep::MaskPath(path) => {
+                let root = self.root.as_ref().ok_or(Errno::EBADF)?;
+                self.mask.hide(root, path)
+            }
+            ChildStep::ReadOnlyRoot => rootfs::read_only_root(self.root()?),
+            ChildStep::RootPropagation(flag, recursive) => rootfs::propagate(*flag, *recursive),
+            ChildStep::Keyring(name) => join_keyring(name),
+            ChildStep::Session => terminal::new_session(self.pty.as_ref().map(|p| p.slave.as_fd())),
+            ChildStep::Rlimit(limit) => limit.apply(),
+            ChildStep::Umask(mask) => {
+                umask(Mode::from_bits_truncate(*mask));
+                Ok(())
+            }
+            ChildStep::Chdir(path, first) => change_directory(path, *first),
+            ChildStep::OwnStdio(uid) => process::own_stdio(*uid),
+            ChildStep::Seccomp(filter, false) => load(filter),
+            ChildStep::Seccomp(filter, true) => {
+                self.filter = Some(filter);
+                Ok(())
+            }
+            ChildStep::Credentials(user) => user.assume(),
+            ChildStep::NoNewPrivileges => Ok(sys::security::set_no_new_privileges()?),
+            ChildStep::FindProgram => self.find_program(),
+            ChildStep::AwaitStart => self.await_start(),
+            ChildStep::Exec => self.exec(),
+            other => Err(Error::new(format!("{other} is out of place"))),
+        }
+    }
+
+    fn mount(&mut self, step: &ChildStep) -> Result<()> {
+        let pinned = if self.pinned.is_empty() { None } else { self.pinned.remove(0) };
+        let root = self.root()?;
+        match step {
+            ChildStep::Mount(mount) => mount.perform(root, pinned),
+            ChildStep::CgroupMounts { mount, hierarchies, namespaced, read_only } => {
+                mount.perform_cgroups(root, hierarchies, *namespaced, *read_only)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn join_init(&mut self, flags: u64) -> Result<()> {
+        let init = self.inherited.init.as_ref().ok_or(Errno::ESRCH)?;
+        sys::process::enter(init.as_fd(), flags)?;
+        let root = Root::open(Path::new("/"))?;
+        umask(Mode::empty());
+        self.root = Some(root);
+        Ok(())
+    }
+
+    /// Forks once more: only a child can be the first process of a new pid namespace, and that
+    /// namespace has to be made by a process that is in its user namespace already.
+    fn fork_init(&mut self) -> Result<()> {
+        match fork_into(NEWPID | libc::CLONE_PARENT as u64, None)? {
+            Fork::Child => Ok(sys::process::set_parent_death_signal(libc::SIGKILL)?),
+            Fork::Parent(pid, _) => {
+                self.inherited.channel.send(&Msg::InitPid(pid.as_raw()), None)?;
+                exit_now(0)
+            }
+        }
+    }
+
+    fn await_continue(&mut self) -> Result<()> {
+        match self.inherited.channel.receive()? {
+            Some(Msg::Continue(state)) => {
+                self.state = state;
+                Ok(())
+            }
+            _ => exit_now(1),
+        }
+    }
+
+    /// A process with mapped ids may not reach these paths any more, and one without may not make
+    /// files: so they are opened before, used after.
+    fn pin_sources(&mut self, root: &Path) -> Result<()> {
+        self.pinned_root = Some(rootfs::pin(root)?);
+        for entry in &self.plan.child {
+            match &entry.step {
+                ChildStep::Mount(mount) if mount.is_bind() => {
+                    let pinned = mount.pin().map_err(|e| e.or_doing(|| mount.to_string()))?;
+                    self.pinned.push(Some(pinned));
+                }
+                ChildStep::Mount(_) | ChildStep::CgroupMounts { .. } => self.pinned.push(None),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn terminal(&mut self, console: bool, size: Option<(u16, u16)>, to_socket: bool) -> Result<()> {
+        let root = self.root()?;
+        let pty = Pty::open(root, size)?;
+        if console {
+            pty.bind_console(root)?;
+        }
+        match self.inherited.console.take().filter(|_| to_socket) {
+            Some(socket) => terminal::send_fd(socket.as_fd(), pty.master.as_fd(), b"/dev/ptmx")
+                .map_err(|e| e.or_doing(|| "send the terminal to the console socket".into()))?,
+            None => self.inherited.channel.send(&Msg::Terminal, Some(pty.master.as_fd()))?,
+        }
+        self.pty = Some(pty);
+        Ok(())
+    }
+
+    fn find_program(&mut self) -> Result<()> {
+        let Some(payload) = &self.plan.payload else { return Ok(()) };
+        self.program = payload.find()?;
+        self.env = Some(payload.environment(self.inherited.listen)?);
+        Ok(())
+    }
+
+    /// From here on the container is created. What is still held of the setting up is let go:
+    /// a process that waits for long keeps no directory open.
+    fn await_start(&mut self) -> Result<()> {
+        self.root = None;
+        self.mask = Mask::default();
+        self.pty = None;
+        sys::process::set_parent_death_signal(0)?;
+        self.inherited.channel.send(&Msg::Ready, None)?;
+        let Some(listener) = self.inherited.start.take() else {
+            match self.inherited.channel.receive()? {
+                Some(Msg::Start(state)) => self.state = state,
+                _ => exit_now(1),
+            }
+            return Ok(());
+        };
+        nix::unistd::close(self.inherited.channel.as_fd().as_raw_fd())?;
+        let listener = UnixListener::from(listener);
+        loop {
+            // A caller that goes away before it has said `start` releases nothing.
+            let (connection, _) = listener.accept().doing(|| "wait for start")?;
+            let connection = OwnedFd::from(connection);
+            if let Some(state) = read_start(connection.as_fd()) {
+                self.state = state;
+                self.report = Report::Start(connection);
+                return Ok(());
+            }
+        }
+    }
+
+    /// The last step. Returns only if the payload cannot be executed.
+    fn exec(&mut self) -> Result<()> {
+        let (Some(payload), Some(env)) = (&self.plan.payload, &self.env) else { return Ok(()) };
+        process::reset_signals()?;
+        sys::process::close_on_exec_from(3 + self.inherited.preserve).doing(|| "close descriptors")?;
+        let errno = match self.plan.exposed {
+            true => {
+                self.filter.map(load).transpose()?;
+                exec(&self.program, &payload.args, env)
+            }
+            false => self.exec_stub(&payload.args, env)?,
+        };
+        Err(exec_failed(&self.program.to_string_lossy(), errno))
+    }
+
+    fn exec_stub(&self, args: &Strings, env: &Strings) -> Result<Errno> {
+        let report = match &self.report {
+            Report::Channel => self.inherited.channel.as_fd().as_raw_fd(),
+            Report::Start(connection) => connection.as_raw_fd(),
+        };
+        let none: &[libc::sock_filter] = &[];
+        let stub = stub::build(&stub::Params {
+            report,
+            filter: self.filter.map_or(none, |filter| &filter.program),
+            filter_flags: self.filter.map_or(0, |filter| filter.flags),
+            path: &self.program,
+        });
+        let stub = stub.map_err(|errno| {
+            Error::sys("make the memory file that executes the payload", errno)
+                .hint("vm.memfd_noexec has to be 0 or 1")
+        })?;
+        sys::process::keep_on_exec(report)?;
+        Ok(exec_fd(stub.as_fd(), args, env))
+    }
+}
+
+/// The error of a failed execve(2), in the words that callers of runc know.
+pub fn exec_failed(program: &str, errno: Errno) -> Error {
+    let err = Error::sys(format!("exec {program}"), errno).at("process.args[0]");
+    match errno {
+        Errno::ENOENT => err.hint("the file is there: the interpreter that it names is missing"),
+        Errno::ENOEXEC => err.hint("it is neither a program for this architecture nor a script with #!"),
+        _ => err,
+    }
+}
+
+fn load(filter: &Filter) -> Result<()> {
+    Ok(sys::seccomp::set_filter(&filter.program, filter.flags).map(drop)?)
+}
+
+fn join_keyring(name: &str) -> Result<()> {
+    let name = crate::path::c_string(name)?;
+    match sys::process::join_session_keyring(&name) {
+        // A kernel without keyrings has none to protect.
+        Err(Errno::ENOSYS) => Ok(()),
+        other => other.map(drop).map_err(|errno| {
+            Error::from(errno).hint("--no-new-keyring keeps the caller's keyring")
+        }),
+    }
+}
+
+/// Goes to the working directory; as root first, and where root may not (NFS), as the user.
+fn change_directory(path: &Path, first: bool) -> Result<()> {
+    match process::change_directory(path) {
+        Err(err) if first && matches!(err.errno(), Some(Errno::EACCES)) => Ok(()),
+        other => other.map_err(|err| {
+            err.or_doing(|| format!("chdir to cwd (\"{}\") set in config.json failed", path.display()))
+        }),
+    }
+}

@@ -81,6 +81,14 @@ impl Error {
         self
     }
 
+    /// Names what was being done where the error came up without it (see `From<Errno>`).
+    pub fn or_doing(mut self, doing: impl FnOnce() -> String) -> Self {
+        if self.0.doing.is_empty() {
+            self.0.doing = doing();
+        }
+        self
+    }
+
     /// Puts `prefix: ` before the first line, for the caller's own aim (`cannot create "web"`).
     pub fn context(mut self, prefix: impl fmt::Display) -> Self {
         self.0.doing = format!("{prefix}: {}", self.0.doing);
@@ -100,6 +108,13 @@ impl Error {
         }
     }
 
+    /// The members as they cross the wire: doing, errno (0: none), JSON path, kernel's words, hint.
+    pub fn parts(&self) -> (&str, i32, [Option<&str>; 3]) {
+        let inner = &self.0;
+        let rest = [inner.at.as_deref(), inner.kernel.as_deref(), inner.hint.as_deref()];
+        (&inner.doing, inner.errno.unwrap_or(0), rest)
+    }
+
     /// The lines after the first: place, kernel's words, hint; empty if there is nothing to add.
     pub fn details(&self) -> Vec<String> {
         let place = self.0.place.as_ref().or(self.0.at.as_ref());
@@ -116,6 +131,13 @@ impl Error {
         let kernel = self.0.kernel.as_ref().map(|k| ("kernel", k.clone()));
         let hint = self.0.hint.as_ref().map(|h| ("hint", h.to_string()));
         place.into_iter().chain(kernel).chain(hint).collect()
+    }
+}
+
+/// A bare errno from a step: the executor adds what was being done ([`Error::or_doing`]).
+impl From<Errno> for Error {
+    fn from(errno: Errno) -> Self {
+        Error::sys("", errno)
     }
 }
 

@@ -17,12 +17,23 @@ pub mod spec;
 pub mod state;
 pub mod wire;
 // L3: the steps of a container, how each is planned and done.
+pub mod devices;
+pub mod hooks;
+pub mod mounts;
+pub mod namespaces;
+pub mod process;
+pub mod protect;
+pub mod rootfs;
 pub mod seccomp;
+pub mod security;
 pub mod step;
+pub mod terminal;
 // L4: the plan, and the two sides that execute it.
+pub mod attach;
 pub mod child;
 pub mod parent;
 pub mod plan;
+pub mod trace;
 // L5: the command lines.
 pub mod cli;
 pub mod cmd;

@@ -1,1 +1,484 @@
-//! (to be written)
+//! The runtime's side: executes the parent's steps around one clone, and undoes everything if a
+//! step fails.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::child::{self, Inherited};
+use crate::error::{Doing, Error, Result};
+use crate::hooks::{Hook, Point};
+use crate::namespaces::{self, Excursion, KINDS, NEWPID, NEWTIME};
+use crate::plan::Plan;
+use crate::spec::load::Config;
+use crate::state::{Container, Stage, State, Status};
+use crate::step::ParentStep;
+use crate::sys::process::{Fork, fork_into};
+use crate::sys::{self, pidfd};
+use crate::terminal;
+use crate::trace::Trace;
+use crate::wire::{Channel, Msg};
+
+/// The name of the socket in the state directory on which a created container waits.
+pub const START_SOCKET: &str = "start";
+
+/// The child, as long as it is ours.
+#[derive(Debug)]
+pub struct Process {
+    /// Its process id.
+    pub pid: i32,
+    /// A descriptor of it.
+    pub fd: OwnedFd,
+}
+
+/// What the steps of a new container write down; an exec leaves no record.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// Its state directory, locked.
+    pub container: &'a Container,
+    /// Its state.
+    pub state: State,
+    /// Its configuration, which is kept with the state.
+    pub config: &'a Config,
+}
+
+/// What a successful run of the steps leaves.
+#[derive(Debug)]
+pub struct Made {
+    /// The container's init, or the process of an exec.
+    pub process: Process,
+    /// The master of its terminal, if the runtime is to relay it.
+    pub master: Option<OwnedFd>,
+}
+
+/// Who runs the steps.
+pub struct Parent<'a> {
+    plan: &'a Plan,
+    record: Option<Record<'a>>,
+    /// A process descriptor of the container's init (exec).
+    init: Option<OwnedFd>,
+    console: Option<OwnedFd>,
+    start: Option<OwnedFd>,
+    namespaces: Vec<OwnedFd>,
+    away: Excursion,
+    channel: Option<Channel>,
+    child: Option<Process>,
+    master: Option<OwnedFd>,
+    preserve: Preserve,
+    hooks_ran: bool,
+}
+
+/// Which descriptors of the caller the payload gets.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Preserve {
+    /// How many after the standard ones.
+    pub count: u32,
+    /// How many of these are `LISTEN_FDS` (sd_listen_fds(3)).
+    pub listen: Option<u32>,
+}
+
+/// The traces of both sides.
+#[derive(Debug, Default)]
+pub struct Traces {
+    /// The runtime's.
+    pub parent: Trace,
+    /// The child's, shared with it.
+    pub child: Trace,
+}
+
+impl<'a> Parent<'a> {
+    /// Prepares to run `plan`: for a new container with a `record`, for an exec with `init`.
+    pub fn new(plan: &'a Plan, record: Option<Record<'a>>, init: Option<OwnedFd>, preserve: Preserve) -> Self {
+        Parent {
+            plan,
+            record,
+            init,
+            console: None,
+            start: None,
+            namespaces: Vec::new(),
+            away: Excursion::default(),
+            channel: None,
+            child: None,
+            master: None,
+            preserve,
+            hooks_ran: false,
+        }
+    }
+
+    /// Runs all steps.
+    ///
+    /// # Errors
+    /// The first failure of either side; by then nothing is left of what was made.
+    pub fn run(mut self, traces: &Traces) -> Result<Made> {
+        match self.steps(traces) {
+            Ok(()) => {}
+            Err(err) => {
+                let err = self.with_cause(err);
+                self.undo();
+                return Err(err);
+            }
+        }
+        let process = self.child.ok_or_else(|| Error::new("the plan made no process"))?;
+        Ok(Made { process, master: self.master })
+    }
+
+    fn steps(&mut self, traces: &Traces) -> Result<()> {
+        // The child's copy of this process must not be looked into before it is the payload.
+        sys::security::set_dumpable(false)?;
+        let plan = self.plan;
+        for (index, entry) in plan.parent.iter().enumerate() {
+            let run = || self.perform(&entry.step, &traces.child);
+            traces.parent.step(index, run).map_err(|err| {
+                let err = err.or_doing(|| entry.step.to_string());
+                if entry.at.is_empty() { err } else { err.at(entry.at.as_str()) }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, step: &ParentStep, trace: &Trace) -> Result<()> {
+        match step {
+            ParentStep::MakeState => self.make_state(),
+            ParentStep::OpenNamespace(join) => {
+                self.namespaces.push(namespaces::open(join)?);
+                Ok(())
+            }
+            ParentStep::EnterForChild(join) => {
+                let fd = namespaces::open(join)?;
+                self.away.leave(join.kind)?;
+                namespaces::enter(fd.as_fd(), join.kind)
+            }
+            ParentStep::EnterPidOfInit => self.enter_pid_of_init(),
+            ParentStep::UnshareTime(offsets) => {
+                self.leave(NEWTIME)?;
+                namespaces::unshare_time(offsets)
+            }
+            ParentStep::ConnectConsole(path) => {
+                self.console = Some(terminal::connect(path)?);
+                Ok(())
+            }
+            ParentStep::ListenForStart => self.listen(),
+            ParentStep::MakeCgroup(cgroup) => cgroup.create(),
+            ParentStep::Limits(cgroup, limits) => cgroup.apply(limits),
+            ParentStep::Clone(flags) => self.clone_child(*flags, trace),
+            ParentStep::AwaitInitPid => self.await_init_pid(),
+            ParentStep::ComeBack => self.away.come_back(),
+            ParentStep::WriteIdMaps(uids, gids) => namespaces::write_id_maps(self.pid(), uids, gids),
+            ParentStep::JoinCgroup(cgroup) => match self.record {
+                Some(_) => cgroup.attach(self.pid()),
+                None => cgroup.join(self.pid()),
+            },
+            ParentStep::OomScore(score) => self.set_oom_score(*score),
+            ParentStep::Continue => self.send(&Msg::Continue(self.state_for_hooks(Status::Creating))),
+            ParentStep::AwaitHooks => self.await_hooks(),
+            ParentStep::Hook(hook) => self.hook(hook),
+            ParentStep::AwaitReady => self.await_ready(),
+            ParentStep::SendPidfd(path) => self.send_pidfd(path),
+            ParentStep::PidFile(path) => write_pid_file(path, self.pid()),
+            ParentStep::SaveState => self.save_state(),
+            ParentStep::Start => self.start(),
+        }
+    }
+
+    fn pid(&self) -> i32 {
+        self.child.as_ref().map_or(0, |child| child.pid)
+    }
+
+    fn channel(&self) -> Result<&Channel> {
+        self.channel.as_ref().ok_or_else(|| Error::new("there is no child to talk to"))
+    }
+
+    fn send(&self, msg: &Msg) -> Result<()> {
+        self.channel()?.send(msg, None)
+    }
+
+    fn make_state(&mut self) -> Result<()> {
+        let Some(record) = &self.record else { return Ok(()) };
+        record.container.save_config(record.config.text.as_bytes())?;
+        record.container.save(&record.state)
+    }
+
+    fn leave(&mut self, flag: u64) -> Result<()> {
+        KINDS.iter().filter(|kind| kind.flag == flag).try_for_each(|kind| self.away.leave(*kind))
+    }
+
+    fn enter_pid_of_init(&mut self) -> Result<()> {
+        self.leave(NEWPID)?;
+        let init = self.init.as_ref().ok_or(Errno::ESRCH)?;
+        Ok(sys::process::enter(init.as_fd(), NEWPID)?)
+    }
+
+    fn listen(&mut self) -> Result<()> {
+        let Some(record) = &self.record else { return Ok(()) };
+        let path = start_socket(record.container);
+        // A leftover of a create that was killed before its first save.
+        let _ = std::fs::remove_file(&path);
+        self.start = Some(UnixListener::bind(&path)?.into());
+        Ok(())
+    }
+
+    fn clone_child(&mut self, flags: u64, trace: &Trace) -> Result<()> {
+        let (ours, theirs) = Channel::pair()?;
+        match fork_into(flags, None).map_err(|errno| clone_failed(errno, flags))? {
+            Fork::Child => {
+                let inherited = Inherited {
+                    channel: theirs,
+                    namespaces: std::mem::take(&mut self.namespaces),
+                    init: self.init.take(),
+                    console: self.console.take(),
+                    start: self.start.take(),
+                    preserve: self.preserve.count,
+                    listen: self.preserve.listen,
+                };
+                child::main(self.plan, inherited, trace)
+            }
+            Fork::Parent(pid, fd) => {
+                self.child = Some(Process { pid: pid.as_raw(), fd });
+                self.channel = Some(ours);
+                self.namespaces.clear();
+                (self.console, self.start) = (None, None);
+                Ok(())
+            }
+        }
+    }
+
+    /// The child forked once more; its own child is init, and a child of ours too.
+    fn await_init_pid(&mut self) -> Result<()> {
+        let pid = match self.receive()? {
+            Msg::InitPid(pid) => pid,
+            _ => return Err(out_of_place()),
+        };
+        let first = self.child.replace(Process { pid, fd: pidfd::open(pid)? });
+        if let Some(first) = first {
+            let _ = waitpid(Pid::from_raw(first.pid), None);
+        }
+        Ok(())
+    }
+
+    fn set_oom_score(&self, score: i32) -> Result<()> {
+        let path = format!("/proc/{}/oom_score_adj", self.pid());
+        std::fs::write(&path, score.to_string()).map_err(|err| {
+            let denied = matches!(err.raw_os_error(), Some(libc::EACCES | libc::EPERM));
+            let err = Error::io(format!("write {score} to {path}"), &err);
+            if denied { err.hint("lowering the score needs CAP_SYS_RESOURCE") } else { err }
+        })
+    }
+
+    /// Receives what is neither a failure nor the end.
+    fn receive(&mut self) -> Result<Msg> {
+        loop {
+            match self.channel()?.receive_with_fd()? {
+                (Some(Msg::Failed(err)), _) => return Err(self.name_program(err)),
+                (Some(Msg::Terminal), fd) => self.master = fd,
+                (Some(msg), _) => return Ok(msg),
+                (None, _) => return Err(self.died()),
+            }
+        }
+    }
+
+    /// The stub knows only the errno of its execve(2).
+    fn name_program(&self, err: Error) -> Error {
+        let program = self.plan.payload.as_ref().and_then(|p| p.args.strings().first());
+        match (err.parts().0, err.errno(), program) {
+            ("", Some(errno), Some(name)) => child::exec_failed(&name.to_string_lossy(), errno),
+            _ => err,
+        }
+    }
+
+    /// The child ended without a word.
+    fn died(&mut self) -> Error {
+        let status = self.reap();
+        let err = Error::new(format!("the container's process ended before its start: {status}"));
+        if status.contains("signal 9") {
+            return err.hint("if nobody killed it, a memory limit below what starting takes may be the cause");
+        }
+        err
+    }
+
+    fn reap(&mut self) -> String {
+        let Some(child) = self.child.take() else { return "it was never made".into() };
+        match waitpid(Pid::from_raw(child.pid), None) {
+            Ok(WaitStatus::Exited(_, code)) => format!("exit code {code}"),
+            Ok(WaitStatus::Signaled(_, signal, _)) => {
+                format!("signal {} ({})", signal as i32, signal.as_str())
+            }
+            _ => "its end could not be learned".into(),
+        }
+    }
+
+    fn await_hooks(&mut self) -> Result<()> {
+        match self.receive()? {
+            Msg::AtHooks => {}
+            _ => return Err(out_of_place()),
+        }
+        // The hooks may ask for the state: it has to know the process by now.
+        let pid = self.pid();
+        if let Some(record) = &mut self.record {
+            record.state.set_init(pid)?;
+            record.container.save(&record.state)?;
+        }
+        self.hooks_ran = true;
+        Ok(())
+    }
+
+    fn state_for_hooks(&self, status: Status) -> String {
+        self.record.as_ref().map_or_else(String::new, |record| record.state.for_hooks(status))
+    }
+
+    fn hook(&self, hook: &Hook) -> Result<()> {
+        let Some(record) = &self.record else { return Ok(()) };
+        hook.run(self.state_for_hooks(Status::Creating).as_bytes(), &record.state.bundle)
+    }
+
+    fn await_ready(&mut self) -> Result<()> {
+        match self.receive()? {
+            Msg::Ready => Ok(()),
+            _ => Err(out_of_place()),
+        }
+    }
+
+    fn send_pidfd(&self, path: &Path) -> Result<()> {
+        let socket = UnixStream::connect(path)?;
+        let child = self.child.as_ref().ok_or(Errno::ESRCH)?;
+        terminal::send_fd(socket.as_fd(), child.fd.as_fd(), b"pidfd")
+    }
+
+    fn save_state(&mut self) -> Result<()> {
+        let pid = self.pid();
+        let started = self.plan.parent.iter().any(|e| matches!(e.step, ParentStep::Start));
+        let Some(record) = &mut self.record else { return Ok(()) };
+        record.state.set_init(pid)?;
+        record.state.stage = if started { Stage::Started } else { Stage::Created };
+        record.container.save(&record.state)
+    }
+
+    /// Releases the payload, and waits until execve(2) has succeeded: it closes the channel.
+    fn start(&mut self) -> Result<()> {
+        self.send(&Msg::Start(self.state_for_hooks(Status::Created)))?;
+        match self.channel()?.receive()? {
+            None => Ok(()),
+            Some(Msg::Failed(err)) => Err(self.name_program(err)),
+            Some(_) => Err(out_of_place()),
+        }
+    }
+
+    /// A step that failed because the child is gone: the child's own last word says why.
+    fn with_cause(&mut self, err: Error) -> Error {
+        let gone = matches!(err.errno(), Some(Errno::ESRCH | Errno::EPIPE | Errno::ECONNRESET));
+        if !gone || self.channel.is_none() {
+            return err;
+        }
+        match self.receive() {
+            Err(cause) => cause,
+            Ok(_) => err,
+        }
+    }
+
+    /// Takes everything back. What cannot be is reported beside the failure that led here.
+    fn undo(&mut self) {
+        if let Err(err) = self.away.come_back() {
+            crate::log::warn(&err.message());
+        }
+        if let Some(child) = &self.child {
+            let _ = pidfd::signal(child.fd.as_fd(), libc::SIGKILL);
+            self.reap();
+        }
+        let Some(record) = &self.record else { return };
+        let cgroup = record.state.cgroup.as_ref();
+        let removed = cgroup.map_or(Ok(()), |c| c.kill(libc::SIGKILL).and_then(|()| c.remove()));
+        let removed = removed.and_then(|()| record.container.remove());
+        if let Err(err) = removed {
+            crate::log::warn(&format!("undo what was made of container {}: {err}", record.state.id));
+        }
+        if self.hooks_ran {
+            poststop(&record.state);
+        }
+    }
+}
+
+/// Runs the poststop hooks; a failing one is a warning and the rest still run (runtime.md).
+pub fn poststop(state: &State) {
+    for hook in later(state, Point::Poststop) {
+        if let Err(err) = hook.run(state.for_hooks(Status::Stopped).as_bytes(), &state.bundle) {
+            crate::log::warn(&err.message());
+        }
+    }
+}
+
+/// Runs the poststart hooks.
+///
+/// # Errors
+/// The first one that fails: the container has to be stopped then (runtime.md "Start", step 10).
+pub fn poststart(state: &State) -> Result<()> {
+    let json = state.for_hooks(Status::Running);
+    later(state, Point::Poststart).iter().try_for_each(|hook| hook.run(json.as_bytes(), &state.bundle))
+}
+
+fn later(state: &State, point: Point) -> Vec<Hook> {
+    let hooks = crate::spec::config::Hooks {
+        poststart: state.hooks.poststart.clone(),
+        poststop: state.hooks.poststop.clone(),
+        ..Default::default()
+    };
+    Hook::plan(point, &hooks).collect()
+}
+
+/// Where a created container waits for its start. The path goes through a descriptor, as socket
+/// addresses hold 108 bytes only (unix(7)).
+pub fn start_socket(container: &Container) -> PathBuf {
+    use std::os::fd::AsRawFd;
+    Path::new("/proc/self/fd").join(container.dir().as_raw_fd().to_string()).join(START_SOCKET)
+}
+
+/// Writes the pid into place by rename: a reader sees all of it or nothing.
+fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let name = path.file_name().ok_or(Errno::EISDIR)?.to_string_lossy().into_owned();
+    let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    std::fs::write(&new, pid.to_string())?;
+    Ok(std::fs::rename(&new, path)?)
+}
+
+fn clone_failed(errno: Errno, flags: u64) -> Error {
+    let err = Error::from(errno);
+    match errno {
+        Errno::EINVAL if flags != 0 => err.hint("the kernel lacks one of these namespaces"),
+        Errno::EPERM => err.hint("new namespaces need root, or a user namespace (see spec --rootless)"),
+        Errno::ENOSPC => err.hint("a limit in /proc/sys/user/max_*_namespaces is reached"),
+        _ => err,
+    }
+}
+
+fn out_of_place() -> Error {
+    Error::new("tare and its child do not follow the same plan")
+}
+
+impl From<std::io::Error> for Error {
+    fn from(err: std::io::Error) -> Self {
+        Error::io("", &err)
+    }
+}
+
+/// Prepares this process for making a child: the caller's descriptors stay out of it.
+///
+/// # Errors
+/// A descriptor that is to be preserved is not open.
+pub fn settle_descriptors(preserve_fds: u32) -> Result<Preserve> {
+    sys::process::ensure_stdio().doing(|| "open /dev/null")?;
+    let listen = listen_fds();
+    let count = preserve_fds + listen.unwrap_or(0);
+    if let Some(missing) = (3..3 + count as i32).find(|fd| !sys::process::is_open(*fd)) {
+        return Err(Error::new(format!("unable to pass descriptor {missing}: it is not open"))
+            .hint("--preserve-fds N passes the descriptors 3 to N+2, after those of LISTEN_FDS"));
+    }
+    sys::process::close_on_exec_from(3 + count).doing(|| "close descriptors of the caller")?;
+    Ok(Preserve { count, listen })
+}
+
+fn listen_fds() -> Option<u32> {
+    let count = std::env::var("LISTEN_FDS").ok()?.parse().ok()?;
+    (1..=1024).contains(&count).then_some(count)
+}

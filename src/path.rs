@@ -1,1 +1,252 @@
-//! (to be written)
+//! The only ways to touch a root file system or /proc: a path is resolved once, beneath a root
+//! descriptor and without magic links, and from then on the descriptor is used.
+
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+
+use crate::sys;
+
+/// How many symbolic links are followed before a path counts as a loop (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+
+/// A directory as the root of all look-ups: `/` and `..` never leave it (openat2(2),
+/// `RESOLVE_IN_ROOT`).
+#[derive(Debug)]
+pub struct Root(OwnedFd);
+
+impl Root {
+    /// Takes a descriptor of the root directory.
+    pub fn new(dir: OwnedFd) -> Self {
+        Root(dir)
+    }
+
+    /// Opens the directory `path` of the host as a root.
+    pub fn open(path: &Path) -> Result<Self, Errno> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        nix::fcntl::open(path, flags, Mode::empty()).map(Root)
+    }
+
+    /// Resolves `path` to a path descriptor.
+    pub fn resolve(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        self.open_with(path, OFlag::O_PATH, ResolveFlag::empty())
+    }
+
+    /// Resolves `path`, refusing a symbolic link anywhere in it with `ELOOP`.
+    pub fn resolve_plain(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        self.open_with(path, OFlag::O_PATH, ResolveFlag::RESOLVE_NO_SYMLINKS)
+    }
+
+    /// Opens `path` with `flags` for reading or writing.
+    pub fn open_file(&self, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
+        self.open_with(path, flags, ResolveFlag::empty())
+    }
+
+    fn open_with(&self, path: &Path, flags: OFlag, more: ResolveFlag) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS | more;
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        // A rename or mount elsewhere during the walk is answered with EAGAIN: walk again.
+        for _ in 0..128 {
+            match openat2(&self.0, path, how) {
+                Err(Errno::EAGAIN) => {}
+                other => return other,
+            }
+        }
+        Err(Errno::EAGAIN)
+    }
+
+    /// Resolves the directory `path`, making what is missing of it with mode 0755 (less the
+    /// umask). Symbolic links are followed beneath the root, also to places not there yet.
+    pub fn make_dir(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        match self.resolve(path) {
+            Err(Errno::ENOENT) => self.walk(path, 0),
+            other => other,
+        }
+    }
+
+    /// Resolves `path`, making it an empty file with mode 0644 if it is missing, its directories
+    /// too. A symbolic link is followed beneath the root.
+    pub fn make_file(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        self.make_file_at(path, 0)
+    }
+
+    fn make_file_at(&self, path: &Path, links: usize) -> Result<OwnedFd, Errno> {
+        match self.resolve(path) {
+            Err(Errno::ENOENT) => {}
+            other => return other,
+        }
+        let (parent, name) = split(path).ok_or(Errno::EISDIR)?;
+        let dir = self.make_dir(parent)?;
+        if let Some(target) = link_target(dir.as_fd(), name)? {
+            return self.make_file_at(&follow(parent, &target, links)?, links + 1);
+        }
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mode = Mode::from_bits_truncate(0o644);
+        nix::fcntl::openat(&dir, name, flags | OFlag::O_WRONLY, mode).map(drop)?;
+        self.resolve(path)
+    }
+
+    /// Makes the directory `path` one component at a time.
+    fn walk(&self, path: &Path, links: usize) -> Result<OwnedFd, Errno> {
+        let mut done = PathBuf::new();
+        let mut dir = self.resolve(&done)?;
+        let mut components = path.components();
+        while let Some(component) = components.next() {
+            let Component::Normal(name) = component else {
+                done.push(if component == Component::ParentDir { ".." } else { "." });
+                dir = self.resolve(&done)?;
+                continue;
+            };
+            let next = done.join(name);
+            dir = match self.resolve(&next) {
+                Err(Errno::ENOENT) => match link_target(dir.as_fd(), name)? {
+                    Some(target) => {
+                        let rest = follow(&done, &target, links)?.join(components.as_path());
+                        return self.walk(&rest, links + 1);
+                    }
+                    None => self.make_one(dir.as_fd(), name, &next)?,
+                },
+                other => other?,
+            };
+            done = next;
+        }
+        Ok(dir)
+    }
+
+    fn make_one(&self, dir: BorrowedFd, name: &OsStr, path: &Path) -> Result<OwnedFd, Errno> {
+        match mkdirat(dir, name, Mode::from_bits_truncate(0o755)) {
+            Ok(()) | Err(Errno::EEXIST) => self.resolve(path),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The directory part and the last name of `path`; `None` if there is no such name.
+pub fn split(path: &Path) -> Option<(&Path, &OsStr)> {
+    Some((path.parent().unwrap_or(Path::new("")), path.file_name()?))
+}
+
+/// Where the symbolic link `name` in `dir` points to; `None` if it is not one or not there.
+fn link_target(dir: BorrowedFd, name: &OsStr) -> Result<Option<OsString>, Errno> {
+    match nix::fcntl::readlinkat(dir, name) {
+        Ok(target) => Ok(Some(target)),
+        Err(Errno::EINVAL | Errno::ENOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The path that a link in `dir` with the text `target` stands for.
+fn follow(dir: &Path, target: &OsStr, links: usize) -> Result<PathBuf, Errno> {
+    if links >= MAX_LINKS {
+        return Err(Errno::ELOOP);
+    }
+    Ok(dir.join(target))
+}
+
+/// Whether the file behind `fd` is a directory.
+pub fn is_dir(fd: impl AsFd) -> Result<bool, Errno> {
+    Ok(fstat(fd)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits())
+}
+
+/// A procfs of our own that is mounted nowhere: what is written through it reaches the kernel,
+/// whatever an image or a config has put over /proc.
+#[derive(Debug)]
+pub struct Proc(OwnedFd);
+
+impl Proc {
+    /// Makes a private instance for the caller's pid namespace; where the kernel or the user's
+    /// rights do not allow one, opens the host's /proc after checking that it is a procfs.
+    pub fn open() -> Result<Self, Errno> {
+        match sys::mount::private_proc() {
+            Ok(mount) => Ok(Proc(mount)),
+            Err(_) => Proc::of_host(),
+        }
+    }
+
+    fn of_host() -> Result<Self, Errno> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let dir = nix::fcntl::open("/proc", flags, Mode::empty())?;
+        match nix::sys::statfs::fstatfs(&dir)?.filesystem_type() {
+            nix::sys::statfs::PROC_SUPER_MAGIC => Ok(Proc(dir)),
+            _ => Err(Errno::ENOTSUP),
+        }
+    }
+
+    /// Writes `value` to the file `path`, in one call.
+    pub fn write(&self, path: &Path, value: &[u8]) -> Result<(), Errno> {
+        let file = self.open_file(path, OFlag::O_WRONLY)?;
+        nix::unistd::write(&file, value).map(drop)
+    }
+
+    /// Opens the file `path`; neither links nor mounts are crossed on the way.
+    pub fn open_file(&self, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_SYMLINKS
+            | ResolveFlag::RESOLVE_NO_XDEV;
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
+        openat2(&self.0, path, how)
+    }
+}
+
+/// A path as a C string; `EINVAL` if it holds a NUL byte.
+pub fn c_string(text: impl AsRef<OsStr>) -> Result<CString, Errno> {
+    CString::new(text.as_ref().as_bytes()).map_err(|_| Errno::EINVAL)
+}
+
+/// A C string as a path.
+pub fn as_path(text: &CStr) -> &Path {
+    Path::new(OsStr::from_bytes(text.to_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("tare-path-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir(&dir).unwrap();
+        dir
+    }
+
+    #[test]
+    fn makes_directories_through_links_and_never_outside() {
+        let dir = scratch("dirs");
+        symlink("/outside/deep", dir.join("abs")).unwrap();
+        symlink("../../../../up", dir.join("rel")).unwrap();
+        let root = Root::open(&dir).unwrap();
+        root.make_dir(Path::new("/a/b/../c")).unwrap();
+        root.make_dir(Path::new("abs/x")).unwrap();
+        root.make_dir(Path::new("/rel/y")).unwrap();
+        for made in ["a/b", "a/c", "outside/deep/x", "up/y"] {
+            assert!(dir.join(made).is_dir(), "{made}");
+        }
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn makes_files_where_a_dangling_link_points() {
+        let dir = scratch("files");
+        symlink("/etc/real", dir.join("link")).unwrap();
+        symlink("loop", dir.join("loop")).unwrap();
+        let root = Root::open(&dir).unwrap();
+        root.make_file(Path::new("/link")).unwrap();
+        assert!(dir.join("etc/real").is_file());
+        assert_eq!(root.make_file(Path::new("loop")).unwrap_err(), Errno::ELOOP);
+        assert_eq!(root.resolve_plain(Path::new("link")).unwrap_err(), Errno::ELOOP);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}

@@ -1,1 +1,283 @@
-//! (to be written)
+//! What a container is: a flat list of steps for the runtime, and one for the child that becomes
+//! the container. Newcomers start here.
+//!
+//! The declaration order is the order of the protocol (`wire`): a plan takes the steps that a
+//! configuration needs, in about this order, and leaves out the rest. `parent` and `child` execute
+//! them; `Display` is what `explain` prints and what an error says was being done.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use nix::mount::MsFlags;
+
+use crate::cgroup::{Cgroup, CgroupMount, Setting};
+use crate::devices::Device;
+use crate::hooks::Hook;
+use crate::mounts::Mount;
+use crate::namespaces::{Join, KINDS};
+use crate::process::Rlimit;
+use crate::seccomp::Filter;
+use crate::security::Credentials;
+use crate::spec::config::{IdMapping, TimeOffset};
+
+/// A step and the JSON path in `config.json` that orders it; empty for what every container gets.
+#[derive(Debug)]
+pub struct Entry<S> {
+    /// What is done.
+    pub step: S,
+    /// Where it comes from.
+    pub at: String,
+}
+
+/// A step of the runtime.
+#[derive(Debug)]
+pub enum ParentStep {
+    /// Makes the state directory and writes the journal: from here on `delete --force` finds all.
+    MakeState,
+    /// Opens a namespace that the child joins.
+    OpenNamespace(Join),
+    /// Enters a namespace for a moment, so that the child is born in it.
+    EnterForChild(Join),
+    /// Enters the pid namespace of a running container for a moment (exec).
+    EnterPidOfInit,
+    /// Makes a time namespace that the child is born in.
+    UnshareTime(Vec<(String, TimeOffset)>),
+    /// Connects to who wants the terminal.
+    ConnectConsole(PathBuf),
+    /// Makes the socket on which the child waits for `start`.
+    ListenForStart,
+    /// Makes the cgroups.
+    MakeCgroup(Cgroup),
+    /// Writes the limits.
+    Limits(Cgroup, Vec<Setting>),
+    /// Makes the child in these new namespaces.
+    Clone(u64),
+    /// Learns which process becomes init after the child's second fork.
+    AwaitInitPid,
+    /// Comes back from the namespaces entered for the child.
+    ComeBack,
+    /// Maps the ids of the child's new user namespace.
+    WriteIdMaps(Vec<IdMapping>, Vec<IdMapping>),
+    /// Puts the child into these of its cgroups. The memory one comes last: what it costs to set
+    /// the container up is not charged to it.
+    JoinCgroup(Cgroup),
+    /// Sets the child's oom_score_adj.
+    OomScore(i32),
+    /// Tells the child to go on.
+    Continue,
+    /// Waits until the child has made its mounts.
+    AwaitHooks,
+    /// Runs a hook.
+    Hook(Hook),
+    /// Waits until the child has done everything but the start.
+    AwaitReady,
+    /// Sends a process descriptor of the child to a socket.
+    SendPidfd(PathBuf),
+    /// Writes the child's pid to a file.
+    PidFile(PathBuf),
+    /// Notes that the container is created, or about to run.
+    SaveState,
+    /// Releases the payload (run, exec).
+    Start,
+}
+
+/// A step of the child.
+#[derive(Debug)]
+pub enum ChildStep {
+    /// Joins the namespace that the runtime has opened for it.
+    JoinNamespace(Join),
+    /// Joins the namespaces (`CLONE_NEW*`) of the running container's init (exec).
+    JoinNamespacesOfInit(u64),
+    /// Makes new namespaces, owned by the user namespace just joined, or the cgroup one.
+    Unshare(u64),
+    /// Becomes the first process of a new pid namespace by a second fork.
+    ForkInit,
+    /// Waits for the runtime's Continue.
+    Await,
+    /// Takes hold of the root file system and the sources of bind mounts, while it still may.
+    PinSources(PathBuf),
+    /// Becomes root of the user namespace.
+    BecomeRoot,
+    /// Brings up `lo`.
+    Loopback,
+    /// Sets the host name.
+    Hostname(String),
+    /// Sets the NIS domain name.
+    Domainname(String),
+    /// Cuts the mounts off from the host's; still receives from it if true.
+    IsolateMounts(bool),
+    /// Mounts the root file system on itself.
+    EnterRootfs(PathBuf),
+    /// Makes a mount of `mounts`.
+    Mount(Mount),
+    /// Makes a mount of type cgroup on v1: a tmpfs at the path with a directory for each hierarchy.
+    CgroupMounts {
+        /// The tmpfs.
+        mount: Mount,
+        /// What goes into it.
+        hierarchies: Vec<CgroupMount>,
+        /// Whether a cgroup namespace decides what is seen.
+        namespaced: bool,
+        /// Whether all of it is read-only.
+        read_only: bool,
+    },
+    /// Makes a device; by a bind mount of the host's if true.
+    Device(Device, bool),
+    /// Makes a symbolic link: path and target.
+    Link(PathBuf, PathBuf),
+    /// Allocates the terminal and hands its master out.
+    Terminal {
+        /// Whether it is put on /dev/console.
+        console: bool,
+        /// Rows and columns.
+        size: Option<(u16, u16)>,
+        /// Whether the console socket gets the master, not the runtime.
+        to_socket: bool,
+    },
+    /// Tells the runtime that its hooks may run, and waits for the end of them.
+    SyncHooks,
+    /// Runs a hook in the container's namespaces.
+    Hook(Hook),
+    /// Makes the working directory if it is missing.
+    MakeCwd(PathBuf),
+    /// Makes the root file system the root; without pivot_root(2) if true.
+    PivotRoot(bool),
+    /// Sets a kernel parameter.
+    Sysctl(String, String),
+    /// Makes a path read-only.
+    ReadOnlyPath(PathBuf),
+    /// Hides a path.
+    MaskPath(PathBuf),
+    /// Makes the root read-only.
+    ReadOnlyRoot,
+    /// Sets the propagation of the root.
+    RootPropagation(MsFlags, bool),
+    /// Joins a new session keyring of this name.
+    Keyring(String),
+    /// Starts a session, on the terminal if there is one.
+    Session,
+    /// Sets a resource limit.
+    Rlimit(Rlimit),
+    /// Sets the umask.
+    Umask(u32),
+    /// Goes to the working directory; failing is for the second try, as the user, if true.
+    Chdir(PathBuf, bool),
+    /// Gives the standard descriptors to the user.
+    OwnStdio(u32),
+    /// Loads the seccomp filter; at the very end, with the exec, if true.
+    Seccomp(Filter, bool),
+    /// Takes the user's ids, groups and capabilities.
+    Credentials(Credentials),
+    /// Rules out new privileges by exec.
+    NoNewPrivileges,
+    /// Finds the program and completes the environment.
+    FindProgram,
+    /// Tells the runtime that all is done, and waits for the start.
+    AwaitStart,
+    /// Executes the program.
+    Exec,
+}
+
+impl fmt::Display for ParentStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MakeState => f.write_str("make the state directory"),
+            Self::OpenNamespace(join) => {
+                write!(f, "open the {} namespace {}", join.kind.name, join.path.display())
+            }
+            Self::EnterForChild(join) => {
+                write!(f, "enter the {} namespace {} for the child", join.kind.name, join.path.display())
+            }
+            Self::EnterPidOfInit => f.write_str("enter the pid namespace of the container for the child"),
+            Self::UnshareTime(_) => f.write_str("make a time namespace for the child"),
+            Self::ConnectConsole(path) => write!(f, "connect to the console socket {}", path.display()),
+            Self::ListenForStart => f.write_str("make the socket that start connects to"),
+            Self::MakeCgroup(cgroup) => {
+                let path = cgroup.places().first().map_or("", |place| place.dir.as_str());
+                write!(f, "make the cgroup {path} in {} hierarchies", cgroup.places().len())
+            }
+            Self::Limits(_, limits) => write!(f, "write {} limits", limits.len()),
+            Self::Clone(0) => f.write_str("clone the child"),
+            Self::Clone(flags) => write!(f, "clone the child into new namespaces: {}", names(*flags)),
+            Self::AwaitInitPid => f.write_str("wait for the second fork of the child"),
+            Self::ComeBack => f.write_str("come back to the namespaces of tare"),
+            Self::WriteIdMaps(uids, gids) => {
+                write!(f, "write id maps ({} for users, {} for groups)", uids.len(), gids.len())
+            }
+            Self::JoinCgroup(cgroup) => {
+                let names = cgroup.places().iter().map(|place| match place.controllers.as_str() {
+                    "" => "unified",
+                    controllers => controllers,
+                });
+                write!(f, "put the child into its cgroups: {}", names.collect::<Vec<_>>().join(" "))
+            }
+            Self::OomScore(score) => write!(f, "set oom_score_adj to {score}"),
+            Self::Continue => f.write_str("tell the child to go on"),
+            Self::AwaitHooks => f.write_str("wait until the child has made its mounts"),
+            Self::Hook(hook) => hook.fmt(f),
+            Self::AwaitReady => f.write_str("wait until the child is ready"),
+            Self::SendPidfd(path) => write!(f, "send a process descriptor to {}", path.display()),
+            Self::PidFile(path) => write!(f, "write the pid to {}", path.display()),
+            Self::SaveState => f.write_str("save the state"),
+            Self::Start => f.write_str("release the payload"),
+        }
+    }
+}
+
+impl fmt::Display for ChildStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::JoinNamespace(join) => {
+                write!(f, "join the {} namespace {}", join.kind.name, join.path.display())
+            }
+            Self::JoinNamespacesOfInit(flags) => write!(f, "join the container's namespaces: {}", names(*flags)),
+            Self::Unshare(flags) => write!(f, "make new namespaces: {}", names(*flags)),
+            Self::ForkInit => f.write_str("fork the first process of the pid namespace"),
+            Self::Await => f.write_str("wait for the runtime"),
+            Self::PinSources(root) => write!(f, "take hold of {} and of the sources of bind mounts", root.display()),
+            Self::BecomeRoot => f.write_str("become root of the user namespace"),
+            Self::Loopback => f.write_str("bring up the loopback interface"),
+            Self::Hostname(name) => write!(f, "set the host name to {name}"),
+            Self::Domainname(name) => write!(f, "set the domain name to {name}"),
+            Self::IsolateMounts(false) => f.write_str("make all mounts private"),
+            Self::IsolateMounts(true) => f.write_str("make all mounts slaves of the host's"),
+            Self::EnterRootfs(path) => write!(f, "mount the root file system {} on itself", path.display()),
+            Self::Mount(mount) => mount.fmt(f),
+            Self::CgroupMounts { mount, hierarchies, .. } => {
+                write!(f, "mount {} cgroup hierarchies on {}", hierarchies.len(), mount.destination.display())
+            }
+            Self::Device(device, false) => device.fmt(f),
+            Self::Device(device, true) => write!(f, "bind the host's {} into the root", device.path.display()),
+            Self::Link(path, to) => write!(f, "link {} to {}", path.display(), to.display()),
+            Self::Terminal { .. } => f.write_str("allocate the terminal"),
+            Self::SyncHooks => f.write_str("wait for the hooks of the runtime"),
+            Self::Hook(hook) => hook.fmt(f),
+            Self::MakeCwd(path) => write!(f, "make the working directory {}", path.display()),
+            Self::PivotRoot(false) => f.write_str("make the root file system the root"),
+            Self::PivotRoot(true) => f.write_str("move the root file system to the root"),
+            Self::Sysctl(key, value) => write!(f, "set sysctl {key} to {value}"),
+            Self::ReadOnlyPath(path) => write!(f, "make {} read-only", path.display()),
+            Self::MaskPath(path) => write!(f, "mask {}", path.display()),
+            Self::ReadOnlyRoot => f.write_str("make the root file system read-only"),
+            Self::RootPropagation(..) => f.write_str("set the propagation of the root"),
+            Self::Keyring(name) => write!(f, "join the session keyring {name}"),
+            Self::Session => f.write_str("start a new session"),
+            Self::Rlimit(limit) => write!(f, "set {}", limit.name),
+            Self::Umask(mask) => write!(f, "set the umask to {mask:04o}"),
+            Self::Chdir(path, _) => write!(f, "go to the working directory {}", path.display()),
+            Self::OwnStdio(uid) => write!(f, "give the standard descriptors to user {uid}"),
+            Self::Seccomp(filter, _) => write!(f, "load the seccomp filter ({} instructions)", filter.program.len()),
+            Self::Credentials(user) => write!(f, "become user {} and group {}", user.uid, user.gid),
+            Self::NoNewPrivileges => f.write_str("rule out new privileges"),
+            Self::FindProgram => f.write_str("find the program"),
+            Self::AwaitStart => f.write_str("wait for the start"),
+            Self::Exec => f.write_str("execute the program"),
+        }
+    }
+}
+
+/// The names of the namespaces in `flags`, in the order of the kernel's documentation.
+fn names(flags: u64) -> String {
+    let names: Vec<_> = KINDS.iter().filter(|k| flags & k.flag != 0).map(|k| k.name).collect();
+    names.join(", ")
+}

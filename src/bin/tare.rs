@@ -1,2 +1,5 @@
 //! Entry of the runtime.
-fn main() {}
+
+fn main() {
+    std::process::exit(tare::cmd::main());
+}

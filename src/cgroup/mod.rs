@@ -1,1 +1,366 @@
-//! (to be written)
+//! Control groups: where a container's are, what is written into them, who is in them.
+//!
+//! ```text
+//! Hierarchies::probe ─► Cgroup::plan ──────► create ─► apply(settings) ─► attach ─► … ─► kill ─► remove
+//!                  └──► settings(resources) ────────────┘
+//! ```
+//! Planning has no side effects: a [`Cgroup`] is a list of directories, a [`Setting`] one file to
+//! be written, with the path in `config.json` that orders it. The rooms:
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | hierarchies.rs | how this host mounts cgroups |
+//! | dir.rs | files and directories of a cgroup file system; no policy |
+//! | setting.rs | one planned write, its execution and its errors |
+//! | v1.rs, devices.rs | `linux.resources` → settings for cgroup v1 |
+//! | freezer.rs, processes.rs | stopping, listing and killing what is in a cgroup tree |
+//! | stats.rs | usage figures in the shape of `runc events --stats` |
+//!
+//! cgroup v2's files, its device programs (eBPF) and systemd become siblings of v1.rs and
+//! devices.rs, chosen in [`limits`] and [`settings`]; making, joining, freezing, killing and
+//! removing work on v2 already.
+//!
+//! Paths are used as they are, without directory descriptors: a cgroup file system has no
+//! symbolic links, `..` is refused by [`Cgroup::plan`], and every mount point was verified by its
+//! magic number. The crate cgroups-rs is not used: it lacks device programs for v2 and brings an
+//! asynchronous D-Bus stack of 73 crates.
+
+mod devices;
+mod dir;
+mod freezer;
+mod hierarchies;
+mod mounts;
+mod processes;
+mod setting;
+mod stats;
+mod v1;
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Doing, Error, Result};
+use crate::spec::config::Resources;
+
+pub use hierarchies::{Hierarchies, Hierarchy, Version};
+pub use mounts::CgroupMount;
+pub use setting::{Absent, Setting};
+pub use stats::Stats;
+pub use v1::ignored;
+
+/// Where a container's cgroups are: one directory in every mounted hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroup {
+    places: Vec<Place>,
+}
+
+/// A container's directory in one hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// As in `/proc/self/cgroup`: `memory`, `cpu,cpuacct`, `name=systemd`; empty for cgroup v2.
+    pub controllers: String,
+    /// Where the hierarchy is mounted: `/sys/fs/cgroup/memory`.
+    pub mountpoint: String,
+    /// The container's directory: `/sys/fs/cgroup/memory/web`.
+    pub dir: String,
+}
+
+impl Place {
+    /// Whether `controller` (or `name=NAME`) belongs to this hierarchy.
+    pub fn has(&self, controller: &str) -> bool {
+        self.controllers.split(',').any(|name| name == controller)
+    }
+}
+
+/// Everything in `linux.resources` as writes in the order in which they have to happen.
+///
+/// Device rules come last and are never empty: without rules of the container's own all devices
+/// are denied but the default ones (config-linux.md, "Default Devices"). Anything that cannot be
+/// set on this host is refused with its JSON path.
+pub fn settings(resources: &Resources, host: &Hierarchies) -> Result<Vec<Setting>> {
+    let mut settings = limits(resources, host)?;
+    settings.extend(devices::settings(&resources.devices, host)?);
+    Ok(settings)
+}
+
+/// [`settings`] without the device rules: what an update of a running container writes.
+pub fn limits(resources: &Resources, host: &Hierarchies) -> Result<Vec<Setting>> {
+    match host.version() {
+        Version::V1 => v1::limits(resources, host),
+        Version::V2 => Err(Error::new("cgroup v2 is not supported yet: cannot limit resources")
+            .at("linux.resources")),
+    }
+}
+
+impl Cgroup {
+    /// Plans the cgroups of container `id`; nothing is touched.
+    ///
+    /// An absolute `cgroups_path` begins at each hierarchy's mount point, a relative one at the
+    /// caller's own cgroup; absent or empty, the container's id stands for it, as in runc.
+    /// Refused: `..`, control characters, and a path that names no cgroup of its own.
+    pub fn plan(host: &Hierarchies, cgroups_path: Option<&str>, id: &str) -> Result<Cgroup> {
+        let asked = cgroups_path.filter(|path| !path.is_empty()).unwrap_or(id);
+        let path = clean(asked)?;
+        if host.list().is_empty() {
+            return Err(Error::new("no cgroup hierarchy is mounted")
+                .hint("cgroups are expected below /sys/fs/cgroup"));
+        }
+        let absolute = asked.starts_with('/');
+        let places = host.list().iter().map(|hierarchy| hierarchy.place(&path, absolute));
+        Ok(Cgroup { places: places.collect::<Result<_>>()? })
+    }
+
+    /// The container's directories, one for each hierarchy.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// The part with `controller`, and the rest. Where controllers are mounted together they stay
+    /// together; cgroup v2 has a single hierarchy, which is the rest.
+    pub fn split(&self, controller: &str) -> (Cgroup, Cgroup) {
+        let part = |with: bool| self.places.iter().filter(move |p| p.has(controller) == with);
+        (Cgroup { places: part(true).cloned().collect() }, Cgroup { places: part(false).cloned().collect() })
+    }
+
+    /// Makes the directories, parents included. A cgroup that is there already is taken over
+    /// unless a process is in it or it is frozen. On failure what was made is removed again.
+    pub fn create(&self) -> Result<()> {
+        let mut made = Vec::with_capacity(self.places.len());
+        for place in &self.places {
+            match create_place(place, self.main() == Some(place)) {
+                Ok(true) => made.push(&place.dir),
+                Ok(false) => {}
+                Err(err) => {
+                    // The first failure is the one to tell.
+                    for dir in made {
+                        let _ = dir::rmdir(dir);
+                    }
+                    return Err(err);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes `settings` in their order; see [`Setting`] for the exceptions to it.
+    pub fn apply(&self, settings: &[Setting]) -> Result<()> {
+        setting::apply(self, settings)
+    }
+
+    /// Moves process `pid` into every hierarchy.
+    pub fn attach(&self, pid: i32) -> Result<()> {
+        self.write_procs(pid).map_err(|err| err.context(CANNOT_APPLY))
+    }
+
+    /// As [`Cgroup::attach`], in the words that `exec` is expected to fail with.
+    pub fn join(&self, pid: i32) -> Result<()> {
+        let context = || format!("error adding pid {pid} to cgroups");
+        self.write_procs(pid).map_err(|err| err.context(context()))
+    }
+
+    fn write_procs(&self, pid: i32) -> Result<()> {
+        let pid = pid.to_string();
+        self.places.iter().try_for_each(|place| {
+            let file = format!("{}/cgroup.procs", place.dir);
+            dir::write(&file, &pid).doing(|| format!("write {pid} to {file}"))
+        })
+    }
+
+    /// The cgroup that `exec --cgroup` asks for: each of `requests` is `PATH` for all
+    /// hierarchies or `CONTROLLERS:PATH`, beneath the container's own directories.
+    pub fn sub(&self, requests: &[String]) -> Result<Cgroup> {
+        let mut cgroup = self.clone();
+        for request in requests {
+            let (names, path) = request.split_once(':').unwrap_or(("", request));
+            let path = path.trim_matches('/');
+            if path.split('/').any(|part| part == "..") {
+                return Err(Error::new(format!("bad sub cgroup path: {path}")));
+            }
+            let names: Vec<&str> = names.split(',').filter(|name| !name.is_empty()).collect();
+            if let Some(name) = names.iter().find(|name| self.controller(name).is_none()) {
+                return Err(Error::new(format!("unknown controller {name} in --cgroup")));
+            }
+            let asked = |place: &Place| names.is_empty() || names.iter().any(|n| place.has(n));
+            for place in cgroup.places.iter_mut().filter(|place| !path.is_empty() && asked(place)) {
+                place.dir.push('/');
+                place.dir.push_str(path);
+            }
+        }
+        Ok(cgroup)
+    }
+
+    /// Whether the container's cgroup is still there.
+    pub fn exists(&self) -> bool {
+        self.main().is_some_and(|place| dir::exists(&place.dir))
+    }
+
+    /// The hierarchy that speaks for all: devices on v1, as in runc. It is the one that cannot
+    /// be absent there.
+    fn main(&self) -> Option<&Place> {
+        self.controller("devices").or(self.places.first())
+    }
+
+    fn controller(&self, name: &str) -> Option<&Place> {
+        self.places.iter().find(|place| place.has(name))
+    }
+}
+
+/// The beginning of the message that callers of runc look for.
+const CANNOT_APPLY: &str = "unable to apply cgroup configuration";
+
+/// The path without empty and `.` components, and without a leading slash.
+fn clean(path: &str) -> Result<String> {
+    let refuse = |why: &str| {
+        let message = format!("cgroups path {path:?} is not usable: {why}");
+        Err(Error::new(message).at("linux.cgroupsPath"))
+    };
+    if path.chars().any(|c| c.is_ascii_control()) {
+        return refuse("it holds a control character");
+    }
+    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
+    if parts.contains(&"..") {
+        return refuse("it holds \"..\"");
+    }
+    if parts.is_empty() {
+        return refuse("it names no cgroup of the container's own");
+    }
+    Ok(parts.join("/"))
+}
+
+/// Makes one directory; whether it is new.
+fn create_place(place: &Place, main: bool) -> Result<bool> {
+    let new = match dir::make(&place.dir) {
+        Ok(new) => new,
+        Err(errno) => {
+            let message = format!("{CANNOT_APPLY}: mkdir {}", place.dir);
+            return Err(Error::sys(message, errno));
+        }
+    };
+    if !new {
+        check_reusable(place, main)?;
+    }
+    if place.has("cpuset") {
+        let inherited = dir::inherit_cpuset(&place.mountpoint, &place.dir, new);
+        if let Err(errno) = inherited {
+            if new {
+                let _ = dir::rmdir(&place.dir);
+            }
+            let message = format!("{CANNOT_APPLY}: give {} its parent's cpus and mems", place.dir);
+            return Err(Error::sys(message, errno));
+        }
+    }
+    Ok(new)
+}
+
+/// Refuses a cgroup in which something is going on already.
+fn check_reusable(place: &Place, main: bool) -> Result<()> {
+    // Only the hierarchy that speaks for all is searched for processes, as in runc: engines keep
+    // helpers in others, named ones above all.
+    let found = if main { count_processes(place)? } else { 0 };
+    if found > 0 {
+        let message = format!("container's cgroup is not empty: {found} process(es) found");
+        return Err(Error::new(message)
+            .at("linux.cgroupsPath")
+            .hint(format!("another container or service uses {}", place.dir)));
+    }
+    if freezer::can_freeze(place) && freezer::is_frozen(place)? {
+        return Err(Error::new("container's cgroup unexpectedly frozen")
+            .at("linux.cgroupsPath")
+            .hint(format!("{} was frozen by somebody else: thaw it first", place.dir)));
+    }
+    Ok(())
+}
+
+fn count_processes(place: &Place) -> Result<usize> {
+    match dir::pids(&place.dir, true) {
+        Err(Errno::ENOENT | Errno::ENODEV) => Ok(0),
+        pids => Ok(pids.doing(|| format!("list processes in {}", place.dir))?.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> Hierarchies {
+        Hierarchies::fixed(&[
+            ("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct", ""),
+            ("memory", "/sys/fs/cgroup/memory", "/own"),
+        ])
+    }
+
+    fn dirs(path: Option<&str>) -> Vec<String> {
+        let cgroup = Cgroup::plan(&host(), path, "web").unwrap();
+        cgroup.places().iter().map(|place| place.dir.clone()).collect()
+    }
+
+    #[test]
+    fn absolute_paths_begin_at_the_root() {
+        let expected = ["/sys/fs/cgroup/cpu,cpuacct/a/b", "/sys/fs/cgroup/memory/a/b"];
+        assert_eq!(dirs(Some("/a/b")), expected);
+        assert_eq!(dirs(Some("//a/./b/")), expected);
+    }
+
+    #[test]
+    fn relative_paths_and_ids_begin_at_the_own_cgroup() {
+        let below = |p| {
+            [format!("/sys/fs/cgroup/cpu,cpuacct/{p}"), format!("/sys/fs/cgroup/memory/own/{p}")]
+        };
+        assert_eq!(dirs(Some("a/b")), below("a/b"));
+        assert_eq!(dirs(None), below("web"));
+        assert_eq!(dirs(Some("")), below("web"));
+    }
+
+    #[test]
+    fn paths_that_lead_elsewhere_are_refused() {
+        for path in ["/", ".", "//", "..", "/a/../..", "a/..", "a\0b", "a\nb"] {
+            let err = Cgroup::plan(&host(), Some(path), "web").unwrap_err();
+            assert_eq!(err.path(), Some("linux.cgroupsPath"), "{path:?}");
+        }
+        assert!(Cgroup::plan(&host(), Some("/a..b/..."), "web").is_ok());
+    }
+
+    #[test]
+    fn no_cgroups_no_plan() {
+        let err = Cgroup::plan(&Hierarchies::fixed(&[]), None, "web").unwrap_err();
+        assert_eq!(err.message(), "no cgroup hierarchy is mounted");
+    }
+
+    #[test]
+    fn sub_cgroups_of_exec() {
+        let cgroup = Cgroup::plan(&host(), Some("/web"), "x").unwrap();
+        let sub = |requests: &[&str]| {
+            let requests: Vec<String> = requests.iter().map(|r| r.to_string()).collect();
+            let sub = cgroup.sub(&requests)?;
+            Ok(sub.places.into_iter().map(|p| p.dir).collect::<Vec<_>>())
+        };
+        let dirs = |cpu: &str, memory: &str| {
+            vec![
+                format!("/sys/fs/cgroup/cpu,cpuacct{cpu}"),
+                format!("/sys/fs/cgroup/memory{memory}"),
+            ]
+        };
+        let ok = |requests: &[&str]| sub(requests).map_err(|err: Error| err.message()).unwrap();
+        assert_eq!(ok(&["web"]), dirs("/web/web", "/web/web"));
+        assert_eq!(ok(&["a/b"]), dirs("/web/a/b", "/web/a/b"));
+        assert_eq!(ok(&["/"]), dirs("/web", "/web"));
+        assert_eq!(ok(&["memory:m", "cpu,cpuacct:c"]), dirs("/web/c", "/web/m"));
+        let message = |requests: &[&str]| sub(requests).unwrap_err().message();
+        assert!(message(&[".."]).starts_with("bad sub cgroup path"));
+        assert!(message(&["memory:../x"]).starts_with("bad sub cgroup path"));
+        assert!(message(&["whaaat:/"]).starts_with("unknown controller whaaat"));
+    }
+
+    #[test]
+    fn v2_refuses_limits_for_now() {
+        let host = Hierarchies::fixed(&[("", "/sys/fs/cgroup", "")]);
+        let err = settings(&Resources::default(), &host).unwrap_err();
+        assert!(err.message().contains("cgroup v2 is not supported yet"));
+    }
+
+    #[test]
+    fn survives_the_state_file() {
+        let cgroup = Cgroup::plan(&host(), None, "web").unwrap();
+        let json = serde_json::to_string(&cgroup).unwrap();
+        assert_eq!(serde_json::from_str::<Cgroup>(&json).unwrap(), cgroup);
+    }
+}

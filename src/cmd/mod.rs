@@ -1,1 +1,81 @@
-//! (to be written)
+//! The commands: one file each, and the way from the command line to them.
+
+pub mod create;
+pub mod exec;
+pub mod explain;
+pub mod run;
+pub mod start;
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use crate::cli::{self, Aim, Command, Global};
+use crate::error::{Doing, Error, Result};
+use crate::log;
+
+/// Exit code of a failed `exec`: callers tell the runtime's failures from the payload's by it.
+const EXEC_FAILED: i32 = 255;
+/// Exit code for a command that does not exist, as runc has it.
+const UNKNOWN_COMMAND: i32 = 3;
+
+/// `tare` from arguments to exit code.
+pub fn main() -> i32 {
+    let mut failed = 1;
+    dispatch(std::env::args_os().skip(1), &mut failed).unwrap_or_else(|err| {
+        // What the kernel says of the payload's program is compared as a whole line by callers.
+        match err.message().starts_with("exec ") {
+            true => log::error_bare(&err),
+            false => log::error(&err, failed),
+        }
+        failed
+    })
+}
+
+/// Does what the arguments ask for; `failed` is set to the exit code that a failure will have.
+fn dispatch(args: impl Iterator<Item = OsString>, failed: &mut i32) -> Result<i32> {
+    let line = cli::parse(args)?;
+    let global = &line.global;
+    log::init(global.log.as_deref(), global.log_format, global.debug)?;
+    let (verb, rest) = match line.aim {
+        Aim::Help(of) => return print(&cli::help::text(of)),
+        Aim::Version => return print(VERSION),
+        Aim::Run(verb, rest) => (verb, rest),
+        Aim::Unknown(name) => {
+            *failed = UNKNOWN_COMMAND;
+            return Err(Error::new(format!("No help topic for '{name}'"))
+                .hint("tare --help lists the commands"));
+        }
+    };
+    if verb.name == "exec" {
+        *failed = EXEC_FAILED;
+    }
+    match cli::options(verb, rest)? {
+        None => print(&cli::help::text(Some(verb))),
+        Some(command) => perform(global, command),
+    }
+}
+
+fn perform(global: &Global, command: Command) -> Result<i32> {
+    match command {
+        Command::Create(options) => create::run(global, &options),
+        Command::Start { id } => start::run(global, &id),
+        Command::Run(options) => run::run(global, &options),
+        Command::Exec(options) => exec::run(global, &options),
+        Command::Explain(options) => explain::run(global, &options),
+        other => Err(Error::new(format!("{other:?} is not done yet"))),
+    }
+}
+
+const VERSION: &str =
+    concat!("tare version ", env!("CARGO_PKG_VERSION"), "\ncommit: ", "unknown", "\nspec: 1.3.0\n");
+
+/// Writes to standard output; a reader that went away is no failure.
+pub(crate) fn print(text: &str) -> Result<i32> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(err).doing(|| "write to standard output")
+        }
+        _ => Ok(0),
+    }
+}

@@ -15,7 +15,7 @@ use nix::unistd::{Gid, Uid, fchownat};
 use super::layer::Unpacked;
 use super::tree::{self, WALK};
 use crate::error::{Doing, Error, Result};
-use crate::sys::overlay::Context;
+use crate::sys::mount::{self, FsContext};
 
 /// The most lower layers that overlayfs takes.
 const MAX_LAYERS: usize = 500;
@@ -42,18 +42,24 @@ pub fn mount(layers: &[Layer], upper: &Path, work: &Path, target: &Path) -> Resu
         .hint("--copy makes a plain directory"));
     }
     let doing = || format!("mount overlay on {}", target.display());
-    let context = Context::open(c"overlay").doing(doing).map_err(without)?;
+    let context = FsContext::open(c"overlay").doing(doing).map_err(without)?;
     let mounted =
         layers.iter().rev().try_for_each(|layer| set(&context, c"lowerdir+", &layer.tree));
     let mounted = mounted
         .and_then(|()| set(&context, c"upperdir", upper))
         .and_then(|()| set(&context, c"workdir", work))
         .and_then(|()| context.set(c"source", c"lade"))
-        .and_then(|()| context.mount(&path(target)?));
-    mounted.doing(doing).map_err(|err| match context.log() {
+        .and_then(|()| context.create())
+        .and_then(|()| context.mount(0))
+        .and_then(|mounted| mount::attach(mounted.as_fd(), open_target(target)?.as_fd()));
+    mounted.doing(doing).map_err(|err| match context.messages() {
         log if log.is_empty() => without(err),
         log => without(err.kernel(log)),
     })
+}
+
+fn open_target(target: &Path) -> nix::Result<OwnedFd> {
+    nix::fcntl::open(target, WALK, Mode::empty())
 }
 
 fn without(err: Error) -> Error {
@@ -63,7 +69,7 @@ fn without(err: Error) -> Error {
     }
 }
 
-fn set(context: &Context, key: &std::ffi::CStr, value: &Path) -> nix::Result<()> {
+fn set(context: &FsContext, key: &std::ffi::CStr, value: &Path) -> nix::Result<()> {
     context.set(key, &path(value)?)
 }
 

@@ -1,3 +1,10 @@
 //! `config.json`: its types, how it is read and checked, and the one that `tare spec` writes.
 
+pub mod check;
 pub mod config;
+pub mod default;
+pub mod list;
+pub mod load;
+pub mod object;
+pub mod position;
+pub mod suggest;

@@ -1,13 +1,15 @@
 //! What `std::process` cannot express: the signal mask and the session of a child, and waiting
 //! for a process that is none.
 
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+
+use super::pidfd;
 
 /// Has the child start with no signal blocked, whatever its parent has blocked.
 pub fn unblocked(command: &mut Command) -> &mut Command {
@@ -31,13 +33,10 @@ pub fn detached(command: &mut Command) -> &mut Command {
 /// # Errors
 /// The kernel's; a process that has ended already is none.
 pub fn wait_for(pid: i32) -> Result<(), Errno> {
-    // SAFETY: no pointers are passed; a new descriptor or -1 is returned.
-    let fd = match Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }) {
+    let fd = match pidfd::open(pid) {
         Err(Errno::ESRCH) => return Ok(()),
         other => other?,
     };
-    // SAFETY: the kernel has just made this descriptor for us; nobody else knows its number.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
     loop {
         match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
             Err(Errno::EINTR) => {}

@@ -1,0 +1,261 @@
+//! Device rules for cgroup v1 (the kernel's device_controller documentation, "devices.rst").
+//!
+//! The kernel keeps "all allowed but …" or "nothing allowed but …" and a list of exceptions. A
+//! rule takes away an exception only if it names the same devices: `deny c 1:3` after
+//! `allow c 1:*` changes nothing. Such rules are refused here, because the container would get
+//! more than the configuration says.
+
+use std::borrow::Cow;
+
+use super::{Absent, Hierarchies, Setting};
+use crate::error::{Error, Result};
+use crate::spec::config::DeviceRule;
+
+/// What every container may use, whatever its own rules say: making any node, the default
+/// devices of config-linux.md, pseudo-terminals, and TUN as in runc.
+const DEFAULT: [&str; 11] = [
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",
+    "c 1:8 rwm",
+    "c 1:7 rwm",
+    "c 5:0 rwm",
+    "c 1:5 rwm",
+    "c 1:9 rwm",
+    "c 136:* rwm",
+    "c 5:2 rwm",
+    "c 10:200 rwm",
+];
+const DEFAULT_AT: &str = "linux.resources.devices";
+
+/// One rule as the kernel takes it; no number means all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rule<'a> {
+    allow: bool,
+    kind: char,
+    major: Option<u32>,
+    minor: Option<u32>,
+    access: &'a str,
+}
+
+/// The rules as writes, in order; before them everything is denied, after them come the default
+/// devices.
+pub fn settings(rules: &[DeviceRule], host: &Hierarchies) -> Result<Vec<Setting>> {
+    if host.find("devices").is_none() {
+        return Err(Error::new("the devices controller is not mounted: cannot restrict devices")
+            .at(DEFAULT_AT)
+            .hint("mount -t cgroup -o devices cgroup /sys/fs/cgroup/devices"));
+    }
+    let parsed = rules.iter().enumerate().map(|(index, rule)| parse(index, rule));
+    let parsed = parsed.collect::<Result<Vec<_>>>()?;
+    // What stands before a rule for all devices is undone by it.
+    let reset = parsed.iter().rposition(Rule::is_all);
+    let allow_all = reset.and_then(|index| parsed.get(index)).is_some_and(|rule| rule.allow);
+    let first = reset.map_or(0, |index| index + 1);
+    refuse_holes(&parsed, first, allow_all)?;
+
+    let at = reset.map_or(DEFAULT_AT.into(), at);
+    let mut settings = Vec::with_capacity(parsed.len() + DEFAULT.len() + 2);
+    settings.push(setting(false, "a".into(), at.clone()));
+    if allow_all {
+        settings.push(setting(true, "a".into(), at));
+    }
+    for (index, rule) in parsed.iter().enumerate().skip(first) {
+        let lines =
+            rule.kinds().map(|kind| setting(rule.allow, rule.line(kind).into(), self::at(index)));
+        settings.extend(lines);
+    }
+    // Where everything is allowed but some, allowing those again is all that this would do.
+    if !allow_all || settings.len() > 2 {
+        settings
+            .extend(DEFAULT.iter().map(|line| setting(true, (*line).into(), DEFAULT_AT.into())));
+    }
+    Ok(settings)
+}
+
+fn at(index: usize) -> Cow<'static, str> {
+    format!("{DEFAULT_AT}[{index}]").into()
+}
+
+fn setting(allow: bool, value: Cow<'static, str>, at: Cow<'static, str>) -> Setting {
+    let file = if allow { "devices.allow" } else { "devices.deny" };
+    Setting { controller: "devices", file: file.into(), value, at, absent: Absent::Refuse }
+}
+
+fn parse(index: usize, rule: &DeviceRule) -> Result<Rule<'_>> {
+    let refuse =
+        |member: &str, why: String| Error::new(why).at(format!("{DEFAULT_AT}[{index}].{member}"));
+    let kind = match rule.kind.as_deref() {
+        None | Some("" | "a") => 'a',
+        Some("c" | "u") => 'c',
+        Some("b") => 'b',
+        Some(other) => return Err(refuse("type", format!("unknown device type {other:?}"))),
+    };
+    let access = rule.access.as_deref().unwrap_or_default();
+    if access.is_empty() && (kind != 'a' || rule.allow) {
+        return Err(refuse("access", "a device rule needs access: some of r, w and m".into()));
+    }
+    if let Some(letter) = access.chars().find(|letter| !"rwm".contains(*letter)) {
+        return Err(refuse("access", format!("unknown device access {letter:?}")));
+    }
+    let number = |member: &str, value: Option<i64>| match value {
+        None | Some(-1) => Ok(None),
+        Some(value) => u32::try_from(value)
+            .map(Some)
+            .map_err(|_| refuse(member, format!("device number {value} is out of range"))),
+    };
+    let (major, minor) = (number("major", rule.major)?, number("minor", rule.minor)?);
+    Ok(Rule { allow: rule.allow, kind, major, minor, access })
+}
+
+impl Rule<'_> {
+    /// Whether this is the kernel's `a`, which takes neither numbers nor access into account.
+    fn is_all(&self) -> bool {
+        let access =
+            self.access.is_empty() || "rwm".chars().all(|letter| self.access.contains(letter));
+        self.kind == 'a' && self.major.is_none() && self.minor.is_none() && access
+    }
+
+    /// The kinds to write it for: the kernel would take an `a` with numbers for all devices.
+    fn kinds(&self) -> impl Iterator<Item = char> + use<> {
+        let kind = self.kind;
+        ['c', 'b'].into_iter().filter(move |k| kind == 'a' || kind == *k)
+    }
+
+    fn line(&self, kind: char) -> String {
+        let number = |n: Option<u32>| n.map_or("*".to_owned(), |n| n.to_string());
+        let access = if self.access.is_empty() { "rwm" } else { self.access };
+        format!("{kind} {}:{} {access}", number(self.major), number(self.minor))
+    }
+
+    /// Whether the two name some device both, but not the same set of devices.
+    fn crosses(&self, other: &Rule) -> bool {
+        let kinds = self.kinds().any(|kind| other.kinds().any(|k| k == kind));
+        let meets = |a: Option<u32>, b: Option<u32>| a.is_none() || b.is_none() || a == b;
+        let access = self.access.chars().any(|letter| other.access.contains(letter));
+        let same = self.major == other.major && self.minor == other.minor;
+        kinds && access && !same && meets(self.major, other.major) && meets(self.minor, other.minor)
+    }
+}
+
+/// Refuses a rule that should take something out of the middle of an earlier one.
+fn refuse_holes(rules: &[Rule], first: usize, allow_all: bool) -> Result<()> {
+    for (index, rule) in rules.iter().enumerate().skip(first).filter(|(_, r)| r.allow == allow_all)
+    {
+        let earlier = rules.iter().enumerate().take(index).skip(first);
+        let mut opposed = earlier.filter(|(_, e)| e.allow != rule.allow && rule.crosses(e));
+        if let Some((other, _)) = opposed.next() {
+            let word = if rule.allow { "allow" } else { "deny" };
+            let message = format!("cgroup v1 cannot {word} a part of the devices of {}", at(other));
+            return Err(Error::new(message)
+                .at(at(index))
+                .hint("its rules are exceptions: take one back only as it was given"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `file value @index` for each write before the default devices, and how many of those.
+    fn plan(json: &str) -> Result<(Vec<String>, usize)> {
+        let rules: Vec<DeviceRule> = serde_json::from_str(json).unwrap();
+        let host = Hierarchies::fixed(&[("devices", "/sys/fs/cgroup/devices", "")]);
+        let all = settings(&rules, &host)?;
+        let defaults =
+            all.iter().rev().zip(DEFAULT.iter().rev()).take_while(|(s, d)| s.value == **d);
+        let defaults = defaults.count();
+        let own = all.iter().take(all.len() - defaults);
+        let show = |s: &Setting| {
+            let at = s.at.strip_prefix(DEFAULT_AT).unwrap();
+            format!("{} {} @{at}", s.file.strip_prefix("devices.").unwrap(), s.value)
+        };
+        Ok((own.map(show).collect(), defaults))
+    }
+
+    fn own(json: &str) -> Vec<String> {
+        let (own, defaults) = plan(json).unwrap();
+        assert_eq!(defaults, DEFAULT.len());
+        own
+    }
+
+    #[test]
+    fn everything_is_denied_first() {
+        assert_eq!(own("[]"), ["deny a @"]);
+        assert_eq!(own(r#"[{"allow":false,"access":"rwm"}]"#), ["deny a @[0]"]);
+        assert_eq!(own(r#"[{"allow":false,"type":"a","major":-1,"minor":-1}]"#), ["deny a @[0]"]);
+        let json = r#"[{"allow":true,"type":"c","major":10,"minor":229,"access":"rw"}]"#;
+        assert_eq!(own(json), ["deny a @", "allow c 10:229 rw @[0]"]);
+    }
+
+    #[test]
+    fn order_is_kept() {
+        let json = r#"[{"allow":false,"access":"rwm"},
+            {"allow":true,"type":"b","major":8,"access":"r"},
+            {"allow":false,"type":"b","major":8,"access":"r"},
+            {"allow":true,"type":"c","access":"m"}]"#;
+        let expected =
+            ["deny a @[0]", "allow b 8:* r @[1]", "deny b 8:* r @[2]", "allow c *:* m @[3]"];
+        assert_eq!(own(json), expected);
+    }
+
+    #[test]
+    fn privileged_needs_no_default_devices() {
+        let json = r#"[{"allow":false,"access":"rwm"},{"allow":true,"access":"rwm"}]"#;
+        let all = vec!["deny a @[1]".to_owned(), "allow a @[1]".to_owned()];
+        assert_eq!(plan(json).unwrap(), (all, 0));
+    }
+
+    #[test]
+    fn all_but_some() {
+        let json = r#"[{"allow":true,"access":"rwm"},
+            {"allow":false,"type":"b","major":8,"minor":0,"access":"rwm"}]"#;
+        assert_eq!(own(json), ["deny a @[0]", "allow a @[0]", "deny b 8:0 rwm @[1]"]);
+    }
+
+    /// The kernel takes `a 10:* rw` for everything; it must not get that to read.
+    #[test]
+    fn both_kinds_are_not_all_devices() {
+        let json = r#"[{"allow":true,"type":"a","major":10,"access":"rw"}]"#;
+        assert_eq!(own(json), ["deny a @", "allow c 10:* rw @[0]", "allow b 10:* rw @[0]"]);
+        let json = r#"[{"allow":true,"access":"r"}]"#;
+        assert_eq!(own(json), ["deny a @", "allow c *:* r @[0]", "allow b *:* r @[0]"]);
+    }
+
+    #[test]
+    fn holes_are_refused() {
+        let json = r#"[{"allow":true,"type":"c","major":1,"access":"rwm"},
+            {"allow":false,"type":"c","major":1,"minor":3,"access":"rw"}]"#;
+        let err = plan(json).unwrap_err();
+        assert_eq!(err.path(), Some("linux.resources.devices[1]"));
+        assert!(err.message().contains("cannot deny a part of the devices"), "{err}");
+        let wide = r#"[{"allow":true,"type":"c","major":1,"minor":3,"access":"rwm"},
+            {"allow":false,"type":"c","access":"w"}]"#;
+        assert!(plan(wide).is_err());
+        let apart = r#"[{"allow":true,"type":"c","major":1,"access":"rwm"},
+            {"allow":false,"type":"b","major":1,"minor":3,"access":"rw"}]"#;
+        assert!(plan(apart).is_ok());
+    }
+
+    #[test]
+    fn letters_and_numbers_are_checked() {
+        let refused = |json: &str, member: &str| {
+            let err = plan(json).unwrap_err();
+            assert_eq!(err.path().unwrap(), format!("linux.resources.devices[0].{member}"));
+        };
+        refused(r#"[{"allow":true,"type":"x","access":"r"}]"#, "type");
+        refused(r#"[{"allow":true,"type":"c","access":"rx"}]"#, "access");
+        refused(r#"[{"allow":true,"type":"c"}]"#, "access");
+        refused(r#"[{"allow":true}]"#, "access");
+        refused(r#"[{"allow":true,"type":"c","access":"r","major":-2}]"#, "major");
+        refused(r#"[{"allow":true,"type":"c","access":"r","minor":4294967296}]"#, "minor");
+    }
+
+    #[test]
+    fn without_the_controller_nothing_is_planned() {
+        let err = settings(&[], &Hierarchies::fixed(&[("pids", "/p", "")])).unwrap_err();
+        assert!(err.message().contains("the devices controller is not mounted"));
+    }
+}

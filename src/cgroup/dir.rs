@@ -1,0 +1,181 @@
+//! Files and directories of a cgroup file system, by path. No policy, no words: the callers know
+//! what failed means.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, open};
+use nix::sys::stat::Mode;
+use nix::unistd::{self, UnlinkatFlags};
+
+/// Writes a control file with the single `write` that the kernel takes for one order.
+pub fn write(file: &str, value: &str) -> nix::Result<()> {
+    write_to(&open_write(file)?, value)
+}
+
+/// Opens a control file for [`write_to`].
+pub fn open_write(file: &str) -> nix::Result<OwnedFd> {
+    open(file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// Gives the kernel one more order through an open control file.
+pub fn write_to(fd: &OwnedFd, value: &str) -> nix::Result<()> {
+    let written = unistd::write(fd, value.as_bytes())?;
+    if written == value.len() { Ok(()) } else { Err(Errno::EIO) }
+}
+
+/// A control file's whole text.
+pub fn read(file: &str) -> nix::Result<String> {
+    read_until(file, |count, _| count == 0)
+}
+
+/// As [`read`], for a file that the kernel shows as one record: a short read is the end of it.
+pub fn read_record(file: &str) -> nix::Result<String> {
+    read_until(file, |count, room| count < room)
+}
+
+fn read_until(file: &str, is_end: impl Fn(usize, usize) -> bool) -> nix::Result<String> {
+    let fd = open(file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut text = Vec::new();
+    let mut buf = [0; 4096];
+    loop {
+        let count = unistd::read(&fd, &mut buf)?;
+        text.extend_from_slice(buf.get(..count).unwrap_or_default());
+        if is_end(count, buf.len()) {
+            return String::from_utf8(text).map_err(|_| Errno::EILSEQ);
+        }
+    }
+}
+
+/// A control file's one number; `max` and anything else that is none is `u64::MAX`.
+pub fn read_number(file: &str) -> nix::Result<u64> {
+    Ok(read_record(file)?.trim().parse().unwrap_or(u64::MAX))
+}
+
+/// Whether the directory is there (and visible to the caller).
+pub fn exists(dir: &str) -> bool {
+    unistd::access(dir, unistd::AccessFlags::F_OK).is_ok()
+}
+
+/// Makes a directory and the parents that it lacks; whether it is new.
+pub fn make(dir: &str) -> nix::Result<bool> {
+    let mode = Mode::from_bits_truncate(0o755);
+    match unistd::mkdir(dir, mode) {
+        Ok(()) => Ok(true),
+        Err(Errno::EEXIST) => Ok(false),
+        Err(Errno::ENOENT) => {
+            make(parent(dir).ok_or(Errno::ENOENT)?)?;
+            // Somebody else may make it in the meantime: then it is not ours to remove.
+            match unistd::mkdir(dir, mode) {
+                Err(Errno::EEXIST) => Ok(false),
+                made => made.map(|()| true),
+            }
+        }
+        Err(errno) => Err(errno),
+    }
+}
+
+fn parent(dir: &str) -> Option<&str> {
+    dir.rsplit_once('/').map(|(parent, _)| parent).filter(|parent| !parent.is_empty())
+}
+
+/// Gives a cpuset that has none its parent's processors and memory nodes, and empty ones above
+/// it theirs: until then no process can be attached to it (cpuset(7)).
+pub fn inherit_cpuset(mountpoint: &str, dir: &str, new: bool) -> nix::Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if new {
+            inherit(mountpoint, dir, file)?;
+        } else {
+            filled(mountpoint, dir, file)?;
+        }
+    }
+    Ok(())
+}
+
+/// The text of `file` in `dir`, inherited first if it is empty.
+fn filled(mountpoint: &str, dir: &str, file: &str) -> nix::Result<String> {
+    let own = read_record(&format!("{dir}/{file}"))?;
+    if own.trim().is_empty() { inherit(mountpoint, dir, file) } else { Ok(own) }
+}
+
+/// Writes the parent's text into `file` of `dir`.
+fn inherit(mountpoint: &str, dir: &str, file: &str) -> nix::Result<String> {
+    if dir == mountpoint {
+        return Ok(String::new());
+    }
+    let value = filled(mountpoint, parent(dir).ok_or(Errno::ENOENT)?, file)?;
+    write(&format!("{dir}/{file}"), value.trim())?;
+    Ok(value)
+}
+
+/// The processes of a cgroup, with those of the cgroups below it if `recursive`. Processes of
+/// a foreign pid namespace, which have no number here, are left out.
+pub fn pids(dir: &str, recursive: bool) -> nix::Result<Vec<i32>> {
+    let mut pids = Vec::new();
+    collect_pids(dir, recursive, &mut pids)?;
+    Ok(pids)
+}
+
+fn collect_pids(dir: &str, recursive: bool, pids: &mut Vec<i32>) -> nix::Result<()> {
+    let procs = read(&format!("{dir}/cgroup.procs"))?;
+    pids.extend(procs.lines().filter_map(|line| line.parse().ok()).filter(|pid: &i32| *pid > 0));
+    if recursive {
+        for child in children(dir)? {
+            match collect_pids(&child, true, pids) {
+                // A cgroup that goes away while we look has no processes; those of a threaded one
+                // (v2) are listed above it.
+                Err(Errno::ENOENT | Errno::ENODEV | Errno::EOPNOTSUPP) => {}
+                done => done?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The directories directly below `dir`, as paths.
+fn children(dir: &str) -> nix::Result<Vec<String>> {
+    let names = entries(dir, true)?;
+    Ok(names.iter().map(|name| format!("{dir}/{name}")).collect())
+}
+
+/// The names of the files directly below `dir`.
+pub fn files(dir: &str) -> nix::Result<Vec<String>> {
+    entries(dir, false)
+}
+
+fn entries(dir: &str, directories: bool) -> nix::Result<Vec<String>> {
+    let to_errno = |err: std::io::Error| Errno::from_raw(err.raw_os_error().unwrap_or(libc::EIO));
+    let mut found = Vec::new();
+    for entry in Path::new(dir).read_dir().map_err(to_errno)? {
+        let entry = entry.map_err(to_errno)?;
+        if entry.file_type().map_err(to_errno)?.is_dir() == directories {
+            found.push(entry.file_name().into_string().map_err(|_| Errno::EILSEQ)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Removes one empty cgroup; an absent one is fine.
+pub fn rmdir(dir: &str) -> nix::Result<()> {
+    match unistd::unlinkat(AT_FDCWD, dir, UnlinkatFlags::RemoveDir) {
+        Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
+        done => done,
+    }
+}
+
+fn unlink_tree(dir: &str) -> nix::Result<()> {
+    match children(dir) {
+        Err(Errno::ENOENT | Errno::ENODEV) => return Ok(()),
+        found => found?.iter().try_for_each(|child| unlink_tree(child))?,
+    }
+    rmdir(dir)
+}
+
+/// Removes a cgroup with those below it, the deepest first. `EBUSY` while a process is in one.
+pub fn remove(dir: &str) -> nix::Result<()> {
+    match rmdir(dir) {
+        Err(Errno::EBUSY | Errno::ENOTEMPTY) => unlink_tree(dir),
+        done => done,
+    }
+}

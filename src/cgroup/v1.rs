@@ -1,0 +1,526 @@
+//! `linux.resources` as writes to cgroup v1's files (the kernel's cgroup-v1 documentation).
+//!
+//! Zero stands for "not set" where a zero makes no sense and engines written in Go emit it for
+//! an absent member: memory, shares, quota, period, real-time and weights, as in runc.
+
+use std::borrow::Cow;
+
+use super::{Absent, Hierarchies, Setting};
+use crate::error::{Error, Result};
+use crate::spec::config::{
+    BlockIo, Cpu, HugepageLimit, Memory, Network, Rdma, Resources, ThrottleDevice, WeightDevice,
+};
+
+/// Bounds of `cpu.shares` (kernel/sched/sched.h); outside of them the kernel silently clamps.
+const SHARES: std::ops::RangeInclusive<u64> = 2..=262_144;
+
+/// Everything but the device rules, in the order of writing.
+pub fn limits(resources: &Resources, host: &Hierarchies) -> Result<Vec<Setting>> {
+    let mut writes = Writes { host, list: Vec::with_capacity(16) };
+    if resources.unified.as_ref().is_some_and(|unified| !unified.is_empty()) {
+        return Err(Error::new("invalid configuration: cannot use unified on cgroup v1")
+            .at("linux.resources.unified"));
+    }
+    if let Some(cpu) = &resources.cpu {
+        writes.cpu(cpu)?;
+        writes.cpuset(cpu)?;
+    }
+    if let Some(memory) = &resources.memory {
+        writes.memory(memory)?;
+    }
+    if let Some(limit) = resources.pids.as_ref().and_then(|pids| pids.limit) {
+        writes.pids(limit)?;
+    }
+    if let Some(block) = &resources.block_io {
+        writes.block_io(block)?;
+    }
+    for (index, limit) in resources.hugepage_limits.iter().enumerate() {
+        writes.hugepages(index, limit)?;
+    }
+    if let Some(network) = &resources.network {
+        writes.network(network)?;
+    }
+    for (device, limit) in resources.rdma.iter().flatten() {
+        writes.rdma(device, limit)?;
+    }
+    Ok(writes.list)
+}
+
+/// Members that are accepted without effect, for a warning: the JSON path and why.
+///
+/// Kernels since 5.11 have no limit for kernel memory alone; the specification advises against
+/// both members, and runc ignores them with a warning too.
+pub fn ignored(resources: &Resources) -> Option<(&'static str, &'static str)> {
+    const WHY: &str = "kernel memory settings are ignored";
+    let memory = resources.memory.as_ref()?;
+    match (memory.kernel, memory.kernel_tcp) {
+        (Some(_), _) => Some(("linux.resources.memory.kernel", WHY)),
+        (None, Some(_)) => Some(("linux.resources.memory.kernelTCP", WHY)),
+        (None, None) => None,
+    }
+}
+
+/// The list that grows, and the host that it is for.
+struct Writes<'a> {
+    host: &'a Hierarchies,
+    list: Vec<Setting>,
+}
+
+type Text = Cow<'static, str>;
+
+fn refuse<T>(message: impl Into<String>, at: impl Into<String>) -> Result<T> {
+    Err(Error::new(message).at(at))
+}
+
+impl Writes<'_> {
+    fn put(
+        &mut self,
+        file: impl Into<Text>,
+        value: impl Into<Text>,
+        at: impl Into<Text>,
+        absent: Absent,
+    ) -> Result<()> {
+        let (file, at) = (file.into(), at.into());
+        let controller = controller_of(&file);
+        if self.host.find(controller).is_none() {
+            let message = format!("the {controller} controller is not mounted as cgroup v1");
+            return Err(Error::new(message)
+                .at(at)
+                .hint("remove the limit, or mount the controller below /sys/fs/cgroup"));
+        }
+        self.list.push(Setting { controller, file, value: value.into(), at, absent });
+        Ok(())
+    }
+
+    /// A number for a file that every kernel has.
+    fn number(&mut self, file: &'static str, value: impl ToString, at: &'static str) -> Result<()> {
+        self.put(file, value.to_string(), at, Absent::Refuse)
+    }
+
+    fn memory(&mut self, memory: &Memory) -> Result<()> {
+        const LIMIT: &str = "linux.resources.memory.limit";
+        const SWAP: &str = "linux.resources.memory.swap";
+        let (limit, swap) = (bytes(memory.limit, LIMIT)?, bytes(memory.swap, SWAP)?);
+        if let (Some(limit), Some(swap @ 1..)) = (limit, swap)
+            && (limit == -1 || swap < limit)
+        {
+            let message = format!("memory+swap limit {swap} is below the memory limit {limit}");
+            return refuse(message, SWAP);
+        }
+        if let Some(limit) = limit {
+            self.number("memory.limit_in_bytes", limit, LIMIT)?;
+            // A limit that is lifted has to lift the one of memory+swap, where there is one.
+            if limit == -1 && swap.is_none() {
+                self.put("memory.memsw.limit_in_bytes", "-1", LIMIT, Absent::Skip)?;
+            }
+        }
+        if let Some(swap) = swap {
+            // No limit is what a kernel without swap accounting has.
+            let absent = if swap == -1 { Absent::Skip } else { Absent::Refuse };
+            self.put("memory.memsw.limit_in_bytes", swap.to_string(), SWAP, absent)?;
+        }
+        const RESERVATION: &str = "linux.resources.memory.reservation";
+        if let Some(reservation) = bytes(memory.reservation, RESERVATION)? {
+            self.number("memory.soft_limit_in_bytes", reservation, RESERVATION)?;
+        }
+        if memory.disable_oom_killer == Some(true) {
+            self.number("memory.oom_control", 1, "linux.resources.memory.disableOOMKiller")?;
+        }
+        self.swappiness(memory.swappiness)?;
+        if let Some(use_hierarchy) = memory.use_hierarchy {
+            // Kernels since 5.11 always account for the cgroups below, and refuse to stop it.
+            let absent = if use_hierarchy { Absent::Skip } else { Absent::Refuse };
+            let value = if use_hierarchy { "1" } else { "0" };
+            let at = "linux.resources.memory.useHierarchy";
+            self.put("memory.use_hierarchy", value, at, absent)?;
+        }
+        // checkBeforeUpdate asks for what v1 always does: a limit below the usage is refused.
+        Ok(())
+    }
+
+    fn swappiness(&mut self, swappiness: Option<u64>) -> Result<()> {
+        const AT: &str = "linux.resources.memory.swappiness";
+        match swappiness {
+            None => Ok(()),
+            Some(value @ 0..=100) => self.number("memory.swappiness", value, AT),
+            Some(value) => {
+                let words = "invalid memory swappiness value";
+                refuse(format!("{words}: {value} (valid range is 0-100)"), AT)
+            }
+        }
+    }
+
+    fn cpu(&mut self, cpu: &Cpu) -> Result<()> {
+        if let Some(shares) = cpu.shares.filter(|shares| *shares != 0) {
+            const AT: &str = "linux.resources.cpu.shares";
+            let (min, max) = SHARES.into_inner();
+            if shares < min {
+                return refuse(format!("the minimum allowed cpu-shares is {min}"), AT);
+            }
+            if shares > max {
+                return refuse(format!("the maximum allowed cpu-shares is {max}"), AT);
+            }
+            self.number("cpu.shares", shares, AT)?;
+        }
+        // The kernel bounds runtime by period and burst by quota: periods and quota come first.
+        if let Some(period) = cpu.realtime_period.filter(|period| *period != 0) {
+            self.number("cpu.rt_period_us", period, "linux.resources.cpu.realtimePeriod")?;
+        }
+        if let Some(runtime) = cpu.realtime_runtime.filter(|runtime| *runtime != 0) {
+            self.number("cpu.rt_runtime_us", runtime, "linux.resources.cpu.realtimeRuntime")?;
+        }
+        if let Some(period) = cpu.period.filter(|period| *period != 0) {
+            self.number("cpu.cfs_period_us", period, "linux.resources.cpu.period")?;
+        }
+        if let Some(quota) = cpu.quota.filter(|quota| *quota != 0) {
+            self.number("cpu.cfs_quota_us", quota, "linux.resources.cpu.quota")?;
+        }
+        if let Some(burst) = cpu.burst {
+            let quota = cpu.quota.and_then(|quota| u64::try_from(quota).ok());
+            if quota.is_some_and(|quota| quota > 0 && burst > quota) {
+                return refuse("cpu burst is above the quota", "linux.resources.cpu.burst");
+            }
+            // A kernel without the file (before 5.14) never bursts.
+            let absent = if burst == 0 { Absent::Skip } else { Absent::Refuse };
+            let at = "linux.resources.cpu.burst";
+            self.put("cpu.cfs_burst_us", burst.to_string(), at, absent)?;
+        }
+        match cpu.idle {
+            Some(idle @ (0 | 1)) => {
+                let absent = if idle == 0 { Absent::Skip } else { Absent::Refuse };
+                self.put("cpu.idle", idle.to_string(), "linux.resources.cpu.idle", absent)
+            }
+            Some(idle) => {
+                refuse(format!("cpu idle is 0 or 1, not {idle}"), "linux.resources.cpu.idle")
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn cpuset(&mut self, cpu: &Cpu) -> Result<()> {
+        let sets = [
+            ("cpuset.cpus", &cpu.cpus, "linux.resources.cpu.cpus"),
+            ("cpuset.mems", &cpu.mems, "linux.resources.cpu.mems"),
+        ];
+        for (file, set, at) in sets {
+            let Some(set) = set.as_ref().filter(|set| !set.is_empty()) else { continue };
+            if !set.chars().all(|c| c.is_ascii_digit() || ",-:/ ".contains(c)) {
+                return refuse(format!("{set:?} is not a list of numbers such as 0-3,7"), at);
+            }
+            self.put(file, set.clone(), at, Absent::Refuse)?;
+        }
+        Ok(())
+    }
+
+    fn pids(&mut self, limit: i64) -> Result<()> {
+        const AT: &str = "linux.resources.pids.limit";
+        match limit {
+            -1 => self.put("pids.max", "max", AT, Absent::Refuse),
+            0.. => self.number("pids.max", limit, AT),
+            _ => refuse(format!("pids limit {limit} is below -1, which means none"), AT),
+        }
+    }
+
+    fn block_io(&mut self, block: &BlockIo) -> Result<()> {
+        if let Some(weight) = block.weight.filter(|weight| *weight != 0) {
+            let at = "linux.resources.blockIO.weight";
+            self.put("blkio.weight", weight.to_string(), at, Absent::Use("blkio.bfq.weight"))?;
+        }
+        if let Some(weight) = block.leaf_weight.filter(|weight| *weight != 0) {
+            self.number("blkio.leaf_weight", weight, "linux.resources.blockIO.leafWeight")?;
+        }
+        for (index, device) in block.weight_device.iter().enumerate() {
+            self.weight_device(index, device)?;
+        }
+        let throttles = [
+            ("read_bps", "throttleReadBpsDevice", &block.throttle_read_bps_device),
+            ("write_bps", "throttleWriteBpsDevice", &block.throttle_write_bps_device),
+            ("read_iops", "throttleReadIOPSDevice", &block.throttle_read_iops_device),
+            ("write_iops", "throttleWriteIOPSDevice", &block.throttle_write_iops_device),
+        ];
+        for (file, member, devices) in throttles {
+            for (index, device) in devices.iter().enumerate() {
+                let ThrottleDevice { major, minor, rate } = device;
+                let at = format!("linux.resources.blockIO.{member}[{index}]");
+                let value = format!("{major}:{minor} {rate}");
+                self.put(format!("blkio.throttle.{file}_device"), value, at, Absent::Refuse)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn weight_device(&mut self, index: usize, device: &WeightDevice) -> Result<()> {
+        let WeightDevice { major, minor, weight, leaf_weight } = device;
+        let at = format!("linux.resources.blockIO.weightDevice[{index}]");
+        if weight.is_none() && leaf_weight.is_none() {
+            return refuse("a weight device needs weight or leafWeight", at);
+        }
+        if let Some(weight) = weight {
+            let value = format!("{major}:{minor} {weight}");
+            let other = Absent::Use("blkio.bfq.weight_device");
+            self.put("blkio.weight_device", value, at.clone(), other)?;
+        }
+        if let Some(weight) = leaf_weight {
+            let value = format!("{major}:{minor} {weight}");
+            self.put("blkio.leaf_weight_device", value, at, Absent::Refuse)?;
+        }
+        Ok(())
+    }
+
+    fn hugepages(&mut self, index: usize, limit: &HugepageLimit) -> Result<()> {
+        let at = format!("linux.resources.hugepageLimits[{index}]");
+        let size = &limit.page_size;
+        if !is_page_size(size) {
+            return refuse(format!("{size:?} is not a page size such as 2MB"), at + ".pageSize");
+        }
+        let value = limit.limit.to_string();
+        let file = format!("hugetlb.{size}.limit_in_bytes");
+        self.put(file, value.clone(), at.clone(), Absent::Refuse)?;
+        // Reservations are accounted since Linux 5.7.
+        self.put(format!("hugetlb.{size}.rsvd.limit_in_bytes"), value, at, Absent::Skip)
+    }
+
+    fn network(&mut self, network: &Network) -> Result<()> {
+        if let Some(class) = network.class_id.filter(|class| *class != 0) {
+            self.number("net_cls.classid", class, "linux.resources.network.classID")?;
+        }
+        for (index, interface) in network.priorities.iter().enumerate() {
+            let at = format!("linux.resources.network.priorities[{index}]");
+            let value = format!("{} {}", interface.name, interface.priority);
+            self.put("net_prio.ifpriomap", value, at, Absent::Refuse)?;
+        }
+        Ok(())
+    }
+
+    fn rdma(&mut self, device: &str, limit: &Rdma) -> Result<()> {
+        let at = format!("linux.resources.rdma.{device}");
+        let handles = limit.hca_handles.map(|n| format!(" hca_handle={n}")).unwrap_or_default();
+        let objects = limit.hca_objects.map(|n| format!(" hca_object={n}")).unwrap_or_default();
+        if handles.is_empty() && objects.is_empty() {
+            return refuse("an rdma limit needs hcaHandles or hcaObjects", at);
+        }
+        self.put("rdma.max", format!("{device}{handles}{objects}"), at, Absent::Refuse)
+    }
+}
+
+/// The controller whose name the file begins with.
+fn controller_of(file: &str) -> &'static str {
+    const NAMES: [&str; 9] =
+        ["memory", "cpu", "cpuset", "pids", "blkio", "hugetlb", "net_cls", "net_prio", "rdma"];
+    let prefix = file.split('.').next().unwrap_or_default();
+    NAMES.into_iter().find(|name| *name == prefix).unwrap_or_default()
+}
+
+/// A limit in bytes: none if absent or 0, -1 for no limit.
+fn bytes(value: Option<i64>, at: &'static str) -> Result<Option<i64>> {
+    match value {
+        None | Some(0) => Ok(None),
+        Some(limit) if limit >= -1 => Ok(value),
+        Some(limit) => refuse(format!("{limit} bytes is below -1, which means no limit"), at),
+    }
+}
+
+/// Digits and one of KB, MB, GB: it becomes a part of a file's name.
+fn is_page_size(size: &str) -> bool {
+    let digits = ["KB", "MB", "GB"].iter().find_map(|unit| size.strip_suffix(unit));
+    digits.is_some_and(|d| !d.is_empty() && d.chars().all(|c| c.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: [(&str, &str, &str); 5] = [
+        ("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct", ""),
+        ("memory", "/sys/fs/cgroup/memory", ""),
+        ("cpuset", "/sys/fs/cgroup/cpuset", ""),
+        ("blkio", "/sys/fs/cgroup/blkio", ""),
+        ("pids", "/sys/fs/cgroup/pids", ""),
+    ];
+
+    /// The writes for a `resources` object: `file=value @path below linux.resources`.
+    fn plan(json: &str, host: &[(&str, &str, &str)]) -> Result<Vec<String>> {
+        let resources: Resources = serde_json::from_str(json).unwrap();
+        let settings = limits(&resources, &Hierarchies::fixed(host))?;
+        Ok(settings.iter().map(show).collect())
+    }
+
+    fn show(s: &Setting) -> String {
+        let at = s.at.strip_prefix("linux.resources.").unwrap();
+        format!("{}: {}={} @{at}", s.controller, s.file, s.value)
+    }
+
+    fn refusal(json: &str) -> (String, String) {
+        let err = plan(json, &HOST).unwrap_err();
+        (err.message(), err.path().unwrap_or_default().to_owned())
+    }
+
+    fn assert_refused(json: &str, words: &str, at: &str) {
+        let (message, path) = refusal(json);
+        assert!(message.contains(words), "{message}");
+        assert_eq!(path, format!("linux.resources.{at}"));
+    }
+
+    #[test]
+    fn nothing_asked_nothing_written() {
+        assert!(plan("{}", &[]).unwrap().is_empty());
+        assert!(plan(r#"{"memory":{},"cpu":{},"pids":{},"blockIO":{}}"#, &[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn memory() {
+        let json = r#"{"memory":{"limit":536870912,"reservation":268435456,"swap":-1,
+            "swappiness":0,"disableOOMKiller":true,"useHierarchy":true,"kernel":1,"kernelTCP":1,
+            "checkBeforeUpdate":true}}"#;
+        assert_eq!(
+            plan(json, &HOST).unwrap(),
+            [
+                "memory: memory.limit_in_bytes=536870912 @memory.limit",
+                "memory: memory.memsw.limit_in_bytes=-1 @memory.swap",
+                "memory: memory.soft_limit_in_bytes=268435456 @memory.reservation",
+                "memory: memory.oom_control=1 @memory.disableOOMKiller",
+                "memory: memory.swappiness=0 @memory.swappiness",
+                "memory: memory.use_hierarchy=1 @memory.useHierarchy",
+            ]
+        );
+        assert!(
+            plan(r#"{"memory":{"limit":0,"swap":0,"disableOOMKiller":false}}"#, &HOST)
+                .unwrap()
+                .is_empty()
+        );
+        // Lifting the limit lifts the one of memory+swap.
+        assert_eq!(
+            plan(r#"{"memory":{"limit":-1}}"#, &HOST).unwrap(),
+            [
+                "memory: memory.limit_in_bytes=-1 @memory.limit",
+                "memory: memory.memsw.limit_in_bytes=-1 @memory.limit",
+            ]
+        );
+    }
+
+    #[test]
+    fn memory_refusals() {
+        let swappiness = "invalid memory swappiness value: 101 (valid range is 0-100)";
+        assert_refused(r#"{"memory":{"swappiness":101}}"#, swappiness, "memory.swappiness");
+        assert_refused(r#"{"memory":{"limit":-2}}"#, "below -1", "memory.limit");
+        let json = r#"{"memory":{"limit":4096,"swap":4095}}"#;
+        assert_refused(json, "below the memory limit", "memory.swap");
+        let json = r#"{"memory":{"limit":-1,"swap":4096}}"#;
+        assert_refused(json, "below the memory limit", "memory.swap");
+    }
+
+    #[test]
+    fn kernel_memory_is_ignored_with_a_word() {
+        let resources: Resources = serde_json::from_str(r#"{"memory":{"kernelTCP":1}}"#).unwrap();
+        assert_eq!(ignored(&resources).unwrap().0, "linux.resources.memory.kernelTCP");
+        assert_eq!(ignored(&Resources::default()), None);
+    }
+
+    #[test]
+    fn cpu() {
+        let json = r#"{"cpu":{"shares":512,"quota":50000,"period":100000,"burst":1000,"idle":0,
+            "realtimeRuntime":950000,"realtimePeriod":1000000,"cpus":"0-1","mems":"0"}}"#;
+        assert_eq!(
+            plan(json, &HOST).unwrap(),
+            [
+                "cpu: cpu.shares=512 @cpu.shares",
+                "cpu: cpu.rt_period_us=1000000 @cpu.realtimePeriod",
+                "cpu: cpu.rt_runtime_us=950000 @cpu.realtimeRuntime",
+                "cpu: cpu.cfs_period_us=100000 @cpu.period",
+                "cpu: cpu.cfs_quota_us=50000 @cpu.quota",
+                "cpu: cpu.cfs_burst_us=1000 @cpu.burst",
+                "cpu: cpu.idle=0 @cpu.idle",
+                "cpuset: cpuset.cpus=0-1 @cpu.cpus",
+                "cpuset: cpuset.mems=0 @cpu.mems",
+            ]
+        );
+    }
+
+    #[test]
+    fn cpu_refusals() {
+        let min = "the minimum allowed cpu-shares is 2";
+        assert_refused(r#"{"cpu":{"shares":1}}"#, min, "cpu.shares");
+        let max = "the maximum allowed cpu-shares is 262144";
+        assert_refused(r#"{"cpu":{"shares":262145}}"#, max, "cpu.shares");
+        assert_refused(r#"{"cpu":{"idle":2}}"#, "0 or 1", "cpu.idle");
+        assert_refused(r#"{"cpu":{"burst":2,"quota":1}}"#, "above the quota", "cpu.burst");
+        assert_refused(r#"{"cpu":{"cpus":"banana"}}"#, "not a list of numbers", "cpu.cpus");
+        assert_eq!(plan(r#"{"cpu":{"burst":2,"quota":-1}}"#, &HOST).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn pids() {
+        let max = |json| plan(json, &HOST).unwrap().join("");
+        assert_eq!(max(r#"{"pids":{"limit":0}}"#), "pids: pids.max=0 @pids.limit");
+        assert_eq!(max(r#"{"pids":{"limit":-1}}"#), "pids: pids.max=max @pids.limit");
+        assert_refused(r#"{"pids":{"limit":-2}}"#, "below -1", "pids.limit");
+    }
+
+    #[test]
+    fn block_io() {
+        let json = r#"{"blockIO":{"weight":10,"leafWeight":20,
+            "weightDevice":[{"major":8,"minor":0,"weight":500,"leafWeight":300}],
+            "throttleReadBpsDevice":[{"major":8,"minor":0,"rate":600}],
+            "throttleWriteBpsDevice":[{"major":8,"minor":16,"rate":601}],
+            "throttleReadIOPSDevice":[{"major":8,"minor":0,"rate":602}],
+            "throttleWriteIOPSDevice":[{"major":8,"minor":0,"rate":1},{"major":9,"minor":1,"rate":2}]}}"#;
+        assert_eq!(
+            plan(json, &HOST).unwrap(),
+            [
+                "blkio: blkio.weight=10 @blockIO.weight",
+                "blkio: blkio.leaf_weight=20 @blockIO.leafWeight",
+                "blkio: blkio.weight_device=8:0 500 @blockIO.weightDevice[0]",
+                "blkio: blkio.leaf_weight_device=8:0 300 @blockIO.weightDevice[0]",
+                "blkio: blkio.throttle.read_bps_device=8:0 600 @blockIO.throttleReadBpsDevice[0]",
+                "blkio: blkio.throttle.write_bps_device=8:16 601 @blockIO.throttleWriteBpsDevice[0]",
+                "blkio: blkio.throttle.read_iops_device=8:0 602 @blockIO.throttleReadIOPSDevice[0]",
+                "blkio: blkio.throttle.write_iops_device=8:0 1 @blockIO.throttleWriteIOPSDevice[0]",
+                "blkio: blkio.throttle.write_iops_device=9:1 2 @blockIO.throttleWriteIOPSDevice[1]",
+            ]
+        );
+        let json = r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0}]}}"#;
+        assert_refused(json, "needs weight or leafWeight", "blockIO.weightDevice[0]");
+    }
+
+    #[test]
+    fn controllers_that_are_not_mounted_are_named() {
+        let huge = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":1}]}"#;
+        assert_refused(huge, "the hugetlb controller is not mounted", "hugepageLimits[0]");
+        let class = r#"{"network":{"classID":1}}"#;
+        assert_refused(class, "the net_cls controller is not mounted", "network.classID");
+        let priority = r#"{"network":{"priorities":[{"name":"eth0","priority":1}]}}"#;
+        assert_refused(priority, "the net_prio controller", "network.priorities[0]");
+        let rdma = r#"{"rdma":{"mlx5_1":{"hcaHandles":3}}}"#;
+        assert_refused(rdma, "the rdma controller is not mounted", "rdma.mlx5_1");
+    }
+
+    #[test]
+    fn rare_controllers_where_they_are_mounted() {
+        let host = [("hugetlb", "/h", ""), ("net_cls,net_prio", "/n", ""), ("rdma", "/r", "")];
+        let json = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":209715200}],
+            "network":{"classID":1048577,"priorities":[{"name":"eth0","priority":500}]},
+            "rdma":{"mlx5_1":{"hcaHandles":3,"hcaObjects":10000},"rxe3":{"hcaObjects":7}}}"#;
+        assert_eq!(
+            plan(json, &host).unwrap(),
+            [
+                "hugetlb: hugetlb.2MB.limit_in_bytes=209715200 @hugepageLimits[0]",
+                "hugetlb: hugetlb.2MB.rsvd.limit_in_bytes=209715200 @hugepageLimits[0]",
+                "net_cls: net_cls.classid=1048577 @network.classID",
+                "net_prio: net_prio.ifpriomap=eth0 500 @network.priorities[0]",
+                "rdma: rdma.max=mlx5_1 hca_handle=3 hca_object=10000 @rdma.mlx5_1",
+                "rdma: rdma.max=rxe3 hca_object=7 @rdma.rxe3",
+            ]
+        );
+        let json = r#"{"hugepageLimits":[{"pageSize":"../x","limit":1}]}"#;
+        let err = plan(json, &host).unwrap_err();
+        assert_eq!(err.path(), Some("linux.resources.hugepageLimits[0].pageSize"));
+        assert!(plan(r#"{"rdma":{"rxe3":{}}}"#, &host).is_err());
+    }
+
+    #[test]
+    fn unified_is_for_v2() {
+        let json = r#"{"unified":{"memory.max":"1"}}"#;
+        assert_refused(json, "invalid configuration", "unified");
+        assert!(plan(r#"{"unified":{}}"#, &HOST).unwrap().is_empty());
+    }
+}

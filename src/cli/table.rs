@@ -1,0 +1,190 @@
+//! The command line of `tare`, as data. Names and meanings are runc's where runc has them.
+
+use super::flags::{Arg, Flag, Verb, option, switch};
+
+/// What stands before the command.
+pub const GLOBAL: &[Flag] = &[
+    option("root", "DIR", "directory of the container states (default: /run/tare)"),
+    switch("debug", "log debug messages too"),
+    option("log", "FILE", "write log lines to FILE (default: standard error)"),
+    option("log-format", "FORMAT", "format of log lines: text or json (default: text)"),
+    switch("systemd-cgroup", "let systemd make cgroups; cgroupsPath is then slice:prefix:name"),
+    option("rootless", "WHEN", "tolerate missing cgroup permissions: true, false or auto"),
+    option("criu", "PATH", "ignored, accepted for old callers"),
+    switch("version", "print the version").letter('v'),
+];
+
+const ID: Arg = Arg { name: "ID", required: true, many: false, help: "name of the container" };
+
+const BUNDLE: Flag =
+    option("bundle", "DIR", "directory of config.json (default: the current one)").letter('b');
+
+const PROCESS: &[Flag] = &[
+    option("console-socket", "PATH", "AF_UNIX socket that receives the terminal's master"),
+    option("pidfd-socket", "PATH", "AF_UNIX socket that receives a pidfd of the process"),
+    option("pid-file", "FILE", "write the process id to FILE"),
+    option("preserve-fds", "N", "pass N more file descriptors after stdio and $LISTEN_FDS"),
+    option("trace", "FILE", "write the time of every step to FILE, in Chrome's trace format"),
+];
+
+const CREATE: &[Flag] = &[
+    BUNDLE,
+    switch("no-pivot", "use MS_MOVE and chroot instead of pivot_root (root on a ramdisk)"),
+    switch("no-new-keyring", "keep the caller's session keyring"),
+];
+
+const RUN: &[Flag] = &[
+    switch("detach", "do not wait for the container's process").letter('d'),
+    switch("keep", "do not delete the container after it has ended"),
+    switch("no-subreaper", "do not become the reaper of orphaned processes"),
+];
+
+const EXEC: &[Flag] = &[
+    switch("detach", "do not wait for the process").letter('d'),
+    switch("tty", "give the process a terminal").letter('t'),
+    option("process", "FILE", "read the process from a JSON file").letter('p'),
+    option("cwd", "DIR", "working directory in the container"),
+    option("env", "NAME=VALUE", "set an environment variable (repeatable)").letter('e'),
+    option("user", "UID[:GID]", "user and group of the process").letter('u'),
+    option("additional-gids", "GID", "add a group (repeatable)").letter('g'),
+    option("process-label", "LABEL", "SELinux label of the process"),
+    option("apparmor", "PROFILE", "AppArmor profile of the process"),
+    switch("no-new-privs", "set no_new_privs"),
+    option("cap", "CAP", "add a capability (repeatable)").letter('c'),
+    option("cgroup", "[CONTROLLER:]PATH", "run in an existing sub-cgroup (repeatable)"),
+    switch("ignore-paused", "allow exec in a paused container"),
+];
+
+const FORMAT: Flag = option("format", "FORMAT", "table or json (default: table)").letter('f');
+
+/// All commands, in the order of the help text.
+pub const VERBS: &[Verb] = &[
+    Verb {
+        name: "create",
+        about: "create a container",
+        details: "Makes the container that DIR/config.json describes, up to the point where its \
+                  process waits for start. Nothing of it is left if this fails.",
+        args: &[ID],
+        flags: &[CREATE, PROCESS],
+        stops: false,
+    },
+    Verb {
+        name: "start",
+        about: "release the process of a created container",
+        details: "",
+        args: &[ID],
+        flags: &[],
+        stops: false,
+    },
+    Verb {
+        name: "run",
+        about: "create and start a container",
+        details: "Waits for the container's process and exits with its code, or with 128 plus \
+                  the number of the signal that ended it; the container is deleted then. With \
+                  --detach it returns after the start.",
+        args: &[ID],
+        flags: &[CREATE, RUN, PROCESS],
+        stops: false,
+    },
+    Verb {
+        name: "exec",
+        about: "run another process in a container",
+        details: "Options stand before ID: all that follows ID is the command. Exits with the \
+                  code of the process, with 255 if it could not be run.",
+        args: &[
+            ID,
+            Arg { name: "COMMAND", required: false, many: true, help: "program and arguments" },
+        ],
+        flags: &[EXEC, PROCESS],
+        stops: true,
+    },
+    Verb {
+        name: "state",
+        about: "print the state of a container as JSON",
+        details: "",
+        args: &[ID],
+        flags: &[],
+        stops: false,
+    },
+    Verb {
+        name: "list",
+        about: "list containers",
+        details: "",
+        args: &[],
+        flags: &[&[FORMAT, switch("quiet", "print ids only").letter('q')]],
+        stops: false,
+    },
+    Verb {
+        name: "ps",
+        about: "show the processes of a container",
+        details: "All that follows ID goes to ps(1); without it, ps runs with -ef. Its lines are \
+                  filtered by process id.",
+        args: &[
+            ID,
+            Arg { name: "PS-OPTION", required: false, many: true, help: "options of ps(1)" },
+        ],
+        flags: &[&[FORMAT]],
+        stops: true,
+    },
+    Verb {
+        name: "kill",
+        about: "send a signal to a container",
+        details: "SIGNAL is a number or a name with or without SIG; without it, SIGTERM is sent. \
+                  A container that shares another's pid namespace is killed whole by SIGKILL.",
+        args: &[
+            ID,
+            Arg { name: "SIGNAL", required: false, many: false, help: "such as 9, KILL, SIGKILL" },
+        ],
+        flags: &[&[switch("all", "send the signal to all processes of the container").letter('a')]],
+        stops: false,
+    },
+    Verb {
+        name: "delete",
+        about: "remove a stopped or created container",
+        details: "",
+        args: &[ID],
+        flags: &[&[switch("force", "kill a running one; a missing one is no error").letter('f')]],
+        stops: false,
+    },
+    Verb {
+        name: "pause",
+        about: "suspend all processes of a container",
+        details: "",
+        args: &[ID],
+        flags: &[],
+        stops: false,
+    },
+    Verb {
+        name: "resume",
+        about: "resume a paused container",
+        details: "",
+        args: &[ID],
+        flags: &[],
+        stops: false,
+    },
+    Verb {
+        name: "spec",
+        about: "write a config.json to start from",
+        details: "An existing config.json is never overwritten.",
+        args: &[],
+        flags: &[&[BUNDLE, switch("rootless", "for use without root privileges")]],
+        stops: false,
+    },
+    Verb {
+        name: "features",
+        about: "print what this runtime implements, as JSON",
+        details: "The document is that of the runtime specification's features.md.",
+        args: &[],
+        flags: &[],
+        stops: false,
+    },
+    Verb {
+        name: "explain",
+        about: "print what create would do, without doing it",
+        details: "Every step in order, with the place in config.json that orders it. Needs no \
+                  privilege and changes nothing.",
+        args: &[Arg { name: "ID", required: false, many: false, help: "name of the container" }],
+        flags: &[&[BUNDLE, switch("json", "print JSON")]],
+        stops: false,
+    },
+];

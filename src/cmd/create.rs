@@ -1,0 +1,122 @@
+//! `tare create`, and what `run` shares with it.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::{Create, Global};
+use crate::error::{Doing, Error, Result};
+use crate::host::Host;
+use crate::parent::{self, Made, Parent, Record, Traces};
+use crate::plan::{self, Options, Plan};
+use crate::spec::{self, load::Config};
+use crate::state::{self, Container, LaterHooks, State};
+use crate::trace::{self, Trace};
+use crate::{log, protect};
+
+/// Creates a container.
+///
+/// # Errors
+/// Any; by then nothing of the container is left.
+pub fn run(global: &Global, options: &Create) -> Result<i32> {
+    let aim = || format!("cannot create \"{}\"", options.id);
+    create(global, options, Mode::Create).map(|_| 0).map_err(|err| err.context(aim()))
+}
+
+/// Who makes the container, and what becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It waits for `start`.
+    Create,
+    /// It is started, and the runtime stays with it.
+    Attached,
+    /// It is started, and the runtime ends.
+    Detached,
+}
+
+/// A new container: its state directory, its state, and its process.
+pub struct Created {
+    /// The state directory, still locked.
+    pub container: Container,
+    /// The state as saved last.
+    pub state: State,
+    /// The process and its terminal.
+    pub made: Made,
+}
+
+/// Reads the bundle, plans, and executes the plan.
+pub fn create(global: &Global, options: &Create, mode: Mode) -> Result<Created> {
+    let preserve = parent::settle_descriptors(options.preserve_fds)?;
+    let root = state::Root::open(global.root.as_deref())?;
+    state::check_id(&options.id)?;
+    let config = spec::load::load(&options.bundle)?;
+    config.warnings.iter().for_each(|warning| log::warn(warning));
+    let place = |err| config.place(err);
+    let plan = plan(global, &config, options, mode).map_err(place)?;
+    if plan.exposed {
+        protect::ensure()?;
+    }
+    plan.warnings.iter().for_each(|warning| log::warn(warning));
+    let container = root.create(&options.id)?;
+    let state = new_state(&config, &plan, options)?;
+    let traces = traces(&plan, options.trace.as_deref())?;
+    let record = Record { container: &container, state: state.clone(), config: &config };
+    let made = Parent::new(&plan, Some(record), None, preserve).run(&traces);
+    if let Some(path) = &options.trace {
+        trace::write(path, (&traces.parent, &plan.parent), (&traces.child, &plan.child))?;
+    }
+    let made = made.map_err(place)?;
+    let state = container.load()?;
+    Ok(Created { container, state, made })
+}
+
+/// Memory for the times of both sides, if they are wanted.
+pub fn traces(plan: &Plan, file: Option<&Path>) -> Result<Traces> {
+    let wanted = file.is_some();
+    Ok(Traces {
+        parent: Trace::new(wanted, plan.parent.len())?,
+        child: Trace::new(wanted, plan.child.len())?,
+    })
+}
+
+fn plan(global: &Global, config: &Config, options: &Create, mode: Mode) -> Result<Plan> {
+    if global.systemd_cgroup {
+        return Err(Error::new("cgroups made by systemd are not supported by this version of tare")
+            .hint("leave out --systemd-cgroup"));
+    }
+    spec::check::check(&config.spec)?;
+    let host = Host::probe()?;
+    plan::container(&config.spec, &host, &plan_options(options, mode)?)
+}
+
+/// The options as the plan takes them: paths that a later change of directory does not alter.
+pub fn plan_options(options: &Create, mode: Mode) -> Result<Options> {
+    Ok(Options {
+        id: options.id.clone(),
+        bundle: absolute(&options.bundle)?,
+        console_socket: options.console_socket.clone(),
+        pidfd_socket: options.pidfd_socket.clone(),
+        pid_file: options.pid_file.clone(),
+        no_pivot: options.no_pivot,
+        no_new_keyring: options.no_new_keyring,
+        start: mode != Mode::Create,
+        attached: mode == Mode::Attached,
+    })
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::fs::canonicalize(path).doing(|| format!("find the bundle {}", path.display()))
+}
+
+fn new_state(config: &Config, plan: &Plan, options: &Create) -> Result<State> {
+    let spec = &config.spec;
+    let hooks = spec.hooks.clone().unwrap_or_default();
+    let later = LaterHooks { poststart: hooks.poststart, poststop: hooks.poststop };
+    Ok(State {
+        bundle: absolute(&options.bundle)?,
+        rootfs: plan.rootfs.clone(),
+        annotations: spec.annotations.clone(),
+        cgroup: plan.cgroup.clone(),
+        shared_pid_namespace: plan.shared_pid_namespace,
+        hooks: later,
+        ..State::new(&options.id, &spec.oci_version)
+    })
+}

@@ -1,0 +1,160 @@
+//! `tare exec`.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use crate::attach;
+use crate::cgroup::Cgroup;
+use crate::cli::{Exec, Global};
+use crate::cmd::create::traces;
+use crate::error::{Doing, Error, Result};
+use crate::host::Host;
+use crate::parent::{self, Made, Parent};
+use crate::plan::{self, Options, Plan, Target};
+use crate::spec::config::{Capabilities, Process, Spec};
+use crate::spec::{check, load};
+use crate::state::{self, Container, State, Status};
+use crate::{log, protect, sys, trace};
+
+/// Runs one more process in a container.
+///
+/// # Errors
+/// Any failure of the runtime. The process's own is its exit code.
+pub fn run(global: &Global, options: &Exec) -> Result<i32> {
+    // Processes of the container see this one before it becomes the new process.
+    protect::ensure()?;
+    if !options.detach {
+        sys::process::block_signals().doing(|| "block signals")?;
+    }
+    let made = exec(global, options).map_err(|err| in_context(err, &options.id))?;
+    if options.detach { Ok(0) } else { attach::attach(made) }
+}
+
+/// A program that the kernel refused says so by itself, as callers of runc expect.
+fn in_context(err: Error, id: &str) -> Error {
+    match err.message().starts_with("exec ") {
+        true => err,
+        false => err.context(format!("cannot exec in \"{id}\"")),
+    }
+}
+
+fn exec(global: &Global, options: &Exec) -> Result<Made> {
+    let preserve = parent::settle_descriptors(options.preserve_fds)?;
+    let container = state::Root::open(global.root.as_deref())?.container(&options.id)?;
+    let state = container.load()?;
+    let init = running_init(&container, &state, options)?;
+    let config = container.config()?;
+    let config = String::from_utf8(config).map_err(|_| Error::new("the saved config.json is not UTF-8"))?;
+    let file = Path::new("config.json");
+    let (spec, _) = load::parse::<Spec>(&config, file)?;
+    let plan = match &options.process {
+        Some(path) => from_file(path, &spec, &state, options)?,
+        None => {
+            let process = from_arguments(&spec, options)?;
+            plan(&process, &spec, &state, options).map_err(|err| load::place(&config, file, err))?
+        }
+    };
+    plan.warnings.iter().for_each(|warning| log::warn(warning));
+    let traces = traces(&plan, options.trace.as_deref())?;
+    let made = Parent::new(&plan, None, Some(init), preserve).run(&traces);
+    if let Some(path) = &options.trace {
+        trace::write(path, (&traces.parent, &plan.parent), (&traces.child, &plan.child))?;
+    }
+    made
+}
+
+/// The container's init, in a state in which a process can join it.
+fn running_init(container: &Container, state: &State, options: &Exec) -> Result<OwnedFd> {
+    match container.status(state)? {
+        Status::Stopped => return Err(Error::new("cannot exec in a stopped container")),
+        Status::Paused if !options.ignore_paused => {
+            return Err(Error::new("cannot exec in a paused container")
+                .hint("tare resume lets it run; --ignore-paused lets the process wait for that"));
+        }
+        _ => {}
+    }
+    let init = state.init()?.ok_or_else(|| Error::new("cannot exec in a stopped container"))?;
+    Ok(init.into())
+}
+
+fn plan(process: &Process, spec: &Spec, state: &State, options: &Exec) -> Result<Plan> {
+    check::process(process)?;
+    let cgroup = state.cgroup.as_ref().filter(|cgroup| cgroup.exists());
+    let cgroup = cgroup.map(|cgroup| target_cgroup(cgroup, options)).transpose()?;
+    plan::exec(process, &Target { spec, cgroup }, &Host::probe()?, &plan_options(options))
+}
+
+fn target_cgroup(cgroup: &Cgroup, options: &Exec) -> Result<Cgroup> {
+    match options.cgroup.is_empty() {
+        true => Ok(cgroup.clone()),
+        false => cgroup.sub(&options.cgroup),
+    }
+}
+
+fn plan_options(options: &Exec) -> Options {
+    Options {
+        id: options.id.clone(),
+        console_socket: options.console_socket.clone(),
+        pidfd_socket: options.pidfd_socket.clone(),
+        pid_file: options.pid_file.clone(),
+        start: true,
+        attached: !options.detach,
+        ..Options::default()
+    }
+}
+
+/// A process object of the caller's own, which replaces the configuration's whole.
+fn from_file(path: &Path, spec: &Spec, state: &State, options: &Exec) -> Result<Plan> {
+    let text = load::read(path)?;
+    let (mut process, warnings) = load::parse::<Process>(&text, path)?;
+    warnings.iter().for_each(|warning| log::warn(warning));
+    process.terminal |= options.tty;
+    let planned = plan(&process, spec, state, options);
+    // The paths of errors begin at config.json's root; this file holds the process alone.
+    planned.map_err(|err| load::place_part(&text, path, "process.", err))
+}
+
+/// The configuration's process with what the command line changes.
+fn from_arguments(spec: &Spec, options: &Exec) -> Result<Process> {
+    let mut process = spec.process.clone().ok_or_else(|| {
+        Error::new("the container's configuration has no process to start from").at("process")
+    })?;
+    let args = options.args.iter().map(|arg| arg.clone().into_string());
+    process.args = args
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|arg| Error::new(format!("the argument {arg:?} is not UTF-8")))?;
+    process.terminal = options.tty;
+    process.console_size = None;
+    process.env.extend(options.env.iter().cloned());
+    if let Some(cwd) = &options.cwd {
+        process.cwd.clone_from(cwd);
+    }
+    if let Some((uid, gid)) = options.user {
+        process.user.uid = uid;
+        process.user.gid = gid.unwrap_or(process.user.gid);
+    }
+    process.user.additional_gids.extend(&options.additional_gids);
+    process.no_new_privileges |= options.no_new_privs;
+    process.apparmor_profile = options.apparmor.clone().or(process.apparmor_profile);
+    process.selinux_label = options.process_label.clone().or(process.selinux_label);
+    add_capabilities(&mut process, &options.cap);
+    Ok(process)
+}
+
+/// Adds `names` to all sets that make them usable; not to the inheritable one (CVE-2022-29162).
+fn add_capabilities(process: &mut Process, names: &[String]) {
+    if names.is_empty() {
+        return;
+    }
+    let empty = || Capabilities {
+        bounding: Vec::new(),
+        effective: Vec::new(),
+        inheritable: Vec::new(),
+        permitted: Vec::new(),
+        ambient: Vec::new(),
+    };
+    let sets = process.capabilities.get_or_insert_with(empty);
+    for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+        set.extend(names.iter().cloned());
+    }
+}

@@ -1,0 +1,73 @@
+//! `tare run`.
+
+use std::time::Duration;
+
+use crate::attach;
+use crate::cli::{Global, Run};
+use crate::cmd::create::{Created, Mode, create};
+use crate::error::{Doing, Error, Result};
+use crate::parent;
+use crate::state::{Container, State};
+use crate::sys;
+
+/// Creates and starts a container, waits for its end and deletes it.
+///
+/// # Errors
+/// Any failure of the runtime. The payload's own is its exit code.
+pub fn run(global: &Global, options: &Run) -> Result<i32> {
+    let id = &options.create.id;
+    let mode = if options.detach { Mode::Detached } else { Mode::Attached };
+    if mode == Mode::Attached {
+        // Before there is a process whose end could be missed.
+        sys::process::block_signals().doing(|| "block signals")?;
+        if !options.no_subreaper {
+            sys::process::become_subreaper().doing(|| "become a subreaper")?;
+        }
+    }
+    let created = create(global, &options.create, mode).map_err(|err| in_context(err, id))?;
+    started(&created).map_err(|err| in_context(err, id))?;
+    if mode == Mode::Detached {
+        return Ok(0);
+    }
+    let Created { container, state, made } = created;
+    container.unlock();
+    let code = attach::attach(made);
+    if !options.keep {
+        clean_up(&container, &state).map_err(|err| in_context(err, id))?;
+    }
+    code
+}
+
+/// A program that the kernel refused says so by itself, as callers of runc expect.
+fn in_context(err: Error, id: &str) -> Error {
+    match err.message().starts_with("exec ") {
+        true => err,
+        false => err.context(format!("cannot run \"{id}\"")),
+    }
+}
+
+/// The poststart hooks; a container whose hooks fail is stopped and removed.
+fn started(created: &Created) -> Result<()> {
+    parent::poststart(&created.state).inspect_err(|_| {
+        if let Err(err) = clean_up(&created.container, &created.state) {
+            crate::log::warn(&err.message());
+        }
+    })
+}
+
+/// Removes what is left of a container, with whatever still runs in it.
+pub fn clean_up(container: &Container, state: &State) -> Result<()> {
+    if let Some(init) = state.init()? {
+        init.signal(libc::SIGKILL)?;
+        init.wait(Duration::from_secs(10))?;
+    }
+    if let Some(cgroup) = &state.cgroup {
+        if state.shared_pid_namespace {
+            cgroup.kill(libc::SIGKILL)?;
+        }
+        cgroup.remove()?;
+    }
+    container.remove()?;
+    parent::poststop(state);
+    Ok(())
+}

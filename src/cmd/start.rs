@@ -1,0 +1,74 @@
+//! `tare start`.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+use crate::cli::Global;
+use crate::error::{Doing, Error, Result};
+use crate::state::{self, Container, Stage, State, Status};
+use crate::wire::Msg;
+use crate::{child, parent};
+
+/// Releases the process of a created container.
+///
+/// # Errors
+/// The container is not created, or its program cannot be executed.
+pub fn run(global: &Global, id: &str) -> Result<i32> {
+    start(global, id).map(|()| 0).map_err(|err| err.context(format!("cannot start \"{id}\"")))
+}
+
+fn start(global: &Global, id: &str) -> Result<()> {
+    let container = state::Root::open(global.root.as_deref())?.container(id)?;
+    container.lock()?;
+    let mut state = container.load()?;
+    match container.status(&state)? {
+        Status::Created => {}
+        Status::Stopped => return Err(Error::new("cannot start a container that has stopped")),
+        Status::Running => return Err(Error::new("cannot start an already running container")),
+        other => return Err(Error::new(format!("cannot start a container in the {other} state"))),
+    }
+    release(&container, &state)?;
+    state.stage = Stage::Started;
+    container.save(&state)?;
+    parent::poststart(&state).inspect_err(|_| stop(&state))
+}
+
+/// Says `start` to the waiting process, and learns whether its program could be executed.
+fn release(container: &Container, state: &State) -> Result<()> {
+    let mut socket = UnixStream::connect(parent::start_socket(container))
+        .doing(|| "reach the process that waits for its start")?;
+    let message = format!("{}\n", state.for_hooks(Status::Created));
+    let mut answer = Vec::new();
+    let talked = socket.write_all(message.as_bytes()).and_then(|()| socket.read_to_end(&mut answer));
+    talked.doing(|| "talk to the process that waits for its start")?;
+    if answer.is_empty() {
+        return Ok(());
+    }
+    match Msg::decode(&answer) {
+        Some(Msg::Failed(err)) => Err(placed(container, named(container, err))),
+        _ => Err(Error::new("tare and the waiting process do not understand each other")),
+    }
+}
+
+/// The stub knows only the errno of its execve(2): the configuration knows the program.
+fn named(container: &Container, err: Error) -> Error {
+    let ("", Some(errno)) = (err.parts().0, err.errno()) else { return err };
+    let text = container.config().unwrap_or_default();
+    let spec: Option<crate::spec::config::Spec> = serde_json::from_slice(&text).ok();
+    let program = spec.and_then(|spec| spec.process?.args.into_iter().next()).unwrap_or_default();
+    child::exec_failed(&program, errno)
+}
+
+fn placed(container: &Container, err: Error) -> Error {
+    let text = container.config().unwrap_or_default();
+    let file = std::path::Path::new("config.json");
+    crate::spec::load::place(&String::from_utf8_lossy(&text), file, err)
+}
+
+/// A container whose poststart hook failed is stopped (runtime.md, "Lifecycle", step 10).
+fn stop(state: &State) {
+    let stopped = state.init().and_then(|init| init.map_or(Ok(()), |init| init.signal(libc::SIGKILL)));
+    if let Err(err) = stopped {
+        crate::log::warn(&err.message());
+    }
+}

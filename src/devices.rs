@@ -1,0 +1,160 @@
+//! Devices of the container: the default ones (config-linux.md "Default Devices"), those listed,
+//! and the links in /dev.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, SFlag, fstat, makedev, mknodat};
+
+use crate::error::{Error, Result};
+use crate::path::{Root, c_string, split};
+use crate::spec::config;
+use crate::sys::mount::{attach, clone_tree};
+
+/// The devices that every container has: name in /dev, major and minor number.
+const DEFAULT: [(&str, u64, u64); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// The links that every container has in /dev: name and target.
+pub const LINKS: [(&str, &str); 5] = [
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/dev/ptmx", "pts/ptmx"),
+];
+
+/// A device file or FIFO to be made.
+#[derive(Debug)]
+pub struct Device {
+    /// Where, as the container sees it.
+    pub path: PathBuf,
+    kind: SFlag,
+    number: (u64, u64),
+    mode: u32,
+    uid: u32,
+    gid: u32,
+}
+
+impl Device {
+    /// The default devices.
+    pub fn defaults() -> impl Iterator<Item = Device> {
+        DEFAULT.iter().map(|&(name, major, minor)| Device {
+            path: Path::new("/dev").join(name),
+            kind: SFlag::S_IFCHR,
+            number: (major, minor),
+            mode: 0o666,
+            uid: 0,
+            gid: 0,
+        })
+    }
+
+    /// Entry `index` of `linux.devices`.
+    pub fn plan(index: usize, entry: &config::Device) -> Result<Self> {
+        let at = |member: &str| format!("linux.devices[{index}].{member}");
+        let kind = match entry.kind.as_str() {
+            "c" | "u" => SFlag::S_IFCHR,
+            "b" => SFlag::S_IFBLK,
+            "p" => SFlag::S_IFIFO,
+            other => {
+                return Err(Error::new(format!("device {}: unknown type \"{other}\"", entry.path))
+                    .at(at("type"))
+                    .hint("a device is of type c, b, u or p"));
+            }
+        };
+        let number = |value: Option<i64>, member: &str| match value {
+            None | Some(_) if kind == SFlag::S_IFIFO => Ok(0),
+            Some(n @ 0..) => Ok(n as u64),
+            _ => Err(Error::new(format!("device {} needs a {member} number", entry.path)).at(at(member))),
+        };
+        let path = PathBuf::from(&entry.path);
+        c_string(&path).map_err(|_| Error::new("a device path holds a NUL character").at(at("path")))?;
+        Ok(Device {
+            path,
+            kind,
+            number: (number(entry.major, "major")?, number(entry.minor, "minor")?),
+            mode: entry.file_mode.unwrap_or(0o666) & 0o7777,
+            uid: entry.uid.unwrap_or(0),
+            gid: entry.gid.unwrap_or(0),
+        })
+    }
+
+    /// Makes the device by mknod(2) or, where that is not allowed (`bind`: in a user namespace),
+    /// by a bind mount of the host's file.
+    pub fn perform(&self, root: &Root, bind: bool) -> Result<()> {
+        if bind && self.kind != SFlag::S_IFIFO {
+            return self.bind(root);
+        }
+        let (parent, name) = split(&self.path).ok_or(Errno::EISDIR)?;
+        let dir = root.make_dir(parent)?;
+        let number = makedev(self.number.0, self.number.1);
+        match mknodat(&dir, name, self.kind, Mode::from_bits_truncate(self.mode), number) {
+            Err(Errno::EEXIST) => self.check_existing(root)?,
+            other => other?,
+        }
+        if (self.uid, self.gid) != (0, 0) {
+            let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
+            nix::unistd::fchownat(&dir, name, Some(self.uid.into()), Some(self.gid.into()), flags)?;
+        }
+        Ok(())
+    }
+
+    /// A file that is there already has to be this very device: an image may have put a link to,
+    /// or a file of, something else there.
+    fn check_existing(&self, root: &Root) -> Result<()> {
+        let found = root.resolve_plain(&self.path)?;
+        let stat = fstat(&found)?;
+        let same_kind = stat.st_mode & SFlag::S_IFMT.bits() == self.kind.bits();
+        let number = makedev(self.number.0, self.number.1);
+        if same_kind && (self.kind == SFlag::S_IFIFO || stat.st_rdev == number) {
+            return Ok(());
+        }
+        Err(Error::from(Errno::EEXIST).hint("something else is at that path in the root file system"))
+    }
+
+    fn bind(&self, root: &Root) -> Result<()> {
+        let host = c_string(&self.path)?;
+        let source = clone_tree(nix::fcntl::AT_FDCWD, &host, false)?;
+        check_device(source.as_fd(), self.kind, self.number)?;
+        let target = root.make_file(&self.path)?;
+        Ok(attach(source.as_fd(), target.as_fd())?)
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            SFlag::S_IFCHR => "character device",
+            SFlag::S_IFBLK => "block device",
+            _ => return write!(f, "make FIFO {}", self.path.display()),
+        };
+        let (major, minor) = self.number;
+        write!(f, "make {kind} {} ({major}:{minor})", self.path.display())
+    }
+}
+
+/// Makes the link `path` in /dev. A /dev that came with the image may have one already.
+pub fn link(root: &Root, path: &Path, target: &Path) -> Result<()> {
+    let (parent, name) = split(path).ok_or(Errno::EISDIR)?;
+    let dir = root.make_dir(parent)?;
+    match nix::unistd::symlinkat(target, &dir, name) {
+        Err(Errno::EEXIST) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Opens the character device `path` as a path descriptor after checking its number; links are
+/// refused.
+pub fn open_device(root: &Root, path: &Path, number: (u64, u64)) -> std::result::Result<OwnedFd, Errno> {
+    let fd = root.resolve_plain(path)?;
+    check_device(fd.as_fd(), SFlag::S_IFCHR, number)?;
+    Ok(fd)
+}
+
+fn check_device(fd: BorrowedFd, kind: SFlag, number: (u64, u64)) -> std::result::Result<(), Errno> {
+    let stat = fstat(fd)?;
+    let same_kind = stat.st_mode & SFlag::S_IFMT.bits() == kind.bits();
+    if same_kind && stat.st_rdev == makedev(number.0, number.1) { Ok(()) } else { Err(Errno::ENODEV) }
+}

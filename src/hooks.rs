@@ -1,0 +1,200 @@
+//! Hooks (config.md "POSIX-platform Hooks"): programs that are run at points of a container's
+//! life, with its state on their standard input.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::error::{Error, Result};
+use crate::spec::config;
+use crate::sys;
+
+/// How much of a hook's output is quoted in an error, in bytes.
+const QUOTED: usize = 4096;
+
+/// The six points, in the order of a container's life (config.md "Summary" of the hooks).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // the specification's names
+pub enum Point {
+    Prestart,
+    CreateRuntime,
+    CreateContainer,
+    StartContainer,
+    Poststart,
+    Poststop,
+}
+
+impl Point {
+    /// All points, in order.
+    pub const ALL: [Point; 6] = [
+        Point::Prestart,
+        Point::CreateRuntime,
+        Point::CreateContainer,
+        Point::StartContainer,
+        Point::Poststart,
+        Point::Poststop,
+    ];
+
+    /// The specification's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Point::Prestart => "prestart",
+            Point::CreateRuntime => "createRuntime",
+            Point::CreateContainer => "createContainer",
+            Point::StartContainer => "startContainer",
+            Point::Poststart => "poststart",
+            Point::Poststop => "poststop",
+        }
+    }
+
+    /// The hooks of this point in `hooks`.
+    pub fn of(self, hooks: &config::Hooks) -> &[config::Hook] {
+        match self {
+            Point::Prestart => &hooks.prestart,
+            Point::CreateRuntime => &hooks.create_runtime,
+            Point::CreateContainer => &hooks.create_container,
+            Point::StartContainer => &hooks.start_container,
+            Point::Poststart => &hooks.poststart,
+            Point::Poststop => &hooks.poststop,
+        }
+    }
+}
+
+/// One hook, ready to be run.
+#[derive(Debug)]
+pub struct Hook {
+    /// When it runs.
+    pub point: Point,
+    /// Its place among the hooks of its point, from 0.
+    pub index: usize,
+    path: PathBuf,
+    args: Vec<String>,
+    env: Vec<String>,
+    /// In seconds.
+    timeout: Option<u32>,
+}
+
+impl Hook {
+    /// The hooks of `point`, in order.
+    pub fn plan(point: Point, hooks: &config::Hooks) -> impl Iterator<Item = Hook> + '_ {
+        point.of(hooks).iter().enumerate().map(move |(index, hook)| Hook {
+            point,
+            index,
+            path: PathBuf::from(&hook.path),
+            args: hook.args.clone(),
+            env: hook.env.clone(),
+            timeout: hook.timeout.and_then(|t| u32::try_from(t).ok()).filter(|t| *t > 0),
+        })
+    }
+
+    /// Its path in `config.json`.
+    pub fn at(&self) -> String {
+        format!("hooks.{}[{}]", self.point.name(), self.index)
+    }
+
+    /// Runs it to its end with `state` (JSON) on its standard input, in the directory `cwd`.
+    /// It gets its own environment only, never the container's or the runtime's (CVE-2025-23266).
+    ///
+    /// # Errors
+    /// It cannot be started, fails, or runs longer than its time-out (then it is killed).
+    pub fn run(&self, state: &[u8], cwd: &Path) -> Result<()> {
+        let name = format!("error running {} hook #{}", self.point.name(), self.index);
+        let fail = |what: String| Error::new(format!("{name}: {what}")).at(self.at());
+        // Files in memory in place of pipes: a hook that does not read or that writes much can
+        // neither block the runtime nor kill it with SIGPIPE.
+        let (stdin, stdout, stderr) = (memory(state)?, memory(b"")?, memory(b"")?);
+        let start = |file: &File| file.try_clone().map(Stdio::from);
+        let child = Command::new(&self.path)
+            .arg0(self.args.first().map_or(self.path.as_os_str(), |arg| arg.as_ref()))
+            .args(self.args.iter().skip(1))
+            .env_clear()
+            .envs(self.env.iter().map(|e| e.split_once('=').unwrap_or((e, ""))))
+            .current_dir(cwd)
+            .stdin(Stdio::from(stdin))
+            .stdout(start(&stdout).map_err(|e| Error::io(&name, &e))?)
+            .stderr(start(&stderr).map_err(|e| Error::io(&name, &e))?)
+            .spawn();
+        let child = child.map_err(|e| {
+            let missing = e.raw_os_error() == Some(libc::ENOENT);
+            let err = Error::io(format!("{name}: fork/exec {}", self.path.display()), &e);
+            let err = err.at(format!("{}.path", self.at()));
+            if missing { err.hint("the program of the hook, or its interpreter, is missing") } else { err }
+        })?;
+        match self.wait(child)? {
+            None => Err(fail(format!(
+                "hook ran past specified timeout of {:.1}s",
+                f64::from(self.timeout.unwrap_or(0))
+            ))
+            .at(format!("{}.timeout", self.at()))),
+            Some(status) if status.success() => Ok(()),
+            Some(status) => {
+                let (out, err) = (quote(stdout), quote(stderr));
+                Err(fail(format!("{}, stdout: {out}, stderr: {err}", end(status))))
+            }
+        }
+    }
+
+    /// Waits for the end; `None` if it had to be killed.
+    fn wait(&self, mut child: Child) -> Result<Option<ExitStatus>> {
+        let timed_out = match self.timeout {
+            None => false,
+            Some(seconds) => !ends_within(&child, seconds)?,
+        };
+        if timed_out {
+            // Nothing is lost if it ended just now: the wait below collects it either way.
+            let _ = child.kill();
+        }
+        let status = child.wait().map_err(|e| Error::io("wait for a hook", &e))?;
+        Ok((!timed_out).then_some(status))
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "run {} hook #{} {}", self.point.name(), self.index, self.path.display())
+    }
+}
+
+fn ends_within(child: &Child, seconds: u32) -> Result<bool> {
+    let pidfd = sys::pidfd::open(child.id() as i32)?;
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    let wait = PollTimeout::try_from(seconds.saturating_mul(1000)).unwrap_or(PollTimeout::MAX);
+    loop {
+        match poll(&mut fds, wait) {
+            Err(Errno::EINTR) => {}
+            other => return Ok(other? > 0),
+        }
+    }
+}
+
+/// How a process ended, in Go's words.
+fn end(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("signal: {signal}"),
+        (None, None) => "unknown end".into(),
+    }
+}
+
+fn memory(content: &[u8]) -> Result<File> {
+    let mut file = File::from(memfd_create(c"hook", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(content).and_then(|()| file.rewind()).map_err(|e| Error::io("write state", &e))?;
+    Ok(file)
+}
+
+fn quote(mut file: File) -> String {
+    let mut text = Vec::new();
+    let read = file.rewind().and_then(|()| file.take(QUOTED as u64).read_to_end(&mut text));
+    if read.is_err() {
+        text.clear();
+    }
+    String::from_utf8_lossy(&text).trim_end().to_string()
+}

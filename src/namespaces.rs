@@ -1,0 +1,194 @@
+//! Namespaces: which are made, which are joined by path, and what is set in them
+//! (config-linux.md "Namespaces", "User namespace mappings", "Sysctl").
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
+use crate::error::{Doing, Error, Result};
+use crate::path::Proc;
+use crate::spec::config::{IdMapping, Namespace, TimeOffset};
+use crate::sys;
+
+/// A kind of namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    /// The specification's name.
+    pub name: &'static str,
+    /// Its file in /proc/PID/ns.
+    pub file: &'static str,
+    /// Its `CLONE_NEW*` flag.
+    pub flag: u64,
+}
+
+const fn kind(name: &'static str, file: &'static str, flag: i32) -> Kind {
+    Kind { name, file, flag: flag as u64 }
+}
+
+/// `CLONE_NEWTIME` (linux/sched.h).
+pub const NEWTIME: u64 = 0x80;
+/// `CLONE_NEWUSER`.
+pub const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
+/// `CLONE_NEWPID`.
+pub const NEWPID: u64 = libc::CLONE_NEWPID as u64;
+/// `CLONE_NEWNS`.
+pub const NEWNS: u64 = libc::CLONE_NEWNS as u64;
+/// `CLONE_NEWNET`.
+pub const NEWNET: u64 = libc::CLONE_NEWNET as u64;
+/// `CLONE_NEWCGROUP`.
+pub const NEWCGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
+
+/// All kinds, in the order in which they are joined: rights over the others come from the user
+/// namespace, and the mount namespace changes what paths mean.
+pub const KINDS: [Kind; 8] = [
+    kind("user", "user", libc::CLONE_NEWUSER),
+    kind("cgroup", "cgroup", libc::CLONE_NEWCGROUP),
+    kind("ipc", "ipc", libc::CLONE_NEWIPC),
+    kind("uts", "uts", libc::CLONE_NEWUTS),
+    kind("network", "net", libc::CLONE_NEWNET),
+    kind("pid", "pid", libc::CLONE_NEWPID),
+    kind("time", "time", 0x80),
+    kind("mount", "mnt", libc::CLONE_NEWNS),
+];
+
+/// A namespace that is joined.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// Its kind.
+    pub kind: Kind,
+    /// A path of the host that names it.
+    pub path: PathBuf,
+    /// Its place in `config.json`.
+    pub at: String,
+}
+
+/// What `linux.namespaces` orders.
+#[derive(Debug, Default)]
+pub struct Namespaces {
+    /// `CLONE_NEW*` of those that are made.
+    pub new: u64,
+    /// Those that are joined, in order.
+    pub joins: Vec<Join>,
+}
+
+impl Namespaces {
+    /// Reads `linux.namespaces`; names and duplicates have been checked.
+    pub fn plan(entries: &[Namespace]) -> Result<Self> {
+        let mut plan = Namespaces::default();
+        for kind in KINDS {
+            let Some(index) = entries.iter().position(|n| n.kind == kind.name) else { continue };
+            let path = entries.get(index).and_then(|entry| entry.path.as_deref());
+            match path.filter(|path| !path.is_empty()) {
+                None => plan.new |= kind.flag,
+                Some(path) => plan.joins.push(Join {
+                    kind,
+                    path: PathBuf::from(path),
+                    at: format!("linux.namespaces[{index}].path"),
+                }),
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Whether the container has a namespace of its own of this kind, made or joined.
+    pub fn has(&self, flag: u64) -> bool {
+        self.new & flag != 0 || self.joins(flag)
+    }
+
+    /// Whether a namespace of this kind is joined.
+    pub fn joins(&self, flag: u64) -> bool {
+        self.joins.iter().any(|join| join.kind.flag == flag)
+    }
+}
+
+/// Opens the namespace file at `path` and checks that it is one of the kind `flag`.
+pub fn open(join: &Join) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let fd = nix::fcntl::open(&join.path, flags, Mode::empty())?;
+    match nix::sys::statfs::fstatfs(&fd)?.filesystem_type() {
+        nix::sys::statfs::NSFS_MAGIC => Ok(fd),
+        _ => Err(Error::from(Errno::EINVAL)
+            .hint("the path of a namespace is a file such as /proc/PID/ns/net, or a bind mount of one")),
+    }
+}
+
+/// Enters the namespace behind `fd`.
+pub fn enter(fd: BorrowedFd, kind: Kind) -> Result<()> {
+    sys::process::enter(fd, kind.flag).map_err(|errno| match errno {
+        Errno::EINVAL => Error::from(errno).hint(format!(
+            "the path does not name a {} namespace, or it is the one that tare is in",
+            kind.name
+        )),
+        _ => Error::from(errno),
+    })
+}
+
+/// Namespaces of the runtime to come back to: those that it joins, or makes for its children, only
+/// so that the container is born in them.
+#[derive(Debug, Default)]
+pub struct Excursion(Vec<(OwnedFd, Kind)>);
+
+impl Excursion {
+    /// Remembers the runtime's own namespace of this kind.
+    pub fn leave(&mut self, kind: Kind) -> Result<()> {
+        let own = nix::fcntl::open(
+            &*Path::new("/proc/self/ns").join(kind.file),
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )?;
+        self.0.push((own, kind));
+        Ok(())
+    }
+
+    /// Comes back to all of them.
+    pub fn come_back(&mut self) -> Result<()> {
+        for (own, kind) in self.0.drain(..) {
+            sys::process::enter(own.as_fd(), kind.flag)
+                .doing(|| format!("come back to the {} namespace of tare", kind.name))?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a time namespace for the children of this process with offsets to its clocks
+/// (time_namespaces(7)). The offsets have to be set before the first process enters.
+pub fn unshare_time(offsets: &[(String, TimeOffset)]) -> Result<()> {
+    sys::process::unshare(NEWTIME)?;
+    let lines: String =
+        offsets.iter().map(|(clock, by)| format!("{clock} {} {}\n", by.secs, by.nanosecs)).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    std::fs::write("/proc/self/timens_offsets", lines).doing(|| "set the clocks of the time namespace")
+}
+
+/// Writes the id maps of the process `pid`, which waits in a new user namespace.
+pub fn write_id_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
+    for (file, at, maps) in
+        [("uid_map", "linux.uidMappings", uids), ("gid_map", "linux.gidMappings", gids)]
+    {
+        let text: String = maps
+            .iter()
+            .map(|map| format!("{} {} {}\n", map.container_id, map.host_id, map.size))
+            .collect();
+        std::fs::write(format!("/proc/{pid}/{file}"), text)
+            .map_err(|e| Error::io(format!("write {file}"), &e).at(at))?;
+    }
+    Ok(())
+}
+
+/// Becomes the root of the user namespace just entered.
+pub fn become_root() -> Result<()> {
+    let root = nix::unistd::Uid::from_raw(0);
+    nix::unistd::setresgid(0.into(), 0.into(), 0.into())?;
+    Ok(nix::unistd::setresuid(root, root, root)?)
+}
+
+/// Sets the kernel parameter `key` of the current namespaces, through a procfs of our own.
+pub fn set_sysctl(key: &str, value: &str) -> Result<()> {
+    let file = Path::new("sys").join(key.replace('.', "/"));
+    Ok(Proc::open()?.write(&file, value.as_bytes())?)
+}

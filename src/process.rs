@@ -1,0 +1,260 @@
+//! The payload: its program, arguments, environment, limits, and the last moments before it runs.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::unistd::{AccessFlags, access};
+
+use crate::error::{Doing, Error, Result};
+use crate::path::{as_path, c_string};
+use crate::spec::config;
+use crate::sys;
+use crate::sys::process::Strings;
+
+/// Where programs are looked for if the environment has no PATH.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How much of the container's /etc/passwd is read at most, in bytes.
+const PASSWD_LIMIT: u64 = 1 << 20;
+
+/// The resource limits of getrlimit(2) and their numbers.
+pub const RLIMITS: [(&str, u32); 16] = [
+    ("RLIMIT_AS", libc::RLIMIT_AS),
+    ("RLIMIT_CORE", libc::RLIMIT_CORE),
+    ("RLIMIT_CPU", libc::RLIMIT_CPU),
+    ("RLIMIT_DATA", libc::RLIMIT_DATA),
+    ("RLIMIT_FSIZE", libc::RLIMIT_FSIZE),
+    ("RLIMIT_LOCKS", libc::RLIMIT_LOCKS),
+    ("RLIMIT_MEMLOCK", libc::RLIMIT_MEMLOCK),
+    ("RLIMIT_MSGQUEUE", libc::RLIMIT_MSGQUEUE),
+    ("RLIMIT_NICE", libc::RLIMIT_NICE),
+    ("RLIMIT_NOFILE", libc::RLIMIT_NOFILE),
+    ("RLIMIT_NPROC", libc::RLIMIT_NPROC),
+    ("RLIMIT_RSS", libc::RLIMIT_RSS),
+    ("RLIMIT_RTPRIO", libc::RLIMIT_RTPRIO),
+    ("RLIMIT_RTTIME", libc::RLIMIT_RTTIME),
+    ("RLIMIT_SIGPENDING", libc::RLIMIT_SIGPENDING),
+    ("RLIMIT_STACK", libc::RLIMIT_STACK),
+];
+
+/// A resource limit.
+#[derive(Debug, Clone)]
+pub struct Rlimit {
+    /// Its name, `RLIMIT_NOFILE`.
+    pub name: &'static str,
+    resource: u32,
+    soft: u64,
+    hard: u64,
+}
+
+impl Rlimit {
+    /// Reads entry `index` of `process.rlimits`.
+    pub fn plan(index: usize, entry: &config::Rlimit) -> Result<Self> {
+        let known = RLIMITS.iter().find(|(name, _)| *name == entry.kind);
+        let &(name, resource) = known.ok_or_else(|| {
+            Error::new(format!("unknown resource limit \"{}\"", entry.kind))
+                .at(format!("process.rlimits[{index}].type"))
+        })?;
+        Ok(Rlimit { name, resource, soft: entry.soft, hard: entry.hard })
+    }
+
+    /// Sets it.
+    pub fn apply(&self) -> Result<()> {
+        sys::process::set_rlimit(self.resource, self.soft, self.hard).map_err(|errno| {
+            let err = Error::from(errno);
+            if errno != Errno::EPERM {
+                return err;
+            }
+            err.hint("raising a hard limit needs CAP_SYS_RESOURCE, which tare does not have here")
+        })
+    }
+}
+
+/// What is executed in the end.
+#[derive(Debug)]
+pub struct Payload {
+    /// Arguments, the program's name first.
+    pub args: Strings,
+    /// The environment, without HOME if the configuration has none.
+    env: Vec<CString>,
+    /// Its working directory, absolute.
+    pub cwd: PathBuf,
+    /// The user id that HOME is looked up for.
+    uid: u32,
+}
+
+impl Payload {
+    /// Reads `process`.
+    pub fn plan(process: &config::Process) -> Result<Self> {
+        Ok(Payload {
+            args: Strings::new(c_strings(&process.args, "process.args")?),
+            env: c_strings(&process.env, "process.env")?,
+            cwd: PathBuf::from(&process.cwd),
+            uid: process.user.uid,
+        })
+    }
+
+    /// The environment, completed by HOME from the container's /etc/passwd (as runc does).
+    pub fn environment(&self, listen_fds: Option<u32>) -> Result<Strings> {
+        let mut env = self.env.clone();
+        if !env.iter().any(|entry| entry.to_bytes().starts_with(b"HOME=")) {
+            let home = home_of(self.uid).unwrap_or_else(|| "/".into());
+            env.extend(CString::new(format!("HOME={home}")));
+        }
+        if let Some(count) = listen_fds {
+            env.extend(CString::new(format!("LISTEN_FDS={count}")));
+            env.push(c"LISTEN_PID=1".into());
+        }
+        Ok(Strings::new(env))
+    }
+
+    /// Finds the program as execvp(3) would, as the user that is to run it.
+    ///
+    /// # Errors
+    /// In Go's words, which engines look for: `exec: "x": executable file not found in $PATH`.
+    pub fn find(&self) -> Result<CString> {
+        let name = self.args.strings().first().map_or(c"", |name| name.as_c_str());
+        let shown = name.to_string_lossy();
+        let fail = |what: String| Error::new(format!("exec: \"{shown}\": {what}")).at("process.args[0]");
+        if name.to_bytes().contains(&b'/') {
+            return match executable(name) {
+                Ok(()) => Ok(name.into()),
+                Err(errno @ Errno::ENOENT) => Err(Error::sys(format!("exec: \"{shown}\": stat {shown}"), errno)
+                    .at("process.args[0]")
+                    .hint("the path is looked up in the container's root file system")),
+                Err(errno) => Err(fail(crate::error::errno_words(errno as i32))),
+            };
+        }
+        let mut denied = None;
+        for dir in self.search_path().split(|b| *b == b':') {
+            let candidate = c_string(Path::new(OsStr::from_bytes(dir)).join(as_path(name)))?;
+            match executable(&candidate) {
+                Ok(()) => return Ok(candidate),
+                Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EISDIR) => {}
+                Err(errno) => denied = Some(errno),
+            }
+        }
+        match denied {
+            Some(errno) => Err(fail(crate::error::errno_words(errno as i32))),
+            None => Err(fail("executable file not found in $PATH".into())
+                .hint("the program is looked for in the PATH of process.env, in the container's root file system")),
+        }
+    }
+
+    fn search_path(&self) -> &[u8] {
+        let found = self.env.iter().rev().find_map(|e| e.to_bytes().strip_prefix(b"PATH="));
+        found.unwrap_or(DEFAULT_PATH.as_bytes())
+    }
+}
+
+fn c_strings(texts: &[String], at: &str) -> Result<Vec<CString>> {
+    let convert = |(i, text): (usize, &String)| {
+        CString::new(text.as_str())
+            .map_err(|_| Error::new("an argument or variable holds a NUL character").at(format!("{at}[{i}]")))
+    };
+    texts.iter().enumerate().map(convert).collect()
+}
+
+/// Whether `path` is a file that this process may execute.
+fn executable(path: &CStr) -> std::result::Result<(), Errno> {
+    let stat = nix::sys::stat::stat(path)?;
+    if stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits() {
+        return Err(Errno::EISDIR);
+    }
+    access(path, AccessFlags::X_OK)
+}
+
+/// The home directory of `uid` in the container's /etc/passwd; `None` if there is no such line.
+/// The file comes with the image: it may be a FIFO, a device or endless.
+fn home_of(uid: u32) -> Option<String> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = nix::fcntl::open("/etc/passwd", flags, Mode::empty()).ok()?;
+    let kind = fstat(&file).ok()?.st_mode & SFlag::S_IFMT.bits();
+    if kind != SFlag::S_IFREG.bits() {
+        return None;
+    }
+    let mut text = Vec::new();
+    std::fs::File::from(file).take(PASSWD_LIMIT).read_to_end(&mut text).ok()?;
+    home_in(&String::from_utf8_lossy(&text), uid)
+}
+
+fn home_in(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let matches = fields.nth(2)?.parse() == Ok(uid);
+        fields.nth(2).filter(|home| matches && !home.is_empty()).map(String::from)
+    })
+}
+
+/// Goes to the working directory `cwd`, and makes sure that it lies in the container: a descriptor
+/// leaked from the host must not serve as one (CVE-2024-21626).
+pub fn change_directory(cwd: &Path) -> Result<()> {
+    nix::unistd::chdir(cwd)?;
+    match nix::unistd::getcwd() {
+        Ok(dir) if dir.is_absolute() && !dir.starts_with("(unreachable)") => Ok(()),
+        Ok(_) | Err(Errno::ENOENT) => Err(Error::new(format!(
+            "current working directory {} is outside of container mount namespace root",
+            cwd.display()
+        ))),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Makes the working directory if the image lacks it (runc does so too).
+pub fn make_directory(root: &crate::path::Root, cwd: &Path) -> Result<()> {
+    match root.make_dir(cwd) {
+        // Not for this user to make, or not a directory: going there tells more precisely.
+        Ok(_) | Err(Errno::EACCES | Errno::EROFS | Errno::ENOTDIR | Errno::EPERM) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Gives the standard descriptors to the user of the payload, so that it can open /dev/stdout.
+/// /dev/null and what belongs to other file systems' owners stay as they are.
+pub fn own_stdio(uid: u32) -> Result<()> {
+    let null = nix::sys::stat::stat("/dev/null").map(|stat| stat.st_rdev).ok();
+    for fd in (0..=2).map(sys::process::stdio) {
+        let Ok(stat) = fstat(fd) else { continue };
+        let is_char = stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFCHR.bits();
+        if stat.st_uid == uid || (is_char && Some(stat.st_rdev) == null) {
+            continue;
+        }
+        match sys::security::chown_fd(fd, uid, None) {
+            Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS | Errno::EBADF) => {}
+            Err(errno) => return Err(Error::sys(format!("chown descriptor {}", fd.as_raw_fd()), errno)),
+        }
+    }
+    Ok(())
+}
+
+/// Undoes what the runtime changed about signals for itself.
+pub fn reset_signals() -> Result<()> {
+    // Rust's start-up ignores SIGPIPE, and what is ignored stays so over execve(2).
+    sys::process::default_signal(Signal::SIGPIPE)?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).doing(|| "unblock signals")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn home_is_found_by_uid() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nweb:x:33:33::/srv/web:/bin/false\nx:x:44:44:::\n";
+        assert_eq!(home_in(passwd, 33).as_deref(), Some("/srv/web"));
+        assert_eq!(home_in(passwd, 44), None);
+        assert_eq!(home_in(passwd, 1), None);
+    }
+
+    #[test]
+    fn rlimit_table_is_sorted() {
+        assert!(RLIMITS.is_sorted());
+    }
+}

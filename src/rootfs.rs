@@ -1,0 +1,137 @@
+//! The root file system around the mounts: propagation, the root itself, pivot_root, and the paths
+//! that are hidden or made read-only.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{Mode, umask};
+
+use crate::error::{Doing, Error, Result};
+use crate::path::{Root, is_dir};
+use crate::sys::mount::{Attributes, FsContext, attach, attr, clone_tree, set_attributes};
+
+/// The values of `linux.rootfsPropagation` and what they stand for. Anything but `private` still
+/// starts as `slave`, so that the host never sees the container's mounts.
+pub const PROPAGATION: &[(&str, MsFlags)] = &[
+    ("private", MsFlags::MS_PRIVATE),
+    ("rprivate", MsFlags::MS_PRIVATE),
+    ("shared", MsFlags::MS_SHARED),
+    ("rshared", MsFlags::MS_SHARED),
+    ("slave", MsFlags::MS_SLAVE),
+    ("rslave", MsFlags::MS_SLAVE),
+    ("unbindable", MsFlags::MS_UNBINDABLE),
+    ("runbindable", MsFlags::MS_UNBINDABLE),
+];
+
+/// Cuts the new mount namespace off from the host's: what is mounted here stays here. With
+/// `receive`, mounts of the host still come in.
+pub fn isolate(receive: bool) -> Result<()> {
+    let flag = if receive { MsFlags::MS_SLAVE } else { MsFlags::MS_PRIVATE };
+    Ok(mount::<str, str, str, str>(None, "/", None, flag | MsFlags::MS_REC, None)?)
+}
+
+/// A detached copy of the root file system `path` of the host, with what is mounted in it.
+pub fn pin(path: &Path) -> Result<OwnedFd> {
+    let path = crate::path::c_string(path)?;
+    let mount = clone_tree(nix::fcntl::AT_FDCWD, &path, true)?;
+    if is_dir(&mount)? { Ok(mount) } else { Err(Errno::ENOTDIR.into()) }
+}
+
+/// Mounts the root file system on itself, which pivot_root(2) asks for, and makes it the directory
+/// of all look-ups.
+pub fn enter(path: &Path, pinned: Option<OwnedFd>) -> Result<Root> {
+    let tree = pinned.map_or_else(|| pin(path), Ok)?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let target = nix::fcntl::open(path, flags, Mode::empty())?;
+    attach(tree.as_fd(), target.as_fd())?;
+    // Devices, directories and files get exactly the modes that are asked for.
+    umask(Mode::empty());
+    Ok(Root::new(tree))
+}
+
+/// Makes `root` the root of this mount namespace and takes the old one away.
+pub fn pivot(root: &Root) -> Result<()> {
+    nix::unistd::fchdir(root)?;
+    crate::sys::mount::pivot_to_cwd()?;
+    Ok(nix::unistd::chdir("/")?)
+}
+
+/// The way without pivot_root(2), for a root on a ramfs (`--no-pivot`): the root file system is
+/// moved over `/`. What it covers stays reachable for a process that may mount.
+pub fn move_to_slash(root: &Root) -> Result<()> {
+    nix::unistd::fchdir(root)?;
+    mount::<str, str, str, str>(Some("."), "/", None, MsFlags::MS_MOVE, None)?;
+    nix::unistd::chroot(".")?;
+    Ok(nix::unistd::chdir("/")?)
+}
+
+/// Sets the propagation of the container's own root, after pivot_root(2).
+pub fn propagate(flag: MsFlags, recursive: bool) -> Result<()> {
+    let all = if recursive { MsFlags::MS_REC } else { MsFlags::empty() };
+    Ok(mount::<str, str, str, str>(None, "/", None, flag | all, None)?)
+}
+
+/// Makes the root read-only.
+pub fn read_only_root(root: &Root) -> Result<()> {
+    let ro = Attributes { set: attr::RDONLY, ..Attributes::default() };
+    Ok(set_attributes(root.as_fd(), ro, None, false)?)
+}
+
+/// Makes `path` and everything mounted below it read-only; a path that is not there needs nothing.
+pub fn read_only_path(root: &Root, path: &Path) -> Result<()> {
+    let Some(target) = existing(root, path)? else { return Ok(()) };
+    let tree = clone_tree(target.as_fd(), c"", true)?;
+    let ro = Attributes { set: attr::RDONLY, ..Attributes::default() };
+    set_attributes(tree.as_fd(), ro, None, true)?;
+    Ok(attach(tree.as_fd(), target.as_fd())?)
+}
+
+/// What hides a path: one empty read-only tmpfs for all directories, one /dev/null for all files.
+/// A super block for each masked path is what makes many containers on one host slow.
+#[derive(Debug, Default)]
+pub struct Mask {
+    directory: Option<OwnedFd>,
+}
+
+impl Mask {
+    /// Hides `path`; one that is not there needs nothing. The target is pinned by descriptor first,
+    /// so that it cannot be swapped between look and mount.
+    pub fn hide(&mut self, root: &Root, path: &Path) -> Result<()> {
+        let Some(target) = existing(root, path)? else { return Ok(()) };
+        let cover = if is_dir(&target)? { self.directory()? } else { null_device(root)? };
+        Ok(attach(cover.as_fd(), target.as_fd())?)
+    }
+
+    fn directory(&mut self) -> Result<OwnedFd> {
+        if let Some(first) = &self.directory {
+            return Ok(clone_tree(first.as_fd(), c"", false)?);
+        }
+        let context = FsContext::open(c"tmpfs")?;
+        context.set(c"nr_blocks", c"1")?;
+        context.set(c"nr_inodes", c"1")?;
+        context.create().map_err(|e| Error::from(e).kernel(context.messages()))?;
+        let mount = context.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
+        self.directory = Some(clone_tree(mount.as_fd(), c"", false)?);
+        Ok(mount)
+    }
+}
+
+/// A detached copy of the container's /dev/null, after a check that it is the device
+/// (CVE-2025-31133: an image may have put something else there).
+fn null_device(root: &Root) -> Result<OwnedFd> {
+    let null = crate::devices::open_device(root, Path::new("/dev/null"), (1, 3))
+        .doing(|| "open /dev/null to hide a file with")?;
+    Ok(clone_tree(null.as_fd(), c"", false)?)
+}
+
+/// Resolves `path`; `None` if there is no such thing to protect.
+fn existing(root: &Root, path: &Path) -> Result<Option<OwnedFd>> {
+    match root.resolve(path) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}

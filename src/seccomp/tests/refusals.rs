@@ -1,0 +1,140 @@
+//! Words and values that are refused, with their paths.
+
+use serde_json::{Value, json};
+
+use super::super::{compile, compile_for};
+use super::{arch, seccomp};
+
+/// A profile that is fine, for one change.
+fn profile() -> Value {
+    json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "syscalls": [
+            { "names": ["read"], "action": "SCMP_ACT_ALLOW" },
+            { "names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "errnoRet": 2,
+              "args": [{ "index": 1, "value": 1, "op": "SCMP_CMP_EQ" }] },
+        ],
+    })
+}
+
+/// Changes what stands at a JSON pointer, and expects a refusal with this path and these words.
+#[track_caller]
+fn refuses(pointer: &str, value: Value, path: &str, words: &str) {
+    let mut profile = profile();
+    compile(&seccomp(&profile)).expect("fine without the change");
+    let (parent, member) = pointer.rsplit_once('/').expect("a pointer");
+    match profile.pointer_mut(parent).expect("there") {
+        Value::Array(list) => list[member.parse::<usize>().expect("an index")] = value,
+        object => object[member] = value,
+    }
+    let err = compile(&seccomp(&profile)).expect_err("refused");
+    assert_eq!((err.path(), err.message().as_str()), (Some(path), words));
+}
+
+#[test]
+fn unknown_words() {
+    let at = "linux.seccomp.defaultAction";
+    refuses("/defaultAction", json!("ALLOW"), at, r#"unknown seccomp action "ALLOW""#);
+    refuses("/defaultAction", json!(""), at, r#"unknown seccomp action """#);
+    let at = "linux.seccomp.syscalls[1].action";
+    refuses("/syscalls/1/action", json!("KILL"), at, r#"unknown seccomp action "KILL""#);
+    let at = "linux.seccomp.syscalls[1].args[0].op";
+    refuses("/syscalls/1/args/0/op", json!("=="), at, r#"unknown seccomp operator "==""#);
+    let at = "linux.seccomp.architectures[1]";
+    let archs = json!(["SCMP_ARCH_MIPS", "SCMP_ARCH_Z80"]);
+    refuses("/architectures", archs, at, r#"unknown seccomp architecture "SCMP_ARCH_Z80""#);
+    let at = "linux.seccomp.flags[0]";
+    refuses("/flags", json!(["FAST"]), at, r#"unknown seccomp flag "FAST""#);
+}
+
+#[test]
+fn values_out_of_bounds() {
+    let at = "linux.seccomp.syscalls[1].args[0].index";
+    refuses("/syscalls/1/args/0/index", json!(6), at, "system calls have no argument 6");
+    let at = "linux.seccomp.syscalls[1].errnoRet";
+    let words = "4096 is too large for SCMP_ACT_ERRNO";
+    refuses("/syscalls/1/errnoRet", json!(4096), at, words);
+    refuses("/syscalls/1/action", json!("SCMP_ACT_LOG"), at, "SCMP_ACT_LOG takes no errno");
+    let at = "linux.seccomp.defaultErrnoRet";
+    let words = "65536 is too large for SCMP_ACT_ERRNO";
+    refuses("/defaultErrnoRet", json!(65536), at, words);
+    let at = "linux.seccomp.syscalls[0].names";
+    refuses("/syscalls/0/names", json!([]), at, "seccomp rule without names");
+    let at = "linux.seccomp.syscalls[0].names[1]";
+    refuses("/syscalls/0/names", json!(["read", ""]), at, "empty system call name");
+}
+
+#[test]
+fn notifications_without_an_agent() {
+    let words = "seccomp listenerPath is not set";
+    refuses("/syscalls/0/action", json!("SCMP_ACT_NOTIFY"), "linux.seccomp", words);
+    let at = "linux.seccomp.defaultAction";
+    let words = "SCMP_ACT_NOTIFY cannot be used as default action";
+    refuses("/defaultAction", json!("SCMP_ACT_NOTIFY"), at, words);
+    let at = "linux.seccomp.syscalls[0].action";
+    let words = "SCMP_ACT_NOTIFY cannot be used for the write syscall";
+    let entry = json!({ "names": ["read", "write"], "action": "SCMP_ACT_NOTIFY" });
+    refuses("/syscalls/0", entry, at, words);
+    let at = "linux.seccomp.listenerMetadata";
+    let words = "seccomp listenerMetadata without listenerPath";
+    refuses("/listenerMetadata", json!("x"), at, words);
+    let at = "linux.seccomp.flags[0]";
+    let words = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV without a rule of SCMP_ACT_NOTIFY";
+    refuses("/flags", json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]), at, words);
+}
+
+#[test]
+fn contradictions() {
+    let entry = json!({ "names": ["mkdir"], "action": "SCMP_ACT_KILL",
+        "args": [{ "index": 1, "value": 1, "op": "SCMP_CMP_EQ" }] });
+    let words = "seccomp rules for one call contradict each other";
+    refuses("/syscalls/0", entry, "linux.seccomp.syscalls[1]", words);
+}
+
+#[test]
+fn too_large() {
+    let args = |i: usize| json!([{ "index": 0, "value": i, "op": "SCMP_CMP_GE" }]);
+    let entries = (0..1200)
+        .map(|i| json!({ "names": ["read"], "action": "SCMP_ACT_ALLOW", "args": args(i) }));
+    let mut profile = profile();
+    profile["syscalls"] = entries.collect();
+    let err = compile_for(&seccomp(&profile), &arch::X86).expect_err("refused");
+    assert!(err.message().ends_with("instructions is too large"), "{err}");
+}
+
+#[test]
+fn listener_and_flags() {
+    let mut profile = profile();
+    profile["syscalls"][0]["action"] = json!("SCMP_ACT_NOTIFY");
+    profile["listenerPath"] = json!("/run/agent.sock");
+    profile["listenerMetadata"] = json!("hello");
+    profile["flags"] = json!([
+        "SECCOMP_FILTER_FLAG_TSYNC",
+        "SECCOMP_FILTER_FLAG_LOG",
+        "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+    ]);
+    let filter = compile(&seccomp(&profile)).expect("compiles").expect("a filter");
+    let listener = filter.listener.expect("a listener");
+    assert_eq!(listener.path, "/run/agent.sock");
+    assert_eq!(listener.metadata.as_deref(), Some("hello"));
+    assert_eq!(filter.flags, 0b10_1110);
+}
+
+#[test]
+fn nothing_to_filter() {
+    let allow = json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/ignored" });
+    assert!(compile(&seccomp(&allow)).expect("compiles").is_none());
+    let mut deny = profile();
+    deny["syscalls"] = json!([]);
+    assert!(compile(&seccomp(&deny)).expect("compiles").is_some());
+}
+
+#[test]
+fn names_without_a_number() {
+    let mut profile = profile();
+    profile["syscalls"][0]["names"] = json!(["read", "from_the_future", "arm_fadvise64_64"]);
+    let filter = compile_for(&seccomp(&profile), &arch::X86).expect("compiles").expect("a filter");
+    assert_eq!(filter.unknown, ["from_the_future", "arm_fadvise64_64"]);
+    assert_eq!((filter.flags, filter.listener), (0, None));
+}

@@ -1,0 +1,155 @@
+//! Credentials of the payload: ids, groups, capabilities, no_new_privs (config.md "User",
+//! config.md "Linux Process").
+
+use std::str::FromStr;
+
+use nix::errno::Errno;
+use nix::unistd::{Gid, Uid, setresgid, setresuid};
+
+use crate::error::{Doing, Error, Result};
+use crate::spec::config;
+use crate::sys::security as sys;
+use crate::sys::security::CapSets;
+
+/// The highest capability number that the kernel's interface has room for.
+const MAX_CAPABILITY: u32 = 63;
+
+/// The five capability sets, a bit a capability.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    bounding: u64,
+    sets: CapSets,
+    ambient: u64,
+}
+
+impl Capabilities {
+    /// Reads `process.capabilities`. Names that are unknown, or not to be had because `held` lacks
+    /// them, are left out and returned: the specification wants a warning, not a failure.
+    pub fn plan(config: Option<&config::Capabilities>, held: u64) -> (Self, Vec<String>) {
+        let Some(config) = config else { return Default::default() };
+        let mut missing = Vec::new();
+        let mut set = |names: &[String]| {
+            let mut bits = 0;
+            for name in names {
+                match number(name).filter(|n| held & (1 << n) != 0) {
+                    Some(n) => bits |= 1 << n,
+                    None if missing.contains(name) => {}
+                    None => missing.push(name.clone()),
+                }
+            }
+            bits
+        };
+        let bounding = set(&config.bounding);
+        let sets = CapSets {
+            effective: set(&config.effective),
+            permitted: set(&config.permitted),
+            inheritable: set(&config.inheritable),
+        };
+        let ambient = set(&config.ambient);
+        (Capabilities { bounding, sets, ambient }, missing)
+    }
+
+    /// Drops from the bounding set what is not wanted there.
+    fn limit(self) -> Result<()> {
+        for n in (0..=MAX_CAPABILITY).filter(|n| self.bounding & (1 << n) == 0) {
+            match sys::drop_bounding(n) {
+                // Beyond the last capability of this kernel.
+                Err(Errno::EINVAL) => break,
+                other => other.doing(|| format!("drop {} from the bounding set", name(n)))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the remaining sets. An ambient capability has to be permitted and inheritable;
+    /// others are left out, as runc does.
+    fn apply(self) -> Result<()> {
+        sys::set_capabilities(self.sets).doing(|| "set capabilities")?;
+        let possible = self.ambient & self.sets.permitted & self.sets.inheritable;
+        for n in (0..=MAX_CAPABILITY).filter(|n| possible & (1 << n) != 0) {
+            sys::raise_ambient(n).doing(|| format!("raise ambient capability {}", name(n)))?;
+        }
+        Ok(())
+    }
+
+    /// The names of ambient capabilities that cannot be raised, for a warning.
+    pub fn ambient_refused(self) -> impl Iterator<Item = String> {
+        let refused = self.ambient & !(self.sets.permitted & self.sets.inheritable);
+        (0..=MAX_CAPABILITY).filter(move |n| refused & (1 << n) != 0).map(name)
+    }
+}
+
+/// The number of the capability `name` (`CAP_KILL`).
+pub fn number(name: &str) -> Option<u32> {
+    caps::Capability::from_str(name).ok().map(|cap| u32::from(cap.index()))
+}
+
+fn name(number: u32) -> String {
+    let known = caps::all().into_iter().find(|cap| u32::from(cap.index()) == number);
+    known.map_or_else(|| format!("capability {number}"), |cap| cap.to_string())
+}
+
+/// Who the payload is.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Exactly these supplementary groups.
+    pub groups: Vec<u32>,
+    /// Capability sets.
+    pub capabilities: Capabilities,
+    /// Whether setgroups(2) is denied altogether, as in the user namespace of an unprivileged user.
+    pub groups_denied: bool,
+}
+
+impl Credentials {
+    /// Becomes that user, with these groups and capabilities, for good.
+    ///
+    /// Order: what needs privileges first (bounding set, groups), then the ids with the permitted
+    /// set kept, then the sets themselves.
+    pub fn assume(&self) -> Result<()> {
+        self.capabilities.limit()?;
+        sys::keep_capabilities(true)?;
+        if !self.groups_denied {
+            sys::set_groups(&self.groups).doing(|| "set the supplementary groups")?;
+        }
+        let (gid, uid) = (Gid::from_raw(self.gid), Uid::from_raw(self.uid));
+        setresgid(gid, gid, gid).map_err(|e| no_such_id(e, "gid", self.gid))?;
+        setresuid(uid, uid, uid).map_err(|e| no_such_id(e, "uid", self.uid))?;
+        sys::keep_capabilities(false)?;
+        self.capabilities.apply()
+    }
+}
+
+fn no_such_id(errno: Errno, what: &str, id: u32) -> Error {
+    let err = Error::sys(format!("become {what} {id}"), errno).at(format!("process.user.{what}"));
+    if errno == Errno::EINVAL {
+        return err.hint("the id has no mapping in the container's user namespace");
+    }
+    err
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_and_unavailable_names_are_returned_once() {
+        let json = r#"{"bounding":["CAP_KILL","CAP_NOPE","CAP_SYS_ADMIN"],"effective":["CAP_NOPE"]}"#;
+        let config = serde_json::from_str(json).unwrap();
+        let (caps, missing) = Capabilities::plan(Some(&config), 1 << 5);
+        assert_eq!(caps.bounding, 1 << 5);
+        assert_eq!(caps.sets.effective, 0);
+        assert_eq!(missing, ["CAP_NOPE", "CAP_SYS_ADMIN"]);
+    }
+
+    #[test]
+    fn ambient_needs_permitted_and_inheritable() {
+        let json = r#"{"permitted":["CAP_KILL"],"ambient":["CAP_KILL"]}"#;
+        let config = serde_json::from_str(json).unwrap();
+        let (caps, _) = Capabilities::plan(Some(&config), u64::MAX);
+        assert_eq!(caps.ambient_refused().collect::<Vec<_>>(), ["CAP_KILL"]);
+    }
+}

@@ -1,0 +1,396 @@
+//! Refusals of `linux`, and of what only a namespace of `linux` makes possible.
+
+use super::super::config::{Device, IntelRdt, Linux, MemoryPolicy, Namespace, NetDevice, Spec};
+use super::super::{list, position};
+use super::{mounts, one_of, repeated};
+use crate::error::{Error, Result};
+
+const NAMESPACES: &[&str] = &["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"];
+const PROPAGATIONS: &[&str] =
+    &["private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable"];
+/// System V message queues, semaphores and shared memory: the ipc namespace's own.
+const IPC_SYSCTLS: &[&str] = &[
+    "kernel/msgmax",
+    "kernel/msgmnb",
+    "kernel/msgmni",
+    "kernel/sem",
+    "kernel/shmall",
+    "kernel/shmmax",
+    "kernel/shmmni",
+    "kernel/shm_rmid_forced",
+];
+const MEMORY_MODES: &[&str] = &[
+    "MPOL_DEFAULT",
+    "MPOL_PREFERRED",
+    "MPOL_BIND",
+    "MPOL_INTERLEAVE",
+    "MPOL_LOCAL",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_WEIGHTED_INTERLEAVE",
+];
+const MEMORY_FLAGS: &[&str] =
+    &["MPOL_F_STATIC_NODES", "MPOL_F_RELATIVE_NODES", "MPOL_F_NUMA_BALANCING"];
+
+/// Refuses what contradicts itself or does not exist.
+pub fn check(spec: &Spec) -> Result<()> {
+    let none = Linux::default();
+    let linux = spec.linux.as_ref().unwrap_or(&none);
+    let list = &linux.namespaces;
+    namespaces(list)?;
+    names(spec, list)?;
+    users(linux)?;
+    time(linux)?;
+    linux.devices.iter().enumerate().try_for_each(|(i, d)| device(d, i))?;
+    sysctls(linux)?;
+    paths(linux)?;
+    words(linux)?;
+    net_devices(linux)?;
+    linux.intel_rdt.as_ref().map_or(Ok(()), intel_rdt)?;
+    linux.memory_policy.as_ref().map_or(Ok(()), memory_policy)
+}
+
+fn find<'a>(list: &'a [Namespace], kind: &str) -> Option<&'a Namespace> {
+    list.iter().find(|namespace| namespace.kind == kind)
+}
+
+fn namespaces(list: &[Namespace]) -> Result<()> {
+    for (i, namespace) in list.iter().enumerate() {
+        let what = format!("namespace {:?} does not exist", namespace.kind);
+        one_of(&namespace.kind, NAMESPACES, what, format!("linux.namespaces[{i}].type"))?;
+        if namespace.path.as_deref().is_some_and(|path| !path.starts_with('/')) {
+            return Err(Error::new("the path of a namespace to join must be absolute")
+                .at(format!("linux.namespaces[{i}].path"))
+                .hint("without a path a new namespace is made"));
+        }
+    }
+    match repeated(list.iter().map(|namespace| namespace.kind.as_str())) {
+        Some(i) => Err(Error::new("malformed spec file: duplicated ns")
+            .at(format!("linux.namespaces[{i}].type"))
+            .hint("a container is in one namespace of each type")),
+        None => Ok(()),
+    }
+}
+
+/// Host and domain name.
+fn names(spec: &Spec, list: &[Namespace]) -> Result<()> {
+    // __NEW_UTS_LEN of include/uapi/linux/utsname.h.
+    const LONGEST: usize = 64;
+    for (name, value) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
+        let length = value.as_ref().map_or(0, String::len);
+        if length > 0 && find(list, "uts").is_none() {
+            return Err(Error::new(format!(
+                "unable to set {name} without a private UTS namespace"
+            ))
+            .at(name)
+            .hint("add {\"type\": \"uts\"} to linux.namespaces"));
+        }
+        if length > LONGEST {
+            return Err(Error::new(format!(
+                "the {name} has {length} bytes; the kernel takes {LONGEST}"
+            ))
+            .at(name));
+        }
+    }
+    Ok(())
+}
+
+/// The user namespace and its mappings belong together.
+fn users(linux: &Linux) -> Result<()> {
+    let (uids, gids) = (&linux.uid_mappings, &linux.gid_mappings);
+    let Some(namespace) = find(&linux.namespaces, "user") else {
+        let given = match (uids.is_empty(), gids.is_empty()) {
+            (true, true) => return Ok(()),
+            (false, _) => "linux.uidMappings",
+            (true, false) => "linux.gidMappings",
+        };
+        return Err(Error::new(
+            "user namespace mappings specified, but user namespace isn't enabled in the config",
+        )
+        .at(given)
+        .hint("add {\"type\": \"user\"} to linux.namespaces"));
+    };
+    if namespace.path.is_none() && (uids.is_empty() || gids.is_empty()) {
+        let absent = if uids.is_empty() { "linux.uidMappings" } else { "linux.gidMappings" };
+        return Err(Error::new(
+            "user namespaces enabled, but no namespace path to join nor mappings to apply specified",
+        )
+        .at(absent)
+        .hint("without a mapping no user and no group exists in the container"));
+    }
+    mounts::mappings(uids, "linux.uidMappings")?;
+    mounts::mappings(gids, "linux.gidMappings")
+}
+
+/// time_namespaces(7).
+fn time(linux: &Linux) -> Result<()> {
+    let Some(offsets) = linux.time_offsets.as_ref().filter(|map| !map.is_empty()) else {
+        return Ok(());
+    };
+    let refuse = |what: &str| Err(Error::new(what).at("linux.timeOffsets"));
+    match find(&linux.namespaces, "time") {
+        None => {
+            return refuse(
+                "time namespace offsets specified, but time namespace isn't enabled in the config",
+            );
+        }
+        Some(namespace) if namespace.path.is_some() => {
+            return refuse(
+                "time namespace enabled, but both namespace path and time offsets specified -- you may only provide one",
+            );
+        }
+        Some(_) => (),
+    }
+    for (clock, offset) in offsets {
+        let at = position::member("linux.timeOffsets", clock);
+        one_of(clock, &["monotonic", "boottime"], "this clock has no offset", at.clone())?;
+        if offset.nanosecs >= 1_000_000_000 {
+            return Err(Error::new("the offset has a second or more in nanoseconds")
+                .at(position::member(&at, "nanosecs")));
+        }
+    }
+    Ok(())
+}
+
+fn device(device: &Device, i: usize) -> Result<()> {
+    let at = |part: &str| format!("linux.devices[{i}].{part}");
+    if !device.path.starts_with('/') {
+        return Err(Error::new("the path of a device must be absolute").at(at("path")));
+    }
+    if !matches!(&*device.kind, "b" | "c" | "u" | "p") {
+        return Err(Error::new(format!("invalid device type {:?}", device.kind))
+            .at(at("type"))
+            .hint("b is a block device, c or u a character device, p a fifo"));
+    }
+    for (part, number) in [("major", device.major), ("minor", device.minor)] {
+        match number {
+            None if device.kind != "p" => {
+                return Err(
+                    Error::new(format!("device {} has no {part} number", device.path)).at(at(part))
+                );
+            }
+            Some(number) if u32::try_from(number).is_err() => {
+                return Err(
+                    Error::new(format!("{part} number {number} is out of range")).at(at(part))
+                );
+            }
+            _ => (),
+        }
+    }
+    Ok(())
+}
+
+/// The file below /proc/sys of a sysctl, whose parts are parted by dots or by slashes: what
+/// comes first parts, and the other one stands for itself, the other way round (sysctl(8)).
+/// `None` if a part is empty or leads elsewhere.
+pub fn sysctl_file(name: &str) -> Option<String> {
+    let dots_part = name.chars().find(|c| matches!(c, '.' | '/')) == Some('.');
+    let swap = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    let file: String = if dots_part { name.chars().map(swap).collect() } else { name.to_owned() };
+    let harmless = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+    file.split('/').all(harmless).then_some(file)
+}
+
+/// Most of /proc/sys is the host's: only what belongs to a namespace of the container is set.
+fn sysctls(linux: &Linux) -> Result<()> {
+    for name in linux.sysctl.keys() {
+        sysctl(name, &linux.namespaces)
+            .map_err(|err| err.at(position::member("linux.sysctl", name)))?;
+    }
+    Ok(())
+}
+
+fn sysctl(name: &str, list: &[Namespace]) -> Result<()> {
+    let Some(file) = sysctl_file(name) else {
+        return Err(Error::new(format!("sysctl {name:?} is not the name of one")));
+    };
+    let has = |kind| find(list, kind).is_some();
+    let (owner, words) = if IPC_SYSCTLS.contains(&&*file) || file.starts_with("fs/mqueue/") {
+        ("ipc", format!("sysctl {name:?} is not allowed in the hosts ipc namespace"))
+    } else if file.starts_with("net/") {
+        ("network", format!("sysctl {name:?} not allowed in host network namespace"))
+    } else if file.starts_with("user/") {
+        ("user", format!("setting ucounts without a user namespace not allowed: {name}"))
+    } else if file == "kernel/hostname" && has("uts") {
+        return Err(Error::new(format!(
+            "sysctl {name:?} is not allowed as it conflicts with the OCI \"hostname\" field"
+        )));
+    } else if file == "kernel/domainname" && has("uts") {
+        return Ok(());
+    } else {
+        return Err(Error::new(format!("sysctl {name:?} is not in a separate kernel namespace"))
+            .hint("it would change the host"));
+    };
+    match has(owner) {
+        true => Ok(()),
+        false => {
+            Err(Error::new(words).hint(format!("add {{\"type\": {owner:?}}} to linux.namespaces")))
+        }
+    }
+}
+
+/// Masked and read-only paths.
+fn paths(linux: &Linux) -> Result<()> {
+    for (part, list) in
+        [("maskedPaths", &linux.masked_paths), ("readonlyPaths", &linux.readonly_paths)]
+    {
+        if !list.is_empty() && find(&linux.namespaces, "mount").is_none() {
+            return Err(Error::new(
+                "unable to restrict sys entries without a private MNT namespace",
+            )
+            .at(format!("linux.{part}"))
+            .hint("add {\"type\": \"mount\"} to linux.namespaces"));
+        }
+        if let Some(i) = list.iter().position(|path| !path.starts_with('/')) {
+            return Err(Error::new("a path to be masked or made read-only must be absolute")
+                .at(format!("linux.{part}[{i}]")));
+        }
+    }
+    Ok(())
+}
+
+/// Propagation of the root, and personality(2).
+fn words(linux: &Linux) -> Result<()> {
+    if let Some(word) = linux.rootfs_propagation.as_deref().filter(|word| !word.is_empty()) {
+        let what = format!("rootfsPropagation={word} is not supported");
+        one_of(word, PROPAGATIONS, what, "linux.rootfsPropagation".to_owned())?;
+    }
+    let Some(personality) = &linux.personality else { return Ok(()) };
+    let what = format!("invalid personality domain {}", personality.domain);
+    let at = "linux.personality.domain".to_owned();
+    one_of(&personality.domain, &["LINUX", "LINUX32"], what, at)?;
+    match personality.flags.is_empty() {
+        true => Ok(()),
+        false => Err(Error::new("personality flags are not supported")
+            .at("linux.personality.flags")
+            .hint("the specification defines none")),
+    }
+}
+
+fn net_devices(linux: &Linux) -> Result<()> {
+    let Some(devices) = linux.net_devices.as_ref().filter(|map| !map.is_empty()) else {
+        return Ok(());
+    };
+    if find(&linux.namespaces, "network").is_none() {
+        return Err(Error::new("unable to move network devices without a NET namespace")
+            .at("linux.netDevices"));
+    }
+    for (name, NetDevice { name: new }) in devices {
+        let at = position::member("linux.netDevices", name);
+        interface(name).map_err(|err| err.at(at.clone()))?;
+        if let Some(new) = new.as_deref().filter(|new| !new.is_empty()) {
+            interface(new).map_err(|err| err.at(position::member(&at, "name")))?;
+        }
+    }
+    Ok(())
+}
+
+/// dev_valid_name() of net/core/dev.c: shorter than IFNAMSIZ.
+fn interface(name: &str) -> Result<()> {
+    let fits = (1..libc::IFNAMSIZ).contains(&name.len()) && name != "." && name != "..";
+    if fits && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace()) {
+        return Ok(());
+    }
+    Err(Error::new(format!("invalid network device name {name:?}"))
+        .hint("1 to 15 bytes without '/', ':' and blanks"))
+}
+
+fn intel_rdt(rdt: &IntelRdt) -> Result<()> {
+    let class = rdt.clos_id.as_deref().unwrap_or_default();
+    // "/" alone is the default class.
+    let outside = class.len() > 1 && class.contains('/');
+    match class == "." || class == ".." || outside {
+        true => {
+            Err(Error::new(format!("invalid intelRdt.ClosID {class:?}"))
+                .at("linux.intelRdt.closID"))
+        }
+        false => Ok(()),
+    }
+}
+
+/// set_mempolicy(2); the words are those that suites read.
+fn memory_policy(policy: &MemoryPolicy) -> Result<()> {
+    // MAX_NUMNODES with the largest CONFIG_NODES_SHIFT.
+    const HIGHEST: u32 = 1023;
+    let at = |part: &str| format!("linux.memoryPolicy.{part}");
+    let what = format!("invalid memory policy mode {:?}", policy.mode);
+    one_of(&policy.mode, MEMORY_MODES, what, at("mode"))?;
+    let written = policy.nodes.as_deref().unwrap_or_default();
+    let Some(nodes) = list::ranges(written, HIGHEST) else {
+        return Err(Error::new(format!("invalid memory policy nodes {written:?}"))
+            .at(at("nodes"))
+            .hint("a list such as 0-3,7, with numbers up to 1023"));
+    };
+    for (i, flag) in policy.flags.iter().enumerate() {
+        let what = format!("invalid memory policy flag {flag:?}");
+        one_of(flag, MEMORY_FLAGS, what, format!("linux.memoryPolicy.flags[{i}]"))?;
+    }
+    let count: u32 = nodes.iter().map(|(first, last)| last - first + 1).sum();
+    let wrong = match &*policy.mode {
+        "MPOL_DEFAULT" | "MPOL_LOCAL" if count > 0 => format!("0 nodes but got {count}"),
+        "MPOL_DEFAULT" | "MPOL_LOCAL" | "MPOL_PREFERRED" => return Ok(()),
+        _ if count == 0 => "at least one node but got 0".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(Error::new(format!("memory policy mode requires {wrong}")).at(at("nodes")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(kinds: &[&str]) -> Vec<Namespace> {
+        kinds.iter().map(|kind| Namespace { kind: (*kind).to_owned(), path: None }).collect()
+    }
+
+    fn refusal(name: &str, kinds: &[&str]) -> Option<String> {
+        sysctl(name, &joined(kinds)).err().map(|err| err.message())
+    }
+
+    #[test]
+    fn sysctl_files() {
+        let file = |name| sysctl_file(name).unwrap();
+        assert_eq!(file("net.ipv4.ip_forward"), "net/ipv4/ip_forward");
+        assert_eq!(file("net.ipv4.conf.eno2/100.rp_filter"), "net/ipv4/conf/eno2.100/rp_filter");
+        assert_eq!(file("net/ipv4/conf/eno2.100/rp_filter"), "net/ipv4/conf/eno2.100/rp_filter");
+        for bad in ["", "net/../kernel/x", "net..x", "net.//.x", "/net/x", "net/x/", "net.\0"] {
+            assert_eq!(sysctl_file(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn sysctls_need_their_namespace() {
+        for (name, kind) in [
+            ("kernel.shmmax", "ipc"),
+            ("kernel/sem", "ipc"),
+            ("fs.mqueue.msg_max", "ipc"),
+            ("net.core.somaxconn", "network"),
+            ("user.max_user_namespaces", "user"),
+            ("kernel.domainname", "uts"),
+        ] {
+            assert_eq!(refusal(name, &[kind]), None, "{name}");
+            assert!(refusal(name, &[]).is_some(), "{name}");
+        }
+        for name in ["kernel.hostname", "kernel.panic", "vm.swappiness", "net", "fs.file-max"] {
+            assert!(refusal(name, &["ipc", "network", "user", "uts"]).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_host_sysctl_does_not_pass_as_the_names_of_the_other_separator() {
+        assert!(refusal("kernel.msgmax/..", &["ipc"]).is_some());
+        assert!(refusal("fs/mqueue.x", &["ipc"]).is_some());
+        assert!(refusal("kernel/shm.max", &["ipc"]).is_some());
+    }
+
+    #[test]
+    fn interfaces() {
+        assert!(interface("eth0").is_ok() && interface("veth-1.2").is_ok());
+        for bad in ["", ".", "..", "a/b", "a:1", "a b", "sixteen-bytes-xx"] {
+            assert!(interface(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Processes: clone3(2), setns(2), descriptors over execve(2), and execve(2) itself.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::owned;
+
+/// linux/sched.h; the constant of `libc` is too narrow.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Which side of a [`fork_into`] the caller is on.
+pub enum Fork {
+    /// The new process.
+    Child,
+    /// The old one: the new process's id and a descriptor of it.
+    Parent(Pid, OwnedFd),
+}
+
+/// Makes a child with new namespaces (`flags`: `CLONE_NEW*`, `CLONE_PARENT`), by clone3(2) or,
+/// where a filter hides that call, by clone(2). The child runs on a copy of this memory.
+///
+/// With `into`, the child is born in that cgroup (`CLONE_INTO_CGROUP`, cgroup v2).
+pub fn fork_into(flags: u64, into: Option<BorrowedFd>) -> Result<Fork, Errno> {
+    let mut pidfd: libc::c_int = -1;
+    let mut args = libc::clone_args {
+        flags: flags | libc::CLONE_PIDFD as u64,
+        pidfd: &raw mut pidfd as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: 0,
+    };
+    if flags & libc::CLONE_PARENT as u64 != 0 {
+        args.exit_signal = 0;
+    }
+    if let Some(cgroup) = into {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: no stack is given, so the child runs on a copy of ours as after fork(2); the
+    // program has a single thread, so no lock of another thread can be held in the child.
+    let mut pid = unsafe {
+        libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>())
+    };
+    if pid == -1 && Errno::last() == Errno::ENOSYS && into.is_none() {
+        let flags = args.flags | args.exit_signal;
+        // SAFETY: as above; clone(2) on x86-64 takes flags, stack, parent_tid (here the pidfd).
+        pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) };
+    }
+    match Errno::result(pid)? {
+        0 => Ok(Fork::Child),
+        // SAFETY: CLONE_PIDFD made the kernel store a new descriptor that nobody else owns.
+        pid => Ok(Fork::Parent(Pid::from_raw(pid as i32), unsafe { OwnedFd::from_raw_fd(pidfd) })),
+    }
+}
+
+/// Closes all descriptors but the standard ones and those in `keep`.
+pub fn close_others(keep: &[i32]) -> Result<(), Errno> {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for kept in keep.into_iter().filter(|fd| *fd >= 3) {
+        if first < kept {
+            close_range(first, kept - 1)?;
+        }
+        first = kept + 1;
+    }
+    close_range(first, u32::MAX)
+}
+
+/// Closes the descriptors `first` to `last` (close_range(2)). Whatever owns one of them in this
+/// process must not be used or dropped any more: only for a child that never returns.
+fn close_range(first: u32, last: u32) -> Result<(), Errno> {
+    // SAFETY: only integers are passed.
+    let done = Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) });
+    if done != Err(Errno::ENOSYS) {
+        return done.map(drop);
+    }
+    for fd in listed()?.into_iter().filter(|fd| (first..=last).contains(&(*fd as u32))) {
+        // SAFETY: closing by number; one that is gone by now answers EBADF.
+        unsafe { libc::close(fd) };
+    }
+    Ok(())
+}
+
+/// Marks every descriptor from `first` on to be closed by execve(2) (close_range(2)).
+pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
+    // SAFETY: only integers are passed; nothing is closed here.
+    let done = Errno::result(unsafe {
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    });
+    match done {
+        Err(Errno::ENOSYS | Errno::EINVAL) => close_on_exec_listed(first),
+        other => other.map(drop),
+    }
+}
+
+/// What [`close_on_exec_from`] does where close_range(2) is missing: walks /proc/self/fd.
+fn close_on_exec_listed(first: u32) -> Result<(), Errno> {
+    for fd in listed()?.into_iter().filter(|fd| *fd as u32 >= first) {
+        // SAFETY: F_SETFD with an integer; a descriptor that is gone by now answers EBADF.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    Ok(())
+}
+
+/// The open descriptors of this process, from /proc/self/fd.
+fn listed() -> Result<Vec<i32>, Errno> {
+    let entries = std::fs::read_dir("/proc/self/fd")
+        .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+    let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    Ok(entries.flatten().filter_map(number).collect())
+}
+
+/// Keeps `fd` open across execve(2).
+pub fn keep_on_exec(fd: i32) -> Result<(), Errno> {
+    // SAFETY: F_SETFD with an integer.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }).map(drop)
+}
+
+/// Whether `fd` is an open descriptor of this process.
+pub fn is_open(fd: i32) -> bool {
+    // SAFETY: F_GETFD only asks.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
+}
+
+/// Takes over a descriptor that the caller of the program handed to us by number, such as
+/// `LISTEN_FDS` or a `--preserve-fds` one. `None` if no such descriptor is open.
+pub fn inherited(fd: i32) -> Option<OwnedFd> {
+    // SAFETY: the number was given to this process for its own use; nothing else here owns it.
+    is_open(fd).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The standard descriptor `fd` (0, 1 or 2), borrowed for the life of the process.
+pub fn stdio(fd: i32) -> BorrowedFd<'static> {
+    // SAFETY: the standard descriptors stay open for the life of the process; the runtime opens
+    // /dev/null in their place where the caller left them closed.
+    unsafe { BorrowedFd::borrow_raw(fd) }
+}
+
+/// Makes `target` (a number) refer to what `fd` refers to, open across execve(2) (dup3(2)).
+pub fn dup_to(fd: BorrowedFd, target: i32) -> Result<(), Errno> {
+    if fd.as_raw_fd() == target {
+        return keep_on_exec(target);
+    }
+    // SAFETY: the number that is replaced is a standard descriptor, which nothing here owns.
+    Errno::result(unsafe { libc::dup2(fd.as_raw_fd(), target) }).map(drop)
+}
+
+/// Arguments or environment of execve(2): strings, and the null-terminated list of pointers.
+pub struct Strings {
+    pointers: Vec<*const libc::c_char>,
+    strings: Vec<CString>,
+}
+
+impl Strings {
+    /// Builds the list once, so that nothing is left to allocate when it is needed.
+    pub fn new(strings: Vec<CString>) -> Self {
+        let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+        Strings { pointers, strings }
+    }
+
+    /// The strings themselves.
+    pub fn strings(&self) -> &[CString] {
+        &self.strings
+    }
+}
+
+impl std::fmt::Debug for Strings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.strings.fmt(f)
+    }
+}
+
+/// Replaces this program (execve(2)); returns only the reason why it could not.
+pub fn exec(path: &CStr, args: &Strings, env: &Strings) -> Errno {
+    // SAFETY: both lists are null-terminated and their strings are owned by `args` and `env`.
+    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
+    Errno::last()
+}
+
+/// Replaces this program by the one behind `fd` (execveat(2) with an empty path).
+pub fn exec_fd(fd: BorrowedFd, args: &Strings, env: &Strings) -> Errno {
+    // SAFETY: as for [`exec`]; the path is a literal.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            args.pointers.as_ptr(),
+            env.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Errno::last()
+}
+
+/// Ends the process at once, without running what `exit` would run (_exit(2)).
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: does not return and touches no memory.
+    unsafe { libc::_exit(code) }
+}
+
+/// A new session keyring named after the container (keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`).
+pub fn join_session_keyring(name: &CStr) -> Result<i32, Errno> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: the name is NUL-terminated and outlives the call.
+    Errno::result(unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr(), 0, 0, 0)
+    })
+    .map(|serial| serial as i32)
+}
+
+/// Brings up the interface `lo` of the current network namespace (netdevice(7)).
+pub fn loopback_up() -> Result<(), Errno> {
+    // SAFETY: only integers are passed.
+    let socket = owned(i64::from(unsafe {
+        libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)
+    }))?;
+    // SAFETY: an all-zero ifreq is a valid value of that structure.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as i16;
+    // SAFETY: SIOCSIFFLAGS reads one whole ifreq.
+    Errno::result(unsafe {
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request)
+    })
+    .map(drop)
+}
+
+/// Sets one resource limit (prlimit(2)); `resource` is one of `RLIMIT_*`.
+pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: `limit` is a whole rlimit64.
+    Errno::result(unsafe { libc::setrlimit64(resource as _, &limit) }).map(drop)
+}
+
+/// Asks the kernel to send `signal` to this process when its parent ends (prctl(2)).
+pub fn set_parent_death_signal(signal: i32) -> Result<(), Errno> {
+    // SAFETY: only integers are passed.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) }).map(drop)
+}
+
+/// Makes orphaned descendants children of this process (prctl(2), `PR_SET_CHILD_SUBREAPER`).
+pub fn become_subreaper() -> Result<(), Errno> {
+    // SAFETY: only integers are passed.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
+}
+
+/// An offset of a clock in a time namespace is written before the first process enters it; this
+/// makes that namespace (and others) for the children of this process or itself (unshare(2)).
+pub fn unshare(flags: u64) -> Result<(), Errno> {
+    // SAFETY: only integers are passed; the program has a single thread.
+    Errno::result(unsafe { libc::unshare(flags as i32) }).map(drop)
+}
+
+/// Enters the namespaces behind `fd` (setns(2)): a namespace file with one `CLONE_NEW*` flag, or a
+/// process descriptor with any number of them.
+pub fn enter(fd: BorrowedFd, flags: u64) -> Result<(), Errno> {
+    // SAFETY: only integers are passed.
+    Errno::result(unsafe { libc::setns(fd.as_raw_fd(), flags as i32) }).map(drop)
+}
+
+/// The effective user id of this process.
+pub fn euid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// Restores the default disposition of `which`.
+pub fn default_signal(which: nix::sys::signal::Signal) -> Result<(), Errno> {
+    use nix::sys::signal::{SigHandler, signal};
+    // SAFETY: the default disposition runs no code of ours.
+    unsafe { signal(which, SigHandler::SigDfl) }.map(drop)
+}
+
+/// Blocks every signal, so that none is lost before someone waits for it.
+pub fn block_signals() -> Result<(), Errno> {
+    use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)
+}
+
+/// Waits for a blocked signal, real-time ones included, and returns its number (sigwaitinfo(2)).
+pub fn wait_signal() -> Result<i32, Errno> {
+    let all = nix::sys::signal::SigSet::all();
+    loop {
+        // SAFETY: the set is whole; no siginfo is asked for.
+        match Errno::result(unsafe { libc::sigwaitinfo(all.as_ref(), std::ptr::null_mut()) }) {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Opens /dev/null in place of standard descriptors that the caller left closed: else the next
+/// file that is opened would become the container's output.
+pub fn ensure_stdio() -> Result<(), Errno> {
+    while let Some(_closed) = (0..=2).find(|fd| !is_open(*fd)) {
+        // SAFETY: the path is a literal; the lowest free number, a standard one, is meant to stay
+        // open for the life of the process.
+        Errno::result(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) })?;
+    }
+    Ok(())
+}
+
+/// Sets the NIS domain name of the current UTS namespace (setdomainname(2)).
+pub fn set_domainname(name: &str) -> Result<(), Errno> {
+    // SAFETY: pointer and length are those of one string.
+    Errno::result(unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) }).map(drop)
+}

@@ -1,0 +1,206 @@
+//! The last page: a program of a few hundred bytes, in a sealed memory file, that stands between
+//! the runtime and the payload.
+//!
+//! A payload such as `#!/proc/self/exe` makes the kernel open the binary of whoever called
+//! execve(2). Were that the runtime itself, the container would get hold of the host's file
+//! (CVE-2019-5736). So the child executes this stub, which closes the report descriptor on exec,
+//! loads the seccomp filter, calls execve(2), and reports the errno if that fails. It is one
+//! execve(2) of one page; a second start of the whole runtime from a protected copy costs five
+//! times as much.
+//!
+//! ```text
+//! ELF header, two program headers | code | Params | filter (8 bytes each) | path, NUL
+//! ```
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+/// What a stub does before it calls execve(2).
+#[derive(Debug, Clone, Copy)]
+pub struct Params<'a> {
+    /// The descriptor that a failure is written to: eight bytes, [`Failure`].
+    pub report: i32,
+    /// The seccomp filter; empty for none.
+    pub filter: &'a [libc::sock_filter],
+    /// `SECCOMP_FILTER_FLAG_*`.
+    pub filter_flags: u32,
+    /// The program to execute.
+    pub path: &'a CStr,
+}
+
+/// What the stub reports if it could not execute the payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failure {
+    /// Whether it was seccomp(2) that failed, not execve(2).
+    pub seccomp: bool,
+    /// The errno.
+    pub errno: i32,
+}
+
+impl Failure {
+    /// Reads the eight bytes of a report: the stage ("seccomp": 1, "exec": 2), then the errno.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let word = |range: std::ops::Range<usize>| Some(i32::from_ne_bytes(bytes.get(range)?.try_into().ok()?));
+        let (stage, errno) = (word(0..4)?, word(4..8)?);
+        (bytes.len() == 8 && (1..=2).contains(&stage)).then_some(Failure { seccomp: stage == 1, errno })
+    }
+
+    /// The eight bytes of a failed execve(2), for a child that calls it without the stub.
+    pub fn of_exec(errno: i32) -> [u8; 8] {
+        let mut bytes = [0; 8];
+        bytes[..4].copy_from_slice(&2i32.to_ne_bytes());
+        bytes[4..].copy_from_slice(&errno.to_ne_bytes());
+        bytes
+    }
+}
+
+/// Where the stub is loaded; below the default address of any static program.
+#[cfg(target_arch = "x86_64")]
+const FILE_SIZES: [usize; 2] = [0x60, 0x68];
+
+#[cfg(target_arch = "x86_64")]
+std::arch::global_asm!(
+    r#"
+    .pushsection .rodata.tare_stub, "a"
+    .balign 8
+    .global tare_stub_start
+    .global tare_stub_end
+tare_stub_start:
+    .byte 0x7f, 'E', 'L', 'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    .short 2, 62
+    .long 1
+    .quad 0x10000000 + (2f - tare_stub_start)
+    .quad 64, 0
+    .long 0
+    .short 64, 56, 2, 0, 0, 0
+    // PT_LOAD, readable and executable; the sizes are filled in
+    .long 1, 5
+    .quad 0, 0x10000000, 0x10000000, 0, 0, 0x1000
+    // PT_GNU_STACK, not executable
+    .long 0x6474e551, 6
+    .quad 0, 0, 0, 0, 0, 16
+2:
+    mov rax, [rsp]                  // argc
+    lea r14, [rsp + 8]              // argv
+    lea r15, [rsp + rax*8 + 16]     // envp
+    lea rbx, [rip + tare_stub_end]  // Params
+    mov edi, [rbx]                  // fcntl(report, F_SETFD, FD_CLOEXEC)
+    mov esi, 2
+    mov edx, 1
+    mov eax, 72
+    syscall
+    mov ecx, [rbx + 4]              // instructions of the filter
+    lea r13, [rbx + rcx*8 + 16]     // the path
+    test ecx, ecx
+    jz 3f
+    sub rsp, 16                     // sock_fprog
+    mov [rsp], rcx
+    lea rax, [rbx + 16]
+    mov [rsp + 8], rax
+    mov r12d, 1                     // stage: seccomp
+    mov edi, 1                      // seccomp(SECCOMP_SET_MODE_FILTER, flags, prog)
+    mov esi, [rbx + 8]
+    mov rdx, rsp
+    mov eax, 317
+    syscall
+    test eax, eax
+    js 4f
+3:
+    mov r12d, 2                     // stage: exec
+    mov rdi, r13                    // execve(path, argv, envp)
+    mov rsi, r14
+    mov rdx, r15
+    mov eax, 59
+    syscall
+4:
+    neg eax
+    push rax
+    sub rsp, 8
+    mov [rsp], r12d
+    mov [rsp + 4], eax
+    mov edi, [rbx]                  // write(report, {{stage, errno}}, 8)
+    mov rsi, rsp
+    mov edx, 8
+    mov eax, 1
+    syscall
+    mov edi, 255                    // exit_group(255)
+    mov eax, 231
+    syscall
+    ud2
+    .balign 8
+tare_stub_end:
+    .popsection
+"#
+);
+
+#[cfg(target_arch = "x86_64")]
+unsafe extern "C" {
+    static tare_stub_start: u8;
+    static tare_stub_end: u8;
+}
+
+/// The stub's header and code, without what [`image`] appends.
+#[cfg(target_arch = "x86_64")]
+fn template() -> &'static [u8] {
+    let start = &raw const tare_stub_start;
+    let end = &raw const tare_stub_end;
+    // SAFETY: both symbols bound one read-only section that the assembler above made.
+    unsafe { std::slice::from_raw_parts(start, end.addr() - start.addr()) }
+}
+
+/// The stub as an ELF file.
+#[cfg(target_arch = "x86_64")]
+fn image(params: &Params) -> Result<Vec<u8>, Errno> {
+    let count = u32::try_from(params.filter.len()).map_err(|_| Errno::E2BIG)?;
+    let mut image = template().to_vec();
+    image.extend_from_slice(&params.report.to_ne_bytes());
+    image.extend_from_slice(&count.to_ne_bytes());
+    image.extend_from_slice(&params.filter_flags.to_ne_bytes());
+    image.extend_from_slice(&[0; 4]);
+    for op in params.filter {
+        image.extend_from_slice(&op.code.to_ne_bytes());
+        image.extend_from_slice(&[op.jt, op.jf]);
+        image.extend_from_slice(&op.k.to_ne_bytes());
+    }
+    image.extend_from_slice(params.path.to_bytes_with_nul());
+    let size = (image.len() as u64).to_ne_bytes();
+    for at in FILE_SIZES {
+        image.get_mut(at..at + 8).ok_or(Errno::ENOEXEC)?.copy_from_slice(&size);
+    }
+    Ok(image)
+}
+
+/// Makes the stub, sealed, ready for [`super::process::exec_fd`].
+///
+/// # Errors
+/// `EACCES` where the host forbids executable memory files (sysctl vm.memfd_noexec).
+#[cfg(target_arch = "x86_64")]
+pub fn build(params: &Params) -> Result<OwnedFd, Errno> {
+    let image = image(params)?;
+    let file = executable_memory()?;
+    if nix::unistd::write(&file, &image)? != image.len() {
+        return Err(Errno::EIO);
+    }
+    fcntl(file.as_fd(), FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
+    Ok(file)
+}
+
+/// Other architectures have no stub yet: the runtime is started from a protected copy instead.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn build(_: &Params) -> Result<OwnedFd, Errno> {
+    Err(Errno::ENOSYS)
+}
+
+/// An empty memory file that may be executed. Kernels before 6.3 do not know the flag that says so.
+fn executable_memory() -> Result<OwnedFd, Errno> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let executable = MFdFlags::from_bits_retain(libc::MFD_EXEC);
+    match memfd_create(c"tare-stub", flags | executable) {
+        Err(Errno::EINVAL) => memfd_create(c"tare-stub", flags),
+        other => other,
+    }
+}

@@ -1,0 +1,71 @@
+//! When each step began and ended, for `--trace`, in Chrome's trace event format.
+
+use std::fmt::Display;
+use std::path::Path;
+
+use nix::time::{ClockId, clock_gettime};
+use serde_json::json;
+
+use crate::error::{Doing, Result};
+use crate::step::Entry;
+use crate::sys::shared::Words;
+
+/// The times of the steps of one side: for each its begin and end, in nanoseconds since boot.
+/// Without `--trace` nothing is recorded.
+#[derive(Debug, Default)]
+pub struct Trace(Option<Words>);
+
+impl Trace {
+    /// A trace for `steps` steps, if one is `wanted`. The child's is shared with it.
+    pub fn new(wanted: bool, steps: usize) -> Result<Self> {
+        let words = wanted.then(|| Words::new(steps * 2)).transpose();
+        Ok(Trace(words.doing(|| "make memory for the trace")?))
+    }
+
+    /// Runs step `index` and notes its times.
+    pub fn step<T>(&self, index: usize, run: impl FnOnce() -> T) -> T {
+        let Some(words) = &self.0 else { return run() };
+        words.set(index * 2, now());
+        let result = run();
+        words.set(index * 2 + 1, now());
+        result
+    }
+
+    fn events<S: Display>(&self, name: &str, thread: u32, steps: &[Entry<S>]) -> Vec<serde_json::Value> {
+        let Some(words) = &self.0 else { return Vec::new() };
+        let micros = |nanos: u64| nanos as f64 / 1000.0;
+        let event = |(index, entry): (usize, &Entry<S>)| {
+            let begin = words.get(index * 2);
+            // The last step, execve(2), does not come back: it ends when the trace is written.
+            let end = Some(words.get(index * 2 + 1)).filter(|end| *end != 0).unwrap_or_else(now);
+            (begin != 0).then(|| {
+                json!({
+                    "name": entry.step.to_string(), "cat": name, "ph": "X",
+                    "ts": micros(begin), "dur": micros(end.saturating_sub(begin)),
+                    "pid": 1, "tid": thread, "args": {"config": entry.at},
+                })
+            })
+        };
+        let thread_name = json!({
+            "name": "thread_name", "ph": "M", "pid": 1, "tid": thread, "args": {"name": name},
+        });
+        std::iter::once(thread_name).chain(steps.iter().enumerate().filter_map(event)).collect()
+    }
+}
+
+/// Writes the trace of both sides to `path`.
+pub fn write<P: Display, C: Display>(
+    path: &Path,
+    parent: (&Trace, &[Entry<P>]),
+    child: (&Trace, &[Entry<C>]),
+) -> Result<()> {
+    let mut events = parent.0.events("parent", 1, parent.1);
+    events.extend(child.0.events("child", 2, child.1));
+    let text = json!({"traceEvents": events, "displayTimeUnit": "ns"}).to_string();
+    std::fs::write(path, text).doing(|| format!("write the trace to {}", path.display()))
+}
+
+fn now() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC);
+    time.map_or(0, |t| t.tv_sec() as u64 * 1_000_000_000 + t.tv_nsec() as u64)
+}

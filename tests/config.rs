@@ -1,0 +1,313 @@
+//! What is said about each kind of broken `config.json`, word for word.
+//!
+//! Every case is the default configuration with one mistake put in; its text stands in
+//! `tests/golden/NAME.txt`. `BLESS=1 cargo test --test config` writes those files anew: read the
+//! difference before committing it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tare::spec::{check, default, load};
+
+/// The case's name, what is taken out of the default configuration, and what is put in its place.
+const CASES: &[(&str, &str, &str)] = &[
+    // Not JSON.
+    ("syntax-missing-comma", "\"terminal\": true,", "\"terminal\": true"),
+    ("syntax-trailing-comma", "\"TERM=xterm\"", "\"TERM=xterm\","),
+    ("syntax-quotes-missing", "\"cwd\": \"/\"", "\"cwd\": /"),
+    ("syntax-comment", "\"hostname\"", "// the name\n\t\"hostname\""),
+    ("syntax-after-the-end", "\n}", "\n}}"),
+    ("syntax-before-a-wrong-type", "\"root\": {", "\"root\": 1 {"),
+    ("syntax-single-quotes", "\"sh\"", "'sh'"),
+    ("byte-order-mark", "{\n\t\"ociVersion\"", "\u{feff}{\n\t\"ociVersion\""),
+    // Wrong types.
+    ("type-uid-string", "\"uid\": 0", "\"uid\": \"1000\""),
+    ("type-uid-name", "\"uid\": 0", "\"uid\": \"root\""),
+    ("type-gid-negative", "\"gid\": 0", "\"gid\": -1"),
+    ("type-args-string", "\"args\": [\n\t\t\t\"sh\"\n\t\t]", "\"args\": \"sh -c 'sleep 1'\""),
+    ("type-arg-number", "\"sh\"", "\"sleep\",\n\t\t\t10"),
+    ("type-terminal-string", "\"terminal\": true", "\"terminal\": \"true\""),
+    ("type-root-string", "\"path\": \"rootfs\",", "\"path\": [\"rootfs\"],"),
+    ("type-limit-overflow", "\"hard\": 1024", "\"hard\": 18446744073709551616"),
+    ("type-limit-fraction", "\"hard\": 1024", "\"hard\": 10.5"),
+    (
+        "type-object-array",
+        "\"user\": {\n\t\t\t\"uid\": 0,\n\t\t\t\"gid\": 0\n\t\t}",
+        "\"user\": [0, 0]",
+    ),
+    ("type-mounts-object", "\"mounts\": [", "\"annotations\": {\"a.b\": 1},\n\t\"mounts\": ["),
+    ("syntax-two-values", "{\n\t\"ociVersion\": \"1.3.0\",", "[],\n{"),
+    // Members that are missing, double or unknown.
+    ("missing-version", "\"ociVersion\": \"1.3.0\",\n\t", ""),
+    ("missing-cwd", "\"cwd\": \"/\",\n\t\t", ""),
+    ("missing-uid", "\"uid\": 0,\n\t\t\t", ""),
+    ("missing-user", "\"user\": {\n\t\t\t\"uid\": 0,\n\t\t\t\"gid\": 0\n\t\t},", ""),
+    ("missing-destination", "\"destination\": \"/proc\",\n\t\t\t", ""),
+    ("missing-root", "\"root\"", "\"rot\""),
+    (
+        "double-hostname",
+        "\"hostname\": \"runc\"",
+        "\"hostname\": \"runc\",\n\t\"hostname\": \"größe\"",
+    ),
+    ("unknown-members", "\"readonly\": true", "\"readOnly\": true,\n\t\t\"größe\": {\"a\": []}"),
+    // The version and the process.
+    ("version-word", "\"1.3.0\"", "\"latest\""),
+    ("version-too-new", "\"1.3.0\"", "\"2.0.0\""),
+    ("args-empty", "\"args\": [\n\t\t\t\"sh\"\n\t\t]", "\"args\": []"),
+    ("cwd-relative", "\"cwd\": \"/\"", "\"cwd\": \"srv/www\""),
+    ("cwd-empty", "\"cwd\": \"/\"", "\"cwd\": \"\""),
+    ("env-without-equals", "\"TERM=xterm\"", "\"TERM\""),
+    ("umask-octal-as-decimal", "\"gid\": 0", "\"gid\": 0,\n\t\t\t\"umask\": 7777"),
+    ("uid-minus-one", "\"uid\": 0", "\"uid\": 4294967295"),
+    ("group-minus-one", "\"gid\": 0", "\"gid\": 0,\n\t\t\t\"additionalGids\": [5, 4294967295]"),
+    ("rlimit-unknown", "RLIMIT_NOFILE", "RLIMIT_NOFILES"),
+    ("rlimit-soft-above-hard", "\"soft\": 1024", "\"soft\": 4096"),
+    (
+        "rlimit-twice",
+        "\"soft\": 1024\n\t\t\t}",
+        "\"soft\": 1024\n\t\t\t},\n\t\t\t{\"type\": \"RLIMIT_NOFILE\", \"hard\": 1, \"soft\": 1}",
+    ),
+    ("oom-score-range", "\"terminal\": true", "\"oomScoreAdj\": 1001"),
+    ("scheduler-policy", "\"terminal\": true", "\"scheduler\": {\"policy\": \"SCHED_FIFE\"}"),
+    (
+        "scheduler-nice",
+        "\"terminal\": true",
+        "\"scheduler\": {\"policy\": \"SCHED_OTHER\", \"nice\": 20}",
+    ),
+    (
+        "scheduler-priority",
+        "\"terminal\": true",
+        "\"scheduler\": {\"policy\": \"SCHED_BATCH\", \"priority\": 1}",
+    ),
+    (
+        "io-priority-class",
+        "\"terminal\": true",
+        "\"ioPriority\": {\"class\": \"IOPRIO_CLASS_NONE\"}",
+    ),
+    (
+        "io-priority-range",
+        "\"terminal\": true",
+        "\"ioPriority\": {\"class\": \"IOPRIO_CLASS_BE\", \"priority\": 8}",
+    ),
+    ("cpu-affinity", "\"terminal\": true", "\"execCPUAffinity\": {\"initial\": \"0-\"}"),
+    // Root, mounts, hooks.
+    ("root-path-empty", "\"path\": \"rootfs\"", "\"path\": \"\""),
+    ("mount-destination-empty", "\"destination\": \"/proc\"", "\"destination\": \"\""),
+    ("mount-without-type", "\"type\": \"mqueue\",\n\t\t\t", ""),
+    (
+        "bind-without-source",
+        "\"source\": \"mqueue\",\n\t\t\t\"options\": [",
+        "\"options\": [\n\t\t\t\t\"rbind\",",
+    ),
+    (
+        "idmap-half",
+        "\"source\": \"proc\"",
+        "\"source\": \"/srv\", \"options\": [\"bind\", \"idmap\"],\n\t\t\t\"uidMappings\": [{\"containerID\": 0, \"hostID\": 0, \"size\": 1}]",
+    ),
+    (
+        "hook-path-relative",
+        "\"hostname\"",
+        "\"hooks\": {\"prestart\": [{\"path\": \"/bin/true\"}, {\"path\": \"setup.sh\"}]},\n\t\"hostname\"",
+    ),
+    (
+        "hook-timeout-zero",
+        "\"hostname\"",
+        "\"hooks\": {\"poststop\": [{\"path\": \"/bin/true\", \"timeout\": 0}]},\n\t\"hostname\"",
+    ),
+    // Namespaces and what needs them.
+    ("namespace-unknown", "\"type\": \"network\"", "\"type\": \"net\""),
+    ("namespace-slip", "\"type\": \"network\"", "\"type\": \"networks\""),
+    ("namespace-twice", "\"type\": \"network\"", "\"type\": \"pid\""),
+    (
+        "namespace-path-empty",
+        "\"type\": \"network\"",
+        "\"type\": \"network\",\n\t\t\t\t\"path\": \"\"",
+    ),
+    ("hostname-of-the-host", "\"type\": \"uts\"", "\"type\": \"cgroup\""),
+    (
+        "hostname-too-long",
+        "\"hostname\": \"runc\"",
+        "\"hostname\": \"a-name-that-goes-on-and-on-until-no-kernel-would-ever-take-it-whole\"",
+    ),
+    ("user-without-mappings", "\"type\": \"network\"", "\"type\": \"user\""),
+    (
+        "mappings-without-user",
+        "\"linux\": {",
+        "\"linux\": {\n\t\t\"uidMappings\": [{\"containerID\": 0, \"hostID\": 1000, \"size\": 1}],",
+    ),
+    ("masked-without-mount", "\"type\": \"mount\"", "\"type\": \"cgroup\""),
+    ("masked-relative", "\"/proc/acpi\"", "\"proc/acpi\""),
+    (
+        "sysctl-of-the-host",
+        "\"linux\": {",
+        "\"linux\": {\n\t\t\"sysctl\": {\"vm.swappiness\": \"10\"},",
+    ),
+    (
+        "sysctl-climbs",
+        "\"linux\": {",
+        "\"linux\": {\n\t\t\"sysctl\": {\"net/../kernel/panic\": \"1\"},",
+    ),
+    (
+        "sysctl-hostname",
+        "\"linux\": {",
+        "\"linux\": {\n\t\t\"sysctl\": {\"kernel.hostname\": \"web\"},",
+    ),
+    (
+        "time-offsets-alone",
+        "\"linux\": {",
+        "\"linux\": {\n\t\t\"timeOffsets\": {\"monotonic\": {\"secs\": 5}},",
+    ),
+    // The rest of linux.
+    (
+        "device-type",
+        "\"linux\": {",
+        "\"linux\": {\n\t\t\"devices\": [{\"path\": \"/dev/kmsg\", \"type\": \"char\", \"major\": 1, \"minor\": 11}],",
+    ),
+    (
+        "device-path",
+        "\"linux\": {",
+        "\"linux\": {\n\t\t\"devices\": [{\"path\": \"kmsg\", \"type\": \"c\", \"major\": 1, \"minor\": 11}],",
+    ),
+    (
+        "device-without-minor",
+        "\"linux\": {",
+        "\"linux\": {\n\t\t\"devices\": [{\"path\": \"/dev/kmsg\", \"type\": \"c\", \"major\": 1}],",
+    ),
+    (
+        "propagation-unknown",
+        "\"linux\": {",
+        "\"linux\": {\n\t\t\"rootfsPropagation\": \"rslaves\",",
+    ),
+    (
+        "personality-domain",
+        "\"linux\": {",
+        "\"linux\": {\n\t\t\"personality\": {\"domain\": \"BSD\"},",
+    ),
+    (
+        "memory-policy-mode",
+        "\"linux\": {",
+        "\"linux\": {\n\t\t\"memoryPolicy\": {\"nodes\": \"0-7\"},",
+    ),
+    (
+        "memory-policy-nodes",
+        "\"linux\": {",
+        "\"linux\": {\n\t\t\"memoryPolicy\": {\"mode\": \"MPOL_BIND\", \"nodes\": \"0-9876543210\"},",
+    ),
+    (
+        "memory-policy-flag",
+        "\"linux\": {",
+        "\"linux\": {\n\t\t\"memoryPolicy\": {\"mode\": \"MPOL_BIND\", \"nodes\": \"0\", \"flags\": [\"badflag\"]},",
+    ),
+    (
+        "memory-policy-default-nodes",
+        "\"linux\": {",
+        "\"linux\": {\n\t\t\"memoryPolicy\": {\"mode\": \"MPOL_DEFAULT\", \"nodes\": \"0-7\"},",
+    ),
+    ("rdt-class", "\"linux\": {", "\"linux\": {\n\t\t\"intelRdt\": {\"closID\": \"../x\"},"),
+    (
+        "net-device-name",
+        "\"linux\": {",
+        "\"linux\": {\n\t\t\"netDevices\": {\"eth0\": {\"name\": \"a/b\"}},",
+    ),
+];
+
+/// An empty directory of the case's own.
+fn bundle(name: &str) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("config").join(name);
+    fs::remove_dir_all(&dir).ok();
+    fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+/// What is said about the bundle: warnings and error, without the bundle's own path.
+fn said(bundle: &Path) -> String {
+    let checked = load::load(bundle).and_then(|config| {
+        let warnings: String = config.warnings.iter().map(|w| format!("warning: {w}\n")).collect();
+        check::check(&config.spec).map_err(|err| config.place(err)).map(|()| warnings)
+    });
+    let text = match checked {
+        Ok(warnings) => warnings,
+        Err(err) => format!("{err}\n"),
+    };
+    let dir = bundle.display().to_string();
+    text.replace(&format!("{dir}/"), "").replace(&dir, "BUNDLE")
+}
+
+/// Compares with the golden file, or writes it.
+fn compare(name: &str, said: &str) -> Result<(), String> {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&golden, said).unwrap();
+        return Ok(());
+    }
+    let wanted = fs::read_to_string(&golden).unwrap_or_default();
+    match wanted == said {
+        true => Ok(()),
+        false => Err(format!("{name}: wanted\n{wanted}\nbut it says\n{said}\n")),
+    }
+}
+
+#[test]
+fn every_mistake_is_told_in_its_golden_words() {
+    let good = default::json(false, false);
+    let mut wrong = String::new();
+    for (name, out, put) in CASES {
+        assert!(good.contains(out), "{name}: {out:?} is not in the default configuration");
+        let dir = bundle(name);
+        fs::write(dir.join("config.json"), good.replacen(out, put, 1)).unwrap();
+        let said = said(&dir);
+        assert!(!said.is_empty(), "{name}: nothing is said");
+        wrong.extend(compare(name, &said).err());
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// A file that is no text, or no file at all.
+#[test]
+fn every_odd_file_is_refused_in_its_golden_words() {
+    type Prepare = fn(&Path);
+    let cases: [(&str, Prepare); 7] = [
+        ("file-missing", |_| ()),
+        ("bundle-missing", |file| fs::remove_dir(file.parent().unwrap()).unwrap()),
+        ("file-empty", |file| fs::write(file, "").unwrap()),
+        ("file-not-text", |file| fs::write(file, b"{\n \"hostname\": \"caf\xe9\"}").unwrap()),
+        ("file-too-long", |file| fs::File::create(file).unwrap().set_len(17 << 20).unwrap()),
+        ("file-is-directory", |file| fs::create_dir(file).unwrap()),
+        ("file-is-fifo", |file| {
+            nix::unistd::mkfifo(file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        }),
+    ];
+    let mut wrong = String::new();
+    for (name, prepare) in cases {
+        let dir = bundle(name);
+        prepare(&dir.join("config.json"));
+        let said = said(&dir);
+        assert!(!said.is_empty(), "{name}: nothing is said");
+        wrong.extend(compare(name, &said).err());
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn the_default_configuration_is_good() {
+    let dir = bundle("good");
+    for (rootless, unified) in [(false, false), (false, true), (true, false), (true, true)] {
+        fs::write(dir.join("config.json"), default::json(rootless, unified)).unwrap();
+        assert_eq!(said(&dir), "");
+    }
+}
+
+#[test]
+fn no_golden_file_is_left_over() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let source = include_str!("config.rs");
+    let left: BTreeSet<String> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+        .filter(|name| {
+            !source.contains(&format!("(\"{name}\"")) && !source.contains(&format!("\"{name}\",\n"))
+        })
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
