@@ -55,13 +55,12 @@ struct Copier<'a> {
 
 impl Copier<'_> {
     fn root_directory(&mut self, from: &OwnedFd, to: &OwnedFd) -> Result<()> {
-        self.directory(from, to, b"")?;
-        if self.implicit.contains(&b""[..]) {
-            return Ok(());
-        }
-        let stat = tree::stat(from, b"").doing(|| "look at the root of a layer")?;
+        let described = if self.implicit.contains(&b""[..]) { to } else { from };
+        let stat = tree::stat(described, b"").doing(|| "look at the root of a layer")?;
         let stat = stat.ok_or_else(|| Error::sys("open layer", Errno::ENOENT))?;
-        describe(from, to, b"", &stat).doing(|| "set attributes of the root")
+        self.directory(from, to, b"")?;
+        // Last, because writing into it has changed its time.
+        describe(described, to, b"", &stat).doing(|| "set attributes of the root")
     }
 
     /// Copies the content of `from`, which is `path` in the layer, into `to`.

@@ -1,6 +1,6 @@
 //! Mounts layers on top of each other (kernel Documentation/filesystems/overlayfs.rst).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -84,7 +84,9 @@ enum Found {
     Described(OwnedFd),
     /// A directory that it needs only.
     Implied,
-    /// Something that is no directory and hides everything below.
+    /// A link, there or on the way there.
+    Link,
+    /// Something else that is no directory and hides everything below.
     Other,
 }
 
@@ -97,40 +99,107 @@ enum Found {
 /// # Errors
 /// The kernel's.
 pub fn prepare(layers: &[Layer], upper: &Path) -> Result<bool> {
-    let at = tree::open(upper)?;
-    let roots: Vec<OwnedFd> = layers.iter().map(|l| tree::open(&l.tree)).collect::<Result<_>>()?;
+    let roots = layers.iter().map(|l| tree::open(&l.tree)).collect::<Result<_>>()?;
+    let stack = Stack { layers, roots };
     let implicit: BTreeSet<&[u8]> =
         layers.iter().flat_map(|l| l.unpacked.implicit.iter().map(Vec::as_slice)).collect();
-    // Sorted, so that a directory comes before what is in it; the root is the first.
-    for path in std::iter::once(&b""[..]).chain(implicit.into_iter().filter(|p| !p.is_empty())) {
-        if !describe(layers, &roots, &at, path)? {
-            return Ok(false);
+    // By path, so that a directory comes before what is in it. The root is always the upper's.
+    let mut described = BTreeMap::new();
+    for path in implicit.into_iter().chain([&b""[..]]) {
+        let doing = || format!("look at {} in the layers", tree::show(path));
+        match stack.description(path).doing(doing)? {
+            Description::Found(dir) => {
+                stack.with_parents(path, dir, &mut described).doing(doing)?
+            }
+            Description::AsItIs => {}
+            Description::Link => return Ok(false),
         }
     }
+    let at = tree::open(upper)?;
+    // The root of an image that does not describe it.
+    fchmodat(&at, ".", Mode::from_bits_truncate(0o755), FchmodatFlags::FollowSymlink)
+        .and_then(|()| make(&at, &described))
+        .doing(|| format!("prepare {}", upper.display()))?;
     Ok(true)
 }
 
-fn describe(layers: &[Layer], roots: &[OwnedFd], upper: &OwnedFd, path: &[u8]) -> Result<bool> {
-    let doing = || format!("look at {} in the layers", tree::show(path));
-    let mut implied = path.is_empty();
-    for (layer, root) in layers.iter().zip(roots).rev() {
-        match look(layer, root, path).doing(doing)? {
-            Found::Nothing => {}
-            Found::Implied => implied = true,
-            Found::Described(from) if implied => {
-                return copy_directory(layers, roots, upper, path, &from).map(|()| true);
+/// Makes the directories, then gives them the attributes of those found in the layers: the
+/// deepest first, because making something in a directory changes its time.
+fn make(upper: &OwnedFd, described: &BTreeMap<Vec<u8>, OwnedFd>) -> nix::Result<()> {
+    for path in described.keys().filter(|path| !path.is_empty()) {
+        mkdirat(upper, path.as_slice(), Mode::S_IRWXU)?;
+    }
+    for (path, from) in described.iter().rev() {
+        copy_attributes(from, &tree::beneath(upper.as_fd(), path, WALK)?)?;
+    }
+    Ok(())
+}
+
+/// Where the attributes of a directory come from.
+enum Description {
+    /// Not from the topmost layer that has it, but from this directory of a lower one.
+    Found(OwnedFd),
+    /// Overlayfs shows the right ones.
+    AsItIs,
+    /// A lower layer has a link at its place.
+    Link,
+}
+
+/// The layers and their opened trees.
+struct Stack<'a> {
+    layers: &'a [Layer],
+    roots: Vec<OwnedFd>,
+}
+
+impl Stack<'_> {
+    fn description(&self, path: &[u8]) -> nix::Result<Description> {
+        // The topmost root is that of `upper`, which says nothing.
+        let mut implied = path.is_empty();
+        for (layer, root) in self.layers.iter().zip(&self.roots).rev() {
+            match look(layer, root, path)? {
+                Found::Nothing => {}
+                Found::Implied => implied = true,
+                Found::Described(dir) if implied => return Ok(Description::Found(dir)),
+                Found::Link if implied => return Ok(Description::Link),
+                Found::Described(_) | Found::Link | Found::Other => return Ok(Description::AsItIs),
             }
-            Found::Described(_) => return Ok(true),
-            Found::Other => return Ok(!implied || !is_link(root, path)),
         }
+        Ok(Description::AsItIs)
     }
-    if path.is_empty() {
-        // No layer describes the root, so it is as a directory usually is.
-        let made =
-            fchmodat(upper, ".", Mode::from_bits_truncate(0o755), FchmodatFlags::FollowSymlink);
-        made.doing(doing)?;
+
+    /// Adds `path`, and the directories above it, which `upper` then has to have as well.
+    fn with_parents(
+        &self,
+        path: &[u8],
+        dir: OwnedFd,
+        described: &mut BTreeMap<Vec<u8>, OwnedFd>,
+    ) -> nix::Result<()> {
+        let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| i);
+        for parent in ends.filter_map(|end| path.get(..end)) {
+            if !described.contains_key(parent)
+                && let Some(dir) = self.topmost(parent)?
+            {
+                described.insert(parent.to_vec(), dir);
+            }
+        }
+        described.insert(path.to_vec(), dir);
+        Ok(())
     }
-    Ok(true)
+
+    /// The topmost description of a directory; without any, the topmost directory.
+    fn topmost(&self, path: &[u8]) -> nix::Result<Option<OwnedFd>> {
+        let mut implied = None;
+        for (layer, root) in self.layers.iter().zip(&self.roots).rev() {
+            match look(layer, root, path)? {
+                Found::Described(dir) => return Ok(Some(dir)),
+                Found::Implied if implied.is_none() => {
+                    implied = Some(tree::beneath(root.as_fd(), path, WALK)?);
+                }
+                _ => {}
+            }
+        }
+        Ok(implied)
+    }
 }
 
 /// What `path` is in one layer; links are not followed on the way.
@@ -138,8 +207,10 @@ fn look(layer: &Layer, root: &OwnedFd, path: &[u8]) -> nix::Result<Found> {
     let mut at = root.try_clone().map_err(|_| Errno::EMFILE)?;
     for part in path.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
         let Some(stat) = tree::stat(&at, part)? else { return Ok(Found::Nothing) };
-        if tree::file_type(&stat) != SFlag::S_IFDIR {
-            return Ok(Found::Other);
+        match tree::file_type(&stat) {
+            SFlag::S_IFDIR => {}
+            SFlag::S_IFLNK => return Ok(Found::Link),
+            _ => return Ok(Found::Other),
         }
         at = tree::child(&at, part, WALK)?;
     }
@@ -147,47 +218,6 @@ fn look(layer: &Layer, root: &OwnedFd, path: &[u8]) -> nix::Result<Found> {
         true => Found::Implied,
         false => Found::Described(at),
     })
-}
-
-fn is_link(root: &OwnedFd, path: &[u8]) -> bool {
-    let link = nix::fcntl::readlinkat(root, path);
-    link.is_ok()
-}
-
-/// Makes `path` in `upper` with the attributes of `from`, and its parents with theirs.
-fn copy_directory(
-    layers: &[Layer],
-    roots: &[OwnedFd],
-    upper: &OwnedFd,
-    path: &[u8],
-    from: &OwnedFd,
-) -> Result<()> {
-    let doing = || format!("prepare {}", tree::show(path));
-    let mut at = upper.try_clone().doing(doing)?;
-    let parts: Vec<&[u8]> = path.split(|b| *b == b'/').filter(|part| !part.is_empty()).collect();
-    for (i, part) in parts.iter().enumerate() {
-        let made = mkdirat(&at, *part, Mode::S_IRWXU);
-        let dir = tree::child(&at, part, WALK).doing(doing)?;
-        let is_parent = i + 1 < parts.len();
-        if made.is_ok() && is_parent {
-            let parent = parts.get(..=i).unwrap_or_default().join(&b'/');
-            if let Some(from) = topmost(layers, roots, &parent).doing(doing)? {
-                copy_attributes(&from, &dir).doing(doing)?;
-            }
-        }
-        at = dir;
-    }
-    copy_attributes(from, &at).doing(doing)
-}
-
-/// The topmost layer's description of a directory.
-fn topmost(layers: &[Layer], roots: &[OwnedFd], path: &[u8]) -> nix::Result<Option<OwnedFd>> {
-    for (layer, root) in layers.iter().zip(roots).rev() {
-        if let Found::Described(dir) = look(layer, root, path)? {
-            return Ok(Some(dir));
-        }
-    }
-    Ok(None)
 }
 
 fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> nix::Result<()> {

@@ -105,7 +105,9 @@ impl<R: Read> Reader<R> {
     }
 
     fn header(&mut self) -> io::Result<Option<Header>> {
-        self.skip(self.left + self.padding)?;
+        self.skip(self.left)?;
+        // Some builders leave out the padding of the last entry, and all that comes after it.
+        io::copy(&mut self.inner.by_ref().take(self.padding), &mut io::sink())?;
         (self.left, self.padding) = (0, 0);
         let Some(header) = self.block()? else { return Ok(None) };
         if header.as_bytes().iter().all(|b| *b == 0) {
@@ -340,6 +342,17 @@ mod tests {
         let archive = header.as_bytes().chain(io::repeat(b'a'));
         let err = Reader::new(archive).next_entry().unwrap_err();
         assert!(err.to_string().contains("extension header of"), "{err}");
+    }
+
+    #[test]
+    fn the_last_padding_may_be_missing() {
+        let mut header = Header::new_gnu();
+        header.set_size(3);
+        header.set_cksum();
+        let archive = [&header.as_bytes()[..], b"abc"].concat();
+        let mut reader = Reader::new(archive.as_slice());
+        assert_eq!(reader.next_entry().unwrap().unwrap().size, 3);
+        assert!(reader.next_entry().unwrap().is_none());
     }
 
     #[test]
