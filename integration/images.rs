@@ -470,6 +470,40 @@ fn directories_that_a_layer_does_not_describe_stay_as_they_were() {
 }
 
 #[test]
+fn without_root_images_are_pulled_and_copied() {
+    use std::os::unix::process::CommandExt;
+    let place = Place::new();
+    layer(&place, "one", |root| {
+        write(root.join("closed/file"), "x", 0o600);
+        write(root.join("kept"), "x", 0o644);
+        fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0o500)).unwrap();
+        std::os::unix::fs::chown(root.join("kept"), Some(5), Some(6)).unwrap();
+    });
+    layer(&place, "one", |root| fs::remove_dir_all(root.join("closed")).unwrap());
+    tool("chmod", &["-R", "a+rX", &place.text("layout")]);
+    let lade = place.text("lade");
+    fs::copy(env!("CARGO_BIN_EXE_lade"), &lade).unwrap();
+    let home = place.path("home");
+    fs::create_dir(&home).unwrap();
+    std::os::unix::fs::chown(&home, Some(65534), Some(65534)).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(&lade);
+        command.args(args).env("HOME", &home).env_remove("XDG_DATA_HOME").current_dir(&home);
+        let out = command.uid(65534).gid(65534).output().unwrap();
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let image = format!("oci:{}:one", place.text("layout"));
+    assert_eq!(run(&["pull", "-q", &image]), (Some(0), String::new()));
+    assert_eq!(run(&["bundle", "--copy", &image, "b", "--", "/x"]), (Some(0), String::new()));
+    assert_eq!(fs::metadata(home.join("b/rootfs/kept")).unwrap().uid(), 65534);
+    assert!(!home.join("b/rootfs/closed").exists());
+    assert_eq!(run(&["unbundle", "b"]), (Some(0), String::new()));
+    let (code, err) = run(&["bundle", &image, "b", "--", "/x"]);
+    assert!(code == Some(1) && err.contains("--copy makes a plain directory"), "{err}");
+    assert!(!home.join("b").exists(), "a failed bundle was left");
+}
+
+#[test]
 fn a_hundred_layers_are_stacked() {
     let place = Place::new();
     layer(&place, "one", |root| write(root.join("base"), "x", 0o644));

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstatat, makedev};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstatat, makedev};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Doing, Error, Result};
@@ -148,6 +148,12 @@ fn empty_and_remove(
 
 /// Empties the directory `name` in `at`.
 fn empty(at: BorrowedFd, name: &[u8], level: usize, deep: &mut Vec<Vec<u8>>) -> nix::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        // Its mode may keep even its owner from emptying it.
+        let dir = child(at, name, WALK)?;
+        let itself = proc_path(&dir, b"");
+        fchmodat(AT_FDCWD, itself.as_c_str(), Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
+    }
     let resolve = ResolveFlag::RESOLVE_BENEATH
         | ResolveFlag::RESOLVE_NO_SYMLINKS
         | ResolveFlag::RESOLVE_NO_XDEV;
