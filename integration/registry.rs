@@ -460,7 +460,7 @@ fn a_cut_connection_is_resumed() {
     let dir = Folder::new();
     let (served, cuts) = (Served::new(), AtomicU32::new(0));
     let server = Server::start(move |asked| match served.is_layer(asked) {
-        true if cuts.fetch_add(1, Ordering::Relaxed) < 3 => {
+        true if cuts.fetch_add(1, Ordering::Relaxed) < 4 => {
             Answer { cut: Some(90_000), ..served.ranged(asked) }
         }
         true => served.ranged(asked),
@@ -470,7 +470,7 @@ fn a_cut_connection_is_resumed() {
     let layer = Digest::of_sha256(&Served::new().layer);
     let ranges: Vec<_> =
         server.asked(layer.as_str()).iter().map(|a| a.header("range").to_owned()).collect();
-    assert_eq!(ranges, ["", "bytes=90000-", "bytes=180000-", "bytes=270000-"]);
+    assert_eq!(ranges, ["", "bytes=90000-", "bytes=180000-", "bytes=270000-", "bytes=360000-"]);
 }
 
 #[test]
@@ -576,12 +576,19 @@ fn redirects_carry_no_secret_away() {
     assert!(asked[0].headers.get("authorization").is_none(), "{:?}", asked[0]);
     assert!(!registry.asked("/blobs/").is_empty());
 
-    // A store that asks who we are is not told.
-    let store = Server::start(|_| Answer::new(401, "").with("WWW-Authenticate", "Basic realm=x"));
-    let to = format!("http://{}/store", store.host());
-    let registry = guarded(move || Answer::new(307, "").with("Location", to.clone()));
-    assert!(quick_pull(&registry, &options).unwrap_err().message().contains("401"));
-    assert!(store.asked("").iter().all(|asked| !asked.headers.contains_key("authorization")));
+    // A store that asks who we are is not told, neither itself nor where it points to.
+    let thief = Server::start(|_| Answer::new(200, r#"{"token":"t"}"#));
+    let realm = format!("http://{}/token", thief.host());
+    for challenge in ["Basic realm=x".to_owned(), format!("Bearer realm=\"{realm}\"")] {
+        let challenge = move || Answer::new(401, "").with("WWW-Authenticate", challenge.clone());
+        let store = Server::start(move |_| challenge());
+        let to = format!("http://{}/store", store.host());
+        let registry = guarded(move || Answer::new(307, "").with("Location", to.clone()));
+        assert!(quick_pull(&registry, &options).unwrap_err().message().contains("401"));
+        assert_eq!(store.asked("/store").len(), 1);
+        assert!(!store.asked("")[0].headers.contains_key("authorization"));
+        assert!(thief.asked("").is_empty());
+    }
 }
 
 #[test]
@@ -594,6 +601,9 @@ fn redirects_end() {
     });
     let err = quick_pull(&registry, &options).unwrap_err().message();
     assert!(err.contains("more than 5 redirects"), "{err}");
+    let layer = Digest::of_sha256(&Served::new().layer);
+    let asked = registry.asked(layer.as_str());
+    assert_eq!(asked.iter().filter(|a| a.headers.contains_key("authorization")).count(), 6);
     let registry = guarded(|| Answer::new(302, "").with("Location", "file:///etc/passwd"));
     assert!(quick_pull(&registry, &options).unwrap_err().message().contains("no URL to follow"));
 }

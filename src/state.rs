@@ -35,6 +35,8 @@ use crate::sys::{lock, pidfd};
 pub const VERSION: u32 = 1;
 /// The longest id: what a file name can be is 255 bytes, and runc's limit is above it.
 const LONGEST_ID: usize = 1024;
+/// The words for a container that is not there, which callers look for.
+pub const ABSENT: &str = "container does not exist";
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
 
@@ -459,7 +461,7 @@ fn make_root(path: &Path, default: bool) -> nix::Result<()> {
 }
 
 fn does_not_exist() -> Error {
-    Error::new("container does not exist")
+    Error::new(ABSENT)
 }
 
 fn already_exists() -> Error {

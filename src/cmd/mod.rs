@@ -1,10 +1,18 @@
 //! The commands: one file each, and the way from the command line to them.
 
 pub mod create;
+pub mod delete;
 pub mod exec;
 pub mod explain;
+pub mod features;
+pub mod kill;
+pub mod list;
+pub mod pause;
+pub mod ps;
 pub mod run;
+pub mod spec;
 pub mod start;
+pub mod state;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -38,7 +46,7 @@ fn dispatch(args: impl Iterator<Item = OsString>, failed: &mut i32) -> Result<i3
     log::init(global.log.as_deref(), global.log_format, global.debug)?;
     let (verb, rest) = match line.aim {
         Aim::Help(of) => return print(&cli::help::text(of)),
-        Aim::Version => return print(VERSION),
+        Aim::Version => return print(&version()),
         Aim::Run(verb, rest) => (verb, rest),
         Aim::Unknown(name) => {
             *failed = UNKNOWN_COMMAND;
@@ -62,12 +70,30 @@ fn perform(global: &Global, command: Command) -> Result<i32> {
         Command::Run(options) => run::run(global, &options),
         Command::Exec(options) => exec::run(global, &options),
         Command::Explain(options) => explain::run(global, &options),
-        other => Err(Error::new(format!("{other:?} is not done yet"))),
+        Command::State { id } => state::run(global, &id),
+        Command::List { format, quiet } => list::run(global, format, quiet),
+        Command::Ps(options) => ps::run(global, &options),
+        Command::Kill(options) => kill::run(global, &options),
+        Command::Delete { id, force } => delete::run(global, &id, force),
+        Command::Pause { id } => pause::pause(global, &id),
+        Command::Resume { id } => pause::resume(global, &id),
+        Command::Spec { bundle, rootless } => spec::run(&bundle, rootless),
+        Command::Features => features::run(),
     }
 }
 
-const VERSION: &str =
-    concat!("tare version ", env!("CARGO_PKG_VERSION"), "\ncommit: ", "unknown", "\nspec: 1.3.0\n");
+/// The specification that is implemented.
+const SPEC_VERSION: &str = "1.3.0";
+/// The commit that was built, if the builder says so.
+const COMMIT: &str = match option_env!("TARE_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
+
+fn version() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("tare version {version}\ncommit: {COMMIT}\nspec: {SPEC_VERSION}\n")
+}
 
 /// Writes to standard output; a reader that went away is no failure.
 pub(crate) fn print(text: &str) -> Result<i32> {

@@ -173,6 +173,17 @@ fn decode(auth: &Auth) -> Result<Option<Credentials>> {
 
 /// Runs `docker-credential-HELPER get` (docker-credential-helpers' protocol).
 fn ask(helper: &str, server: &str) -> Result<Option<Credentials>> {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if helper.is_empty() || !helper.bytes().all(word) {
+        return Err(Error::new(format!("{helper:?} is no name of a credential helper")));
+    }
+    let program = format!("docker-credential-{helper}");
+    let (success, output) = run(&program, server)?;
+    parse_answer(success, &output).map_err(|err| err.context(format!("{program} get {server}")))
+}
+
+/// What a helper printed, as credentials; none if it has none for the server.
+fn parse_answer(success: bool, output: &[u8]) -> Result<Option<Credentials>> {
     #[derive(Deserialize)]
     struct Answer {
         #[serde(rename = "Username")]
@@ -180,21 +191,16 @@ fn ask(helper: &str, server: &str) -> Result<Option<Credentials>> {
         #[serde(rename = "Secret")]
         secret: String,
     }
-    let word = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    if helper.is_empty() || !helper.bytes().all(word) {
-        return Err(Error::new(format!("{helper:?} is no name of a credential helper")));
-    }
-    let program = format!("docker-credential-{helper}");
-    let (success, output) = run(&program, server)?;
     if !success {
-        let words: String = String::from_utf8_lossy(&output).trim().chars().take(200).collect();
+        let words: String = String::from_utf8_lossy(output).trim().chars().take(200).collect();
         return match words.contains("credentials not found") {
             true => Ok(None),
-            false => Err(Error::new(format!("{program} get {server}: {words}"))),
+            false => Err(Error::new(words)),
         };
     }
-    let answer: Answer = serde_json::from_slice(&output)
-        .map_err(|_| Error::new(format!("{program} get {server}: its answer is not understood")))?;
+    // Without the parser's words: they may hold a part of the secret.
+    let answer: Answer =
+        serde_json::from_slice(output).map_err(|_| Error::new("its answer is not understood"))?;
     Ok(match answer.username.as_str() {
         "" => None,
         "<token>" => Some(Credentials::Identity(answer.secret)),
@@ -259,6 +265,20 @@ mod tests {
         let json = r#"{"auths":{"a.io":{"auth":"c2VjcmV0"}}}"#;
         let err = look(json, "a.io", "x").unwrap_err().message();
         assert_eq!(err, "f: a.io: auth is not user:password in base64");
+    }
+
+    #[test]
+    fn understands_helpers() {
+        let parse = |success, text: &str| parse_answer(success, text.as_bytes());
+        let token = parse(true, r#"{"Username":"<token>","Secret":"s"}"#).unwrap();
+        assert!(token == Some(Credentials::Identity("s".into())));
+        let user = parse(true, r#"{"Username":"u","Secret":"s"}"#).unwrap();
+        assert!(user == Some(Credentials::Password("u".into(), "s".into())));
+        assert!(parse(true, r#"{"Username":"","Secret":""}"#).unwrap().is_none());
+        let none = "credentials not found in native keychain\n";
+        assert!(parse(false, none).unwrap().is_none());
+        assert!(parse(false, "the keychain is locked").is_err());
+        assert!(parse(true, "{}").is_err());
     }
 
     #[test]

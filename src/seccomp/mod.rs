@@ -1,7 +1,7 @@
 //! `linux.seccomp` compiled to a BPF program (runtime-spec, config-linux.md, "Seccomp").
 //!
-//! A profile passes four stages, each a file: [`rules`] checks the words, [`table`] and [`arch`]
-//! turn names into numbers, [`calls`] settles what happens to each number, [`bpf`] writes the
+//! A profile passes four stages, each a file: `rules` checks the words, `table` and `arch`
+//! turn names into numbers, `calls` settles what happens to each number, `bpf` writes the
 //! program. Where the specification is silent, libseccomp's and runc's readings hold; the tests
 //! compare with libseccomp.
 
@@ -20,6 +20,25 @@ use arch::Family;
 use bpf::{Assembler, Goal};
 use calls::{Calls, Decision, Target};
 use rules::Rule;
+
+/// The words that [`compile`] understands, as the specification's features.md lists them.
+pub struct Words {
+    /// Actions, such as `SCMP_ACT_ERRNO`.
+    pub actions: Vec<&'static str>,
+    /// Operators, such as `SCMP_CMP_EQ`.
+    pub operators: Vec<&'static str>,
+    /// Architectures that this build makes programs for.
+    pub archs: Vec<&'static str>,
+    /// Filter flags.
+    pub flags: Vec<&'static str>,
+}
+
+/// Everything that [`compile`] understands.
+pub fn words() -> Words {
+    let (actions, operators, flags) = rules::words();
+    let archs = arch::NATIVE.archs.iter().map(|arch| arch.name).collect();
+    Words { actions, operators, archs, flags }
+}
 
 /// The kernel takes no longer program (`BPF_MAXINSNS`, linux/bpf_common.h).
 const MAX_INSTRUCTIONS: usize = 4096;

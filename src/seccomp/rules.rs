@@ -34,6 +34,15 @@ const FLAGS: [(&str, u32); 4] = [
 const WAIT_KILLABLE: &str = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV";
 const WAIT_KILLABLE_RECV: u32 = 1 << 5;
 
+/// All words of `actions`, operators and flags that are understood, for `features`.
+pub(super) fn words() -> (Vec<&'static str>, Vec<&'static str>, Vec<&'static str>) {
+    (
+        ACTIONS.iter().map(|(name, _)| *name).collect(),
+        OPERATORS.iter().map(|(name, _)| *name).collect(),
+        FLAGS.iter().map(|(name, _)| *name).collect(),
+    )
+}
+
 /// A comparison of a masked argument; the other three operators are these negated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Test {

@@ -1,0 +1,125 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_tare_global_optspecs
+    string join \n root= debug log= log-format= systemd-cgroup rootless= criu= v/version h/help
+end
+
+function __fish_tare_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_tare_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_tare_using_subcommand
+    set -l cmd (__fish_tare_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c tare -n "__fish_tare_needs_command" -l root -d 'directory of the container states (default: /run/tare)' -r
+complete -c tare -n "__fish_tare_needs_command" -l log -d 'write log lines to FILE (default: standard error)' -r
+complete -c tare -n "__fish_tare_needs_command" -l log-format -d 'format of log lines: text or json (default: text)' -r
+complete -c tare -n "__fish_tare_needs_command" -l rootless -d 'tolerate missing cgroup permissions: true, false or auto' -r
+complete -c tare -n "__fish_tare_needs_command" -l criu -d 'ignored, accepted for old callers' -r
+complete -c tare -n "__fish_tare_needs_command" -l debug -d 'log debug messages too'
+complete -c tare -n "__fish_tare_needs_command" -l systemd-cgroup -d 'let systemd make cgroups; cgroupsPath is then slice:prefix:name'
+complete -c tare -n "__fish_tare_needs_command" -s v -l version -d 'print the version'
+complete -c tare -n "__fish_tare_needs_command" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_needs_command" -f -a "create" -d 'create a container'
+complete -c tare -n "__fish_tare_needs_command" -f -a "start" -d 'release the process of a created container'
+complete -c tare -n "__fish_tare_needs_command" -f -a "run" -d 'create and start a container'
+complete -c tare -n "__fish_tare_needs_command" -f -a "exec" -d 'run another process in a container'
+complete -c tare -n "__fish_tare_needs_command" -f -a "state" -d 'print the state of a container as JSON'
+complete -c tare -n "__fish_tare_needs_command" -f -a "list" -d 'list containers'
+complete -c tare -n "__fish_tare_needs_command" -f -a "ps" -d 'show the processes of a container'
+complete -c tare -n "__fish_tare_needs_command" -f -a "kill" -d 'send a signal to a container'
+complete -c tare -n "__fish_tare_needs_command" -f -a "delete" -d 'remove a stopped or created container'
+complete -c tare -n "__fish_tare_needs_command" -f -a "pause" -d 'suspend all processes of a container'
+complete -c tare -n "__fish_tare_needs_command" -f -a "resume" -d 'resume a paused container'
+complete -c tare -n "__fish_tare_needs_command" -f -a "spec" -d 'write a config.json to start from'
+complete -c tare -n "__fish_tare_needs_command" -f -a "features" -d 'print what this runtime implements, as JSON'
+complete -c tare -n "__fish_tare_needs_command" -f -a "explain" -d 'print what create would do, without doing it'
+complete -c tare -n "__fish_tare_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c tare -n "__fish_tare_using_subcommand create" -s b -l bundle -d 'directory of config.json (default: the current one)' -r
+complete -c tare -n "__fish_tare_using_subcommand create" -l console-socket -d 'AF_UNIX socket that receives the terminal\'s master' -r
+complete -c tare -n "__fish_tare_using_subcommand create" -l pidfd-socket -d 'AF_UNIX socket that receives a pidfd of the process' -r
+complete -c tare -n "__fish_tare_using_subcommand create" -l pid-file -d 'write the process id to FILE' -r
+complete -c tare -n "__fish_tare_using_subcommand create" -l preserve-fds -d 'pass N more file descriptors after stdio and $LISTEN_FDS' -r
+complete -c tare -n "__fish_tare_using_subcommand create" -l trace -d 'write the time of every step to FILE, in Chrome\'s trace format' -r
+complete -c tare -n "__fish_tare_using_subcommand create" -l no-pivot -d 'use MS_MOVE and chroot instead of pivot_root (root on a ramdisk)'
+complete -c tare -n "__fish_tare_using_subcommand create" -l no-new-keyring -d 'keep the caller\'s session keyring'
+complete -c tare -n "__fish_tare_using_subcommand create" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand start" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand run" -s b -l bundle -d 'directory of config.json (default: the current one)' -r
+complete -c tare -n "__fish_tare_using_subcommand run" -l console-socket -d 'AF_UNIX socket that receives the terminal\'s master' -r
+complete -c tare -n "__fish_tare_using_subcommand run" -l pidfd-socket -d 'AF_UNIX socket that receives a pidfd of the process' -r
+complete -c tare -n "__fish_tare_using_subcommand run" -l pid-file -d 'write the process id to FILE' -r
+complete -c tare -n "__fish_tare_using_subcommand run" -l preserve-fds -d 'pass N more file descriptors after stdio and $LISTEN_FDS' -r
+complete -c tare -n "__fish_tare_using_subcommand run" -l trace -d 'write the time of every step to FILE, in Chrome\'s trace format' -r
+complete -c tare -n "__fish_tare_using_subcommand run" -l no-pivot -d 'use MS_MOVE and chroot instead of pivot_root (root on a ramdisk)'
+complete -c tare -n "__fish_tare_using_subcommand run" -l no-new-keyring -d 'keep the caller\'s session keyring'
+complete -c tare -n "__fish_tare_using_subcommand run" -s d -l detach -d 'do not wait for the container\'s process'
+complete -c tare -n "__fish_tare_using_subcommand run" -l keep -d 'do not delete the container after it has ended'
+complete -c tare -n "__fish_tare_using_subcommand run" -l no-subreaper -d 'do not become the reaper of orphaned processes'
+complete -c tare -n "__fish_tare_using_subcommand run" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand exec" -s p -l process -d 'read the process from a JSON file' -r
+complete -c tare -n "__fish_tare_using_subcommand exec" -l cwd -d 'working directory in the container' -r
+complete -c tare -n "__fish_tare_using_subcommand exec" -s e -l env -d 'set an environment variable (repeatable)' -r
+complete -c tare -n "__fish_tare_using_subcommand exec" -s u -l user -d 'user and group of the process' -r
+complete -c tare -n "__fish_tare_using_subcommand exec" -s g -l additional-gids -d 'add a group (repeatable)' -r
+complete -c tare -n "__fish_tare_using_subcommand exec" -l process-label -d 'SELinux label of the process' -r
+complete -c tare -n "__fish_tare_using_subcommand exec" -l apparmor -d 'AppArmor profile of the process' -r
+complete -c tare -n "__fish_tare_using_subcommand exec" -s c -l cap -d 'add a capability (repeatable)' -r
+complete -c tare -n "__fish_tare_using_subcommand exec" -l cgroup -d 'run in an existing sub-cgroup (repeatable)' -r
+complete -c tare -n "__fish_tare_using_subcommand exec" -l console-socket -d 'AF_UNIX socket that receives the terminal\'s master' -r
+complete -c tare -n "__fish_tare_using_subcommand exec" -l pidfd-socket -d 'AF_UNIX socket that receives a pidfd of the process' -r
+complete -c tare -n "__fish_tare_using_subcommand exec" -l pid-file -d 'write the process id to FILE' -r
+complete -c tare -n "__fish_tare_using_subcommand exec" -l preserve-fds -d 'pass N more file descriptors after stdio and $LISTEN_FDS' -r
+complete -c tare -n "__fish_tare_using_subcommand exec" -l trace -d 'write the time of every step to FILE, in Chrome\'s trace format' -r
+complete -c tare -n "__fish_tare_using_subcommand exec" -s d -l detach -d 'do not wait for the process'
+complete -c tare -n "__fish_tare_using_subcommand exec" -s t -l tty -d 'give the process a terminal'
+complete -c tare -n "__fish_tare_using_subcommand exec" -l no-new-privs -d 'set no_new_privs'
+complete -c tare -n "__fish_tare_using_subcommand exec" -l ignore-paused -d 'allow exec in a paused container'
+complete -c tare -n "__fish_tare_using_subcommand exec" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand state" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand list" -s f -l format -d 'table or json (default: table)' -r
+complete -c tare -n "__fish_tare_using_subcommand list" -s q -l quiet -d 'print ids only'
+complete -c tare -n "__fish_tare_using_subcommand list" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand ps" -s f -l format -d 'table or json (default: table)' -r
+complete -c tare -n "__fish_tare_using_subcommand ps" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand kill" -s a -l all -d 'send the signal to all processes of the container'
+complete -c tare -n "__fish_tare_using_subcommand kill" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand delete" -s f -l force -d 'kill a running one; a missing one is no error'
+complete -c tare -n "__fish_tare_using_subcommand delete" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand pause" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand resume" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand spec" -s b -l bundle -d 'directory of config.json (default: the current one)' -r
+complete -c tare -n "__fish_tare_using_subcommand spec" -l rootless -d 'for use without root privileges'
+complete -c tare -n "__fish_tare_using_subcommand spec" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand features" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand explain" -s b -l bundle -d 'directory of config.json (default: the current one)' -r
+complete -c tare -n "__fish_tare_using_subcommand explain" -l json -d 'print JSON'
+complete -c tare -n "__fish_tare_using_subcommand explain" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "create" -d 'create a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "start" -d 'release the process of a created container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "run" -d 'create and start a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "exec" -d 'run another process in a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "state" -d 'print the state of a container as JSON'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "list" -d 'list containers'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "ps" -d 'show the processes of a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "kill" -d 'send a signal to a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "delete" -d 'remove a stopped or created container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "pause" -d 'suspend all processes of a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "resume" -d 'resume a paused container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "spec" -d 'write a config.json to start from'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "features" -d 'print what this runtime implements, as JSON'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "explain" -d 'print what create would do, without doing it'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

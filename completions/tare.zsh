@@ -1,0 +1,472 @@
+#compdef tare
+
+autoload -U is-at-least
+
+_tare() {
+    typeset -A opt_args
+    typeset -a _arguments_options
+    local ret=1
+
+    if is-at-least 5.2; then
+        _arguments_options=(-s -S -C)
+    else
+        _arguments_options=(-s -C)
+    fi
+
+    local context curcontext="$curcontext" state line
+    _arguments "${_arguments_options[@]}" : \
+'*--root=[directory of the container states (default\: /run/tare)]:DIR:_default' \
+'*--log=[write log lines to FILE (default\: standard error)]:FILE:_default' \
+'*--log-format=[format of log lines\: text or json (default\: text)]:FORMAT:_default' \
+'*--rootless=[tolerate missing cgroup permissions\: true, false or auto]:WHEN:_default' \
+'*--criu=[ignored, accepted for old callers]:PATH:_default' \
+'--debug[log debug messages too]' \
+'--systemd-cgroup[let systemd make cgroups; cgroupsPath is then slice\:prefix\:name]' \
+'-v[print the version]' \
+'--version[print the version]' \
+'-h[print this help]' \
+'--help[print this help]' \
+":: :_tare_commands" \
+"*::: :->tare" \
+&& ret=0
+    case $state in
+    (tare)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:tare-command-$line[1]:"
+        case $line[1] in
+            (create)
+_arguments "${_arguments_options[@]}" : \
+'*-b+[directory of config.json (default\: the current one)]:DIR:_default' \
+'*--bundle=[directory of config.json (default\: the current one)]:DIR:_default' \
+'*--console-socket=[AF_UNIX socket that receives the terminal'\''s master]:PATH:_default' \
+'*--pidfd-socket=[AF_UNIX socket that receives a pidfd of the process]:PATH:_default' \
+'*--pid-file=[write the process id to FILE]:FILE:_default' \
+'*--preserve-fds=[pass N more file descriptors after stdio and \$LISTEN_FDS]:N:_default' \
+'*--trace=[write the time of every step to FILE, in Chrome'\''s trace format]:FILE:_default' \
+'--no-pivot[use MS_MOVE and chroot instead of pivot_root (root on a ramdisk)]' \
+'--no-new-keyring[keep the caller'\''s session keyring]' \
+'-h[print this help]' \
+'--help[print this help]' \
+':ID -- name of the container:_default' \
+&& ret=0
+;;
+(start)
+_arguments "${_arguments_options[@]}" : \
+'-h[print this help]' \
+'--help[print this help]' \
+':ID -- name of the container:_default' \
+&& ret=0
+;;
+(run)
+_arguments "${_arguments_options[@]}" : \
+'*-b+[directory of config.json (default\: the current one)]:DIR:_default' \
+'*--bundle=[directory of config.json (default\: the current one)]:DIR:_default' \
+'*--console-socket=[AF_UNIX socket that receives the terminal'\''s master]:PATH:_default' \
+'*--pidfd-socket=[AF_UNIX socket that receives a pidfd of the process]:PATH:_default' \
+'*--pid-file=[write the process id to FILE]:FILE:_default' \
+'*--preserve-fds=[pass N more file descriptors after stdio and \$LISTEN_FDS]:N:_default' \
+'*--trace=[write the time of every step to FILE, in Chrome'\''s trace format]:FILE:_default' \
+'--no-pivot[use MS_MOVE and chroot instead of pivot_root (root on a ramdisk)]' \
+'--no-new-keyring[keep the caller'\''s session keyring]' \
+'-d[do not wait for the container'\''s process]' \
+'--detach[do not wait for the container'\''s process]' \
+'--keep[do not delete the container after it has ended]' \
+'--no-subreaper[do not become the reaper of orphaned processes]' \
+'-h[print this help]' \
+'--help[print this help]' \
+':ID -- name of the container:_default' \
+&& ret=0
+;;
+(exec)
+_arguments "${_arguments_options[@]}" : \
+'*-p+[read the process from a JSON file]:FILE:_default' \
+'*--process=[read the process from a JSON file]:FILE:_default' \
+'*--cwd=[working directory in the container]:DIR:_default' \
+'*-e+[set an environment variable (repeatable)]:NAME=VALUE:_default' \
+'*--env=[set an environment variable (repeatable)]:NAME=VALUE:_default' \
+'*-u+[user and group of the process]:UID[:GID]:_default' \
+'*--user=[user and group of the process]:UID[:GID]:_default' \
+'*-g+[add a group (repeatable)]:GID:_default' \
+'*--additional-gids=[add a group (repeatable)]:GID:_default' \
+'*--process-label=[SELinux label of the process]:LABEL:_default' \
+'*--apparmor=[AppArmor profile of the process]:PROFILE:_default' \
+'*-c+[add a capability (repeatable)]:CAP:_default' \
+'*--cap=[add a capability (repeatable)]:CAP:_default' \
+'*--cgroup=[run in an existing sub-cgroup (repeatable)]:[CONTROLLER:]PATH:_default' \
+'*--console-socket=[AF_UNIX socket that receives the terminal'\''s master]:PATH:_default' \
+'*--pidfd-socket=[AF_UNIX socket that receives a pidfd of the process]:PATH:_default' \
+'*--pid-file=[write the process id to FILE]:FILE:_default' \
+'*--preserve-fds=[pass N more file descriptors after stdio and \$LISTEN_FDS]:N:_default' \
+'*--trace=[write the time of every step to FILE, in Chrome'\''s trace format]:FILE:_default' \
+'-d[do not wait for the process]' \
+'--detach[do not wait for the process]' \
+'-t[give the process a terminal]' \
+'--tty[give the process a terminal]' \
+'--no-new-privs[set no_new_privs]' \
+'--ignore-paused[allow exec in a paused container]' \
+'-h[print this help]' \
+'--help[print this help]' \
+':ID -- name of the container:_default' \
+'*::COMMAND -- program and arguments:_default' \
+&& ret=0
+;;
+(state)
+_arguments "${_arguments_options[@]}" : \
+'-h[print this help]' \
+'--help[print this help]' \
+':ID -- name of the container:_default' \
+&& ret=0
+;;
+(list)
+_arguments "${_arguments_options[@]}" : \
+'*-f+[table or json (default\: table)]:FORMAT:_default' \
+'*--format=[table or json (default\: table)]:FORMAT:_default' \
+'-q[print ids only]' \
+'--quiet[print ids only]' \
+'-h[print this help]' \
+'--help[print this help]' \
+&& ret=0
+;;
+(ps)
+_arguments "${_arguments_options[@]}" : \
+'*-f+[table or json (default\: table)]:FORMAT:_default' \
+'*--format=[table or json (default\: table)]:FORMAT:_default' \
+'-h[print this help]' \
+'--help[print this help]' \
+':ID -- name of the container:_default' \
+'*::PS-OPTION -- options of ps(1):_default' \
+&& ret=0
+;;
+(kill)
+_arguments "${_arguments_options[@]}" : \
+'-a[send the signal to all processes of the container]' \
+'--all[send the signal to all processes of the container]' \
+'-h[print this help]' \
+'--help[print this help]' \
+':ID -- name of the container:_default' \
+'::SIGNAL -- such as 9, KILL, SIGKILL:_default' \
+&& ret=0
+;;
+(delete)
+_arguments "${_arguments_options[@]}" : \
+'-f[kill a running one; a missing one is no error]' \
+'--force[kill a running one; a missing one is no error]' \
+'-h[print this help]' \
+'--help[print this help]' \
+':ID -- name of the container:_default' \
+&& ret=0
+;;
+(pause)
+_arguments "${_arguments_options[@]}" : \
+'-h[print this help]' \
+'--help[print this help]' \
+':ID -- name of the container:_default' \
+&& ret=0
+;;
+(resume)
+_arguments "${_arguments_options[@]}" : \
+'-h[print this help]' \
+'--help[print this help]' \
+':ID -- name of the container:_default' \
+&& ret=0
+;;
+(spec)
+_arguments "${_arguments_options[@]}" : \
+'*-b+[directory of config.json (default\: the current one)]:DIR:_default' \
+'*--bundle=[directory of config.json (default\: the current one)]:DIR:_default' \
+'--rootless[for use without root privileges]' \
+'-h[print this help]' \
+'--help[print this help]' \
+&& ret=0
+;;
+(features)
+_arguments "${_arguments_options[@]}" : \
+'-h[print this help]' \
+'--help[print this help]' \
+&& ret=0
+;;
+(explain)
+_arguments "${_arguments_options[@]}" : \
+'*-b+[directory of config.json (default\: the current one)]:DIR:_default' \
+'*--bundle=[directory of config.json (default\: the current one)]:DIR:_default' \
+'--json[print JSON]' \
+'-h[print this help]' \
+'--help[print this help]' \
+'::ID -- name of the container:_default' \
+&& ret=0
+;;
+(help)
+_arguments "${_arguments_options[@]}" : \
+":: :_tare__subcmd__help_commands" \
+"*::: :->help" \
+&& ret=0
+
+    case $state in
+    (help)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:tare-help-command-$line[1]:"
+        case $line[1] in
+            (create)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(start)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(run)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(exec)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(state)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(list)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(ps)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(kill)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(delete)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(pause)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(resume)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(spec)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(features)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(explain)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(help)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+        esac
+    ;;
+esac
+}
+
+(( $+functions[_tare_commands] )) ||
+_tare_commands() {
+    local commands; commands=(
+'create:create a container' \
+'start:release the process of a created container' \
+'run:create and start a container' \
+'exec:run another process in a container' \
+'state:print the state of a container as JSON' \
+'list:list containers' \
+'ps:show the processes of a container' \
+'kill:send a signal to a container' \
+'delete:remove a stopped or created container' \
+'pause:suspend all processes of a container' \
+'resume:resume a paused container' \
+'spec:write a config.json to start from' \
+'features:print what this runtime implements, as JSON' \
+'explain:print what create would do, without doing it' \
+'help:Print this message or the help of the given subcommand(s)' \
+    )
+    _describe -t commands 'tare commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__create_commands] )) ||
+_tare__subcmd__create_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare create commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__delete_commands] )) ||
+_tare__subcmd__delete_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare delete commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__exec_commands] )) ||
+_tare__subcmd__exec_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare exec commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__explain_commands] )) ||
+_tare__subcmd__explain_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare explain commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__features_commands] )) ||
+_tare__subcmd__features_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare features commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__help_commands] )) ||
+_tare__subcmd__help_commands() {
+    local commands; commands=(
+'create:create a container' \
+'start:release the process of a created container' \
+'run:create and start a container' \
+'exec:run another process in a container' \
+'state:print the state of a container as JSON' \
+'list:list containers' \
+'ps:show the processes of a container' \
+'kill:send a signal to a container' \
+'delete:remove a stopped or created container' \
+'pause:suspend all processes of a container' \
+'resume:resume a paused container' \
+'spec:write a config.json to start from' \
+'features:print what this runtime implements, as JSON' \
+'explain:print what create would do, without doing it' \
+'help:Print this message or the help of the given subcommand(s)' \
+    )
+    _describe -t commands 'tare help commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__help__subcmd__create_commands] )) ||
+_tare__subcmd__help__subcmd__create_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help create commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__help__subcmd__delete_commands] )) ||
+_tare__subcmd__help__subcmd__delete_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help delete commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__help__subcmd__exec_commands] )) ||
+_tare__subcmd__help__subcmd__exec_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help exec commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__help__subcmd__explain_commands] )) ||
+_tare__subcmd__help__subcmd__explain_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help explain commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__help__subcmd__features_commands] )) ||
+_tare__subcmd__help__subcmd__features_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help features commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__help__subcmd__help_commands] )) ||
+_tare__subcmd__help__subcmd__help_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help help commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__help__subcmd__kill_commands] )) ||
+_tare__subcmd__help__subcmd__kill_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help kill commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__help__subcmd__list_commands] )) ||
+_tare__subcmd__help__subcmd__list_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help list commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__help__subcmd__pause_commands] )) ||
+_tare__subcmd__help__subcmd__pause_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help pause commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__help__subcmd__ps_commands] )) ||
+_tare__subcmd__help__subcmd__ps_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help ps commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__help__subcmd__resume_commands] )) ||
+_tare__subcmd__help__subcmd__resume_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help resume commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__help__subcmd__run_commands] )) ||
+_tare__subcmd__help__subcmd__run_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help run commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__help__subcmd__spec_commands] )) ||
+_tare__subcmd__help__subcmd__spec_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help spec commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__help__subcmd__start_commands] )) ||
+_tare__subcmd__help__subcmd__start_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help start commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__help__subcmd__state_commands] )) ||
+_tare__subcmd__help__subcmd__state_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help state commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__kill_commands] )) ||
+_tare__subcmd__kill_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare kill commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__list_commands] )) ||
+_tare__subcmd__list_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare list commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__pause_commands] )) ||
+_tare__subcmd__pause_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare pause commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__ps_commands] )) ||
+_tare__subcmd__ps_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare ps commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__resume_commands] )) ||
+_tare__subcmd__resume_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare resume commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__run_commands] )) ||
+_tare__subcmd__run_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare run commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__spec_commands] )) ||
+_tare__subcmd__spec_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare spec commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__start_commands] )) ||
+_tare__subcmd__start_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare start commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__state_commands] )) ||
+_tare__subcmd__state_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare state commands' commands "$@"
+}
+
+if [ "$funcstack[1]" = "_tare" ]; then
+    _tare "$@"
+else
+    compdef _tare tare
+fi

@@ -1,0 +1,135 @@
+//! `tare delete`.
+//!
+//! What `create` did is undone in reverse: the process, the cgroups, the state directory; then
+//! the poststop hooks run. Every step may be repeated, so a `delete` that was interrupted can be
+//! called again.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::cli::Global;
+use crate::error::{Error, Result};
+use crate::hooks::{Hook, Point};
+use crate::log;
+use crate::spec::config::Hooks;
+use crate::state::{Container, Root, State, Status};
+
+/// How long a process may take to end after SIGKILL, or another caller to give up the container.
+const LIMIT: Duration = Duration::from_secs(10);
+const INTERVAL: Duration = Duration::from_millis(5);
+
+/// Removes a container. With `force` a running one is killed, and a missing one is no error.
+///
+/// # Errors
+/// The container is missing or running, or something of it cannot be removed.
+pub fn run(global: &Global, id: &str, force: bool) -> Result<i32> {
+    let root = Root::open(global.root.as_deref())?;
+    let absent = |err: Error| match force && gone(&err) {
+        true => Ok(0),
+        false => Err(err),
+    };
+    let container = match root.container(id) {
+        Ok(container) => container,
+        Err(err) => return absent(err),
+    };
+    delete(&container, force).map(|()| 0).or_else(absent)
+}
+
+fn gone(err: &Error) -> bool {
+    err.message() == crate::state::ABSENT
+}
+
+fn delete(container: &Container, force: bool) -> Result<()> {
+    seize(container, force)?;
+    if !container.exists()? {
+        // Left by a create that was killed before it did anything.
+        container.remove()?;
+        return Err(Error::new(crate::state::ABSENT));
+    }
+    let state = match container.load() {
+        Ok(state) => state,
+        Err(err) if force => {
+            log::warn(&err.context("removing a container whose state is damaged").message());
+            return container.remove();
+        }
+        Err(err) => return Err(err),
+    };
+    let status = container.status(&state)?;
+    if !force && !matches!(status, Status::Stopped | Status::Created) {
+        return Err(refusal(container.id(), status));
+    }
+    end(&state)?;
+    container.remove()?;
+    poststop(&state);
+    Ok(())
+}
+
+/// Locks the container. One that is being created or started by another caller is waited for;
+/// with `force` it is killed under that caller's hands, who then gives it up.
+fn seize(container: &Container, force: bool) -> Result<()> {
+    let end = Instant::now() + LIMIT;
+    while !container.try_lock()? {
+        if let Some(state) = container.exists()?.then(|| container.load()).transpose()? {
+            if force {
+                kill(&state)?;
+            } else if container.status(&state)? == Status::Creating {
+                return Err(refusal(container.id(), Status::Creating));
+            }
+        }
+        if Instant::now() > end {
+            return Err(Error::new(format!(
+                "container {} is held by another caller",
+                container.id()
+            ))
+            .hint("a create, start or delete of it has not ended yet"));
+        }
+        sleep(INTERVAL);
+    }
+    Ok(())
+}
+
+fn refusal(id: &str, status: Status) -> Error {
+    Error::new(format!("cannot delete container {id} that is not stopped: {status}"))
+        .hint("stop it with tare kill, or use --force")
+}
+
+/// Kills init, if it is alive.
+fn kill(state: &State) -> Result<()> {
+    match state.init()? {
+        // That it has ended meanwhile is what is wanted.
+        Some(init) => init.signal(libc::SIGKILL).or(Ok(())),
+        None => Ok(()),
+    }
+}
+
+/// Ends every process of the container and removes its cgroups.
+fn end(state: &State) -> Result<()> {
+    let init = state.init()?;
+    kill(state)?;
+    if let Some(cgroup) = &state.cgroup {
+        // Ends what a shared pid namespace leaves behind, and thaws what is frozen.
+        if cgroup.exists() {
+            cgroup.kill(libc::SIGKILL)?;
+        }
+    }
+    if let Some(init) = init
+        && !init.wait(LIMIT)?
+    {
+        return Err(Error::new("container init still running").hint(format!(
+            "process {} does not end: is it in an uninterruptible wait?",
+            state.pid
+        )));
+    }
+    state.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.remove())
+}
+
+/// Runs the poststop hooks; the container is gone whatever they say (runtime.md, "Lifecycle").
+fn poststop(state: &State) {
+    let hooks = Hooks { poststop: state.hooks.poststop.clone(), ..Hooks::default() };
+    for hook in Hook::plan(Point::Poststop, &hooks) {
+        let json = state.for_hooks(Status::Stopped);
+        if let Err(err) = hook.run(json.as_bytes(), &state.bundle) {
+            log::warn(&err.message());
+        }
+    }
+}

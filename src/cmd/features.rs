@@ -1,0 +1,121 @@
+//! `tare features`: the document of runtime-spec's features.md, made from the tables that the
+//! code itself works by, so that it cannot claim what is not there.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::COMMIT;
+use crate::error::{Error, Result};
+use crate::{hooks, mounts, namespaces, seccomp};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Features {
+    oci_version_min: &'static str,
+    oci_version_max: &'static str,
+    hooks: Vec<&'static str>,
+    mount_options: Vec<&'static str>,
+    linux: Linux,
+    annotations: BTreeMap<&'static str, String>,
+}
+
+#[derive(Serialize)]
+struct Linux {
+    namespaces: Vec<&'static str>,
+    capabilities: Vec<String>,
+    cgroup: Cgroup,
+    seccomp: Seccomp,
+    apparmor: Enabled,
+    selinux: Enabled,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cgroup {
+    v1: bool,
+    v2: bool,
+    systemd: bool,
+    systemd_user: bool,
+    rdma: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Seccomp {
+    enabled: bool,
+    actions: Vec<&'static str>,
+    operators: Vec<&'static str>,
+    archs: Vec<&'static str>,
+    known_flags: Vec<&'static str>,
+    supported_flags: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Enabled {
+    enabled: bool,
+}
+
+/// Prints the document, and nothing else.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn run() -> Result<i32> {
+    let json = serde_json::to_string_pretty(&features())
+        .map_err(|err| Error::new(format!("write the features as JSON: {err}")))?;
+    super::print(&(json + "\n"))
+}
+
+fn features() -> Features {
+    Features {
+        oci_version_min: "1.0.0",
+        oci_version_max: super::SPEC_VERSION,
+        hooks: hooks::Point::ALL.iter().map(|point| point.name()).collect(),
+        mount_options: sorted(mounts::option_names()),
+        linux: Linux {
+            namespaces: sorted(namespaces::KINDS.iter().map(|kind| kind.name)),
+            capabilities: capabilities(),
+            // cgroup v2 and systemd are refused so far.
+            cgroup: Cgroup {
+                v1: true,
+                v2: false,
+                systemd: false,
+                systemd_user: false,
+                rdma: false,
+            },
+            seccomp: seccomp_words(),
+            // Profiles and labels are refused so far.
+            apparmor: Enabled { enabled: false },
+            selinux: Enabled { enabled: false },
+        },
+        annotations: BTreeMap::from([
+            ("org.tare.commit", COMMIT.to_string()),
+            ("org.tare.version", env!("CARGO_PKG_VERSION").to_string()),
+        ]),
+    }
+}
+
+fn seccomp_words() -> Seccomp {
+    let words = seccomp::words();
+    Seccomp {
+        enabled: true,
+        actions: sorted(words.actions.into_iter()),
+        operators: sorted(words.operators.into_iter()),
+        archs: sorted(words.archs.into_iter()),
+        known_flags: words.flags.clone(),
+        supported_flags: words.flags,
+    }
+}
+
+/// All that this program knows by name, in the kernel's order.
+fn capabilities() -> Vec<String> {
+    let mut known: Vec<caps::Capability> = caps::all().into_iter().collect();
+    known.sort_by_key(|cap| cap.index());
+    known.iter().map(ToString::to_string).collect()
+}
+
+fn sorted(names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+    let mut names: Vec<_> = names.collect();
+    names.sort_unstable();
+    names
+}

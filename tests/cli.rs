@@ -1,0 +1,354 @@
+//! The command line of `tare` as its callers see it. Needs no root.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// A directory of its own for each test, removed at the end.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Place {
+        let path = std::env::temp_dir().join(format!("tare-cli-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Place(path)
+    }
+
+    fn join(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_string()
+    }
+
+    /// Puts a container there whose runtime has recorded `json` beyond the usual members.
+    fn container(&self, id: &str, json: &str) {
+        let dir = self.0.join(id);
+        std::fs::create_dir_all(&dir).unwrap();
+        let state = format!(
+            r#"{{"version":1,"ociVersion":"1.0.2","id":"{id}","bundle":"/b","rootfs":"/b/rootfs",
+            "created":"2026-01-02T03:04:05.000000006Z",{json}}}"#
+        );
+        std::fs::write(dir.join("state.json"), state).unwrap();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn tare(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tare")).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Runs what has to succeed silently on stderr; its stdout.
+fn good(args: &[&str]) -> String {
+    let output = tare(args);
+    assert_eq!(text(&output.stderr), "", "{args:?}");
+    assert_eq!(output.status.code(), Some(0), "{args:?}");
+    text(&output.stdout).to_string()
+}
+
+/// Runs what has to fail; the first line of stderr.
+fn bad(args: &[&str], code: i32) -> String {
+    let output = tare(args);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "", "{args:?}");
+    let stderr = text(&output.stderr);
+    assert!(stderr.ends_with(&format!("level=error exit={code}\n")), "{args:?}: {stderr}");
+    stderr.lines().next().unwrap().to_string()
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn version_is_in_runcs_form() {
+    for flag in ["--version", "-v"] {
+        let output = good(&[flag]);
+        let lines: Vec<&str> = output.lines().collect();
+        assert_eq!(lines[0], format!("tare version {}", env!("CARGO_PKG_VERSION")));
+        assert!(lines[1].starts_with("commit: "));
+        assert_eq!(lines[2..], ["spec: 1.3.0"]);
+    }
+}
+
+#[test]
+fn help_is_there_for_everything() {
+    for args in [&[][..], &["-h"], &["--help"], &["help"]] {
+        let output = good(args);
+        assert!(output.contains("Usage: tare [OPTIONS] [COMMAND]"), "{output}");
+        for verb in tare::cli::table::VERBS {
+            assert!(output.contains(verb.about), "{}", verb.name);
+        }
+    }
+    for verb in tare::cli::table::VERBS {
+        let usage = format!("Usage: tare {}", verb.name);
+        for args in [[verb.name, "-h"], [verb.name, "--help"], ["help", verb.name]] {
+            assert!(good(&args).contains(&usage), "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn unknown_commands_and_options_are_named() {
+    assert_eq!(bad(&["foo"], 3), "tare: No help topic for 'foo'");
+    assert_eq!(bad(&["foo", "-h"], 3), "tare: No help topic for 'foo'");
+    assert_eq!(bad(&["help", "foo"], 3), "tare: No help topic for 'foo'");
+    assert_eq!(bad(&["--bogus"], 1), "tare: flag provided but not defined: -bogus");
+    assert_eq!(bad(&["state", "x", "--bogus"], 1), "tare: flag provided but not defined: -bogus");
+    assert_eq!(bad(&["--log-format", "xml", "list"], 1), "tare: invalid log-format: xml");
+    assert_eq!(bad(&["list", "--format", "x"], 1), "tare: invalid format option \"x\"");
+}
+
+#[test]
+fn arguments_are_counted() {
+    assert_eq!(bad(&["state"], 1), "tare: \"state\" requires exactly 1 argument(s)");
+    assert_eq!(bad(&["state", "a", "b"], 1), "tare: \"state\" requires exactly 1 argument(s)");
+    assert_eq!(bad(&["list", "a"], 1), "tare: \"list\" requires exactly 0 argument(s)");
+    assert_eq!(bad(&["kill"], 1), "tare: \"kill\" requires a minimum of 1 argument(s)");
+    assert_eq!(
+        bad(&["kill", "a", "9", "b"], 1),
+        "tare: \"kill\" requires a maximum of 2 argument(s)"
+    );
+}
+
+#[test]
+fn failures_of_exec_itself_are_255() {
+    let place = Place::new("exec");
+    let root = place.join("");
+    assert_eq!(bad(&["exec"], 255), "tare: \"exec\" requires a minimum of 1 argument(s)");
+    assert_eq!(bad(&["exec", "x"], 255), "tare: process args cannot be empty");
+    assert_eq!(bad(&["exec", "-zz", "x", "ls"], 255), "tare: flag provided but not defined: -zz");
+    bad(&["--root", &root, "exec", "x", "ls", "-l"], 255);
+}
+
+#[test]
+fn missing_containers_have_runcs_words() {
+    let place = Place::new("missing");
+    let root = place.join("");
+    for command in ["state", "kill", "delete", "pause", "resume", "ps"] {
+        assert_eq!(
+            bad(&["--root", &root, command, "web"], 1),
+            "tare: container does not exist",
+            "{command}"
+        );
+    }
+    assert_eq!(good(&["--root", &root, "delete", "--force", "web"]), "");
+    assert_eq!(good(&["--root", &root, "delete", "web", "-f"]), "");
+}
+
+#[test]
+fn ids_are_checked_before_anything_else() {
+    for id in ["a/b", "..", "a b"] {
+        let first = bad(&["state", id], 1);
+        assert!(first.starts_with("tare: invalid container ID format"), "{first}");
+    }
+    assert_eq!(bad(&["state", ""], 1), "tare: container id cannot be empty");
+    bad(&["delete", "--force", "../x"], 1);
+}
+
+#[test]
+fn the_root_is_named_and_never_the_file_system() {
+    let refusal = "tare: Option --root argument should not be set to /";
+    assert_eq!(bad(&["--root", "/", "list"], 1), refusal);
+    let first = bad(&["--root", "/nonexistent/dir", "list"], 1);
+    assert_eq!(first, "tare: open state directory /nonexistent/dir: no such file or directory");
+}
+
+#[test]
+fn an_empty_root_lists_nothing() {
+    let place = Place::new("empty");
+    let root = format!("--root={}", place.join(""));
+    assert_eq!(
+        good(&[&root, "list"]),
+        "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n"
+    );
+    assert_eq!(good(&[&root, "list", "-f", "json"]), "[]\n");
+    assert_eq!(good(&[&root, "list", "-q"]), "");
+}
+
+#[test]
+fn a_container_whose_process_is_gone_is_stopped() {
+    let place = Place::new("stopped");
+    let root = place.join("");
+    place.container("b", r#""stage":"started","pid":1,"pidStart":1,"annotations":{"k":"v"}"#);
+    place.container("a", r#""stage":"created""#);
+    std::fs::create_dir(place.0.join("half-made")).unwrap();
+    std::fs::write(place.0.join("file"), "").unwrap();
+    assert_eq!(good(&["--root", &root, "list", "--quiet"]), "a\nb\n");
+    let state = good(&["--root", &root, "state", "b"]);
+    assert!(
+        state.starts_with("{\n  \"ociVersion\": \"1.0.2\",\n  \"id\": \"b\",\n  \"pid\": 0,\n")
+    );
+    let order = ["ociVersion", "id", "pid", "status", "bundle", "rootfs", "created", "annotations"];
+    let places: Vec<_> = order.iter().map(|name| state.find(&format!("\"{name}\": "))).collect();
+    assert!(places.is_sorted() && places[0].is_some(), "{state}");
+    let state = json(&state);
+    assert_eq!(state["status"], "stopped");
+    assert_eq!(state["annotations"]["k"], "v");
+    let listed = json(&good(&["--root", &root, "list", "--format", "json"]));
+    assert_eq!(listed[1], state);
+    assert_eq!(bad(&["--root", &root, "kill", "b"], 1), "tare: container not running");
+    assert_eq!(good(&["--root", &root, "kill", "b", "KILL", "--all"]), "");
+    good(&["--root", &root, "delete", "b"]);
+    good(&["--root", &root, "delete", "-f", "half-made"]);
+    assert_eq!(good(&["--root", &root, "list", "-q"]), "a\n");
+    assert!(!place.0.join("b").exists() && !place.0.join("half-made").exists());
+}
+
+#[test]
+fn a_running_container_is_signalled_and_deleted() {
+    let place = Place::new("running");
+    let root = place.join("");
+    let mut child = Command::new("sleep").arg("100").spawn().unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+    let start = stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap();
+    let members = format!(r#""stage":"started","pid":{},"pidStart":{start}"#, child.id());
+    place.container("web", &members);
+    let state = json(&good(&["--root", &root, "state", "web"]));
+    assert_eq!(
+        (state["status"].as_str(), state["pid"].as_u64()),
+        (Some("running"), Some(child.id().into()))
+    );
+    good(&["--root", &root, "kill", "web", "0"]);
+    let first = bad(&["--root", &root, "kill", "web", "NOPE"], 1);
+    assert_eq!(first, "tare: unknown signal \"NOPE\"");
+    assert_eq!(
+        bad(&["--root", &root, "delete", "web"], 1),
+        "tare: cannot delete container web that is not stopped: running"
+    );
+    good(&["--root", &root, "delete", "--force", "web"]);
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!(child.wait().unwrap().signal(), Some(9));
+    assert!(!place.0.join("web").exists());
+}
+
+#[test]
+fn a_damaged_state_is_explained_and_removed_by_force_only() {
+    let place = Place::new("damaged");
+    let root = place.join("");
+    std::fs::create_dir(place.0.join("web")).unwrap();
+    std::fs::write(place.0.join("web/state.json"), "{").unwrap();
+    assert!(bad(&["--root", &root, "delete", "web"], 1).contains("state.json"));
+    let output = tare(&["--root", &root, "list"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stderr).contains("level=warning"), "{}", text(&output.stderr));
+    assert_eq!(tare(&["--root", &root, "delete", "-f", "web"]).status.code(), Some(0));
+    assert!(!place.0.join("web").exists());
+}
+
+#[test]
+fn engines_find_their_line_in_the_log() {
+    let place = Place::new("log");
+    let (root, log) = (place.join(""), place.join("log.json"));
+    let args = ["--root", &root, "--log", &log, "--log-format", "json", "state", "web"];
+    let output = tare(&args);
+    assert_eq!(text(&output.stderr), "tare: container does not exist\n");
+    tare(&args);
+    let lines = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(lines.lines().count(), 2, "lines are appended");
+    let first = lines.lines().next().unwrap();
+    assert!(first.starts_with(r#"{"level":"error","msg":"container does not exist","time":"20"#));
+    assert!(json(first)["time"].as_str().unwrap().ends_with('Z'));
+}
+
+#[test]
+fn the_text_log_has_logrus_form() {
+    let place = Place::new("text");
+    let (root, log) = (place.join(""), place.join("log"));
+    tare(&["--root", &root, "--log", &log, "--debug", "delete", "web"]);
+    let line = std::fs::read_to_string(&log).unwrap();
+    assert!(line.starts_with("time=\"20"), "{line}");
+    assert!(line.ends_with("Z\" level=error msg=\"container does not exist\"\n"), "{line}");
+}
+
+#[test]
+fn json_without_a_file_is_on_stderr_alone() {
+    let place = Place::new("stderr");
+    let output = tare(&["--root", &place.join(""), "--log-format=json", "state", "web"]);
+    assert_eq!(json(text(&output.stderr))["msg"], "container does not exist");
+}
+
+#[test]
+fn a_log_file_that_cannot_be_opened_is_an_error() {
+    let first = bad(&["--log", "/nonexistent/log", "list"], 1);
+    assert_eq!(first, "tare: open log file /nonexistent/log: no such file or directory");
+}
+
+#[test]
+fn a_closed_stderr_or_stdout_changes_nothing() {
+    let shell = |script: &str| {
+        let status = Command::new("sh")
+            .args(["-c", script, "sh", env!("CARGO_BIN_EXE_tare")])
+            .status()
+            .unwrap();
+        status.code()
+    };
+    assert_eq!(shell("\"$1\" foo 2>&-"), Some(3));
+    assert_eq!(shell("{ \"$1\" foo; echo $? >&3; } 3>&1 2>&1 >/dev/null | true"), Some(0));
+    assert_eq!(shell("\"$1\" features >&-"), Some(0));
+    assert_eq!(shell("\"$1\" features >/dev/full"), Some(1));
+}
+
+#[test]
+fn spec_is_written_once() {
+    let place = Place::new("spec");
+    let bundle = place.join("");
+    good(&["spec", "-b", &bundle]);
+    let file = place.0.join("config.json");
+    let config = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(json(&config)["process"]["args"][0], "sh");
+    assert!(json(&config)["linux"]["uidMappings"].is_null());
+    let first = bad(&["spec", "--bundle", &bundle], 1);
+    assert!(first.ends_with("config.json exists. Remove it first"), "{first}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), config);
+    std::fs::remove_file(&file).unwrap();
+    good(&["spec", "--rootless", "--bundle", &bundle]);
+    let rootless = json(&std::fs::read_to_string(&file).unwrap());
+    assert_eq!(rootless["linux"]["uidMappings"][0]["size"], 1);
+    let first = bad(&["spec", "-b", "/nonexistent"], 1);
+    assert!(first.ends_with("/nonexistent/config.json: no such file or directory"), "{first}");
+}
+
+#[test]
+fn features_follow_the_specification() {
+    let features = json(&good(&["features"]));
+    assert_eq!(features["ociVersionMin"], "1.0.0");
+    assert_eq!(features["ociVersionMax"], "1.3.0");
+    assert_eq!(features["hooks"].as_array().unwrap().len(), 6);
+    let has = |pointer: &str, word: &str| {
+        features.pointer(pointer).unwrap().as_array().unwrap().iter().any(|entry| entry == word)
+    };
+    assert!(has("/mountOptions", "rbind") && has("/linux/namespaces", "mount"));
+    assert!(has("/linux/capabilities", "CAP_SYS_ADMIN"));
+    assert!(has("/linux/seccomp/actions", "SCMP_ACT_ERRNO"));
+    assert!(has("/linux/seccomp/archs", "SCMP_ARCH_X86_64") || cfg!(not(target_arch = "x86_64")));
+}
+
+#[test]
+fn an_unprivileged_user_has_a_root_of_their_own() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    use std::os::unix::process::CommandExt;
+    // The binary may lie where another user cannot reach it.
+    let place = Place::new("user");
+    let binary = place.0.join("tare");
+    std::fs::copy(env!("CARGO_BIN_EXE_tare"), &binary).unwrap();
+    std::fs::create_dir(place.0.join("run")).unwrap();
+    let below = Place(place.0.join("run/tare"));
+    below.container("web", r#""stage":"started""#);
+    let list = |uid: u32| {
+        std::os::unix::fs::chown(&below.0, Some(uid), Some(uid)).unwrap();
+        let mut command = Command::new(&binary);
+        command.args(["list", "-q"]).env("XDG_RUNTIME_DIR", place.0.join("run"));
+        command.uid(uid).gid(uid).output().unwrap()
+    };
+    assert_eq!(text(&list(65534).stdout), "web\n");
+    assert_ne!(text(&list(0).stdout), "web\n", "root's own is /run/tare");
+}
