@@ -29,3 +29,28 @@ pub mod archive;
 pub mod registry;
 
 pub mod source;
+
+// The store: trees of unpacked layers, and how they get there.
+pub mod tar;
+pub mod tree;
+
+pub mod layer;
+pub mod store;
+pub mod stream;
+
+pub mod progress;
+
+pub mod pull;
+
+// Bundles: what a runtime is given.
+pub mod copy;
+pub mod user;
+pub mod overlay;
+
+pub mod config;
+
+pub mod bundle;
+
+pub mod run;
+
+pub mod cli;
