@@ -14,7 +14,7 @@ use nix::unistd::{Pid, isatty, read, write};
 use crate::error::{Doing, Result};
 use crate::parent::{Made, Process};
 use crate::sys::process::{stdio, wait_signal};
-use crate::sys::{pidfd, terminal};
+use crate::sys::pidfd;
 
 /// Waits for the end of `made`'s process; its exit code, or 128 and the signal that killed it.
 /// All signals have to be blocked since before the process was made, so that none is lost.
@@ -74,8 +74,6 @@ impl Relay {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&SigSet::all(), flags).doing(|| "make a signalfd")?;
         let mut relay = Relay { process, master, signals, saved: None, input: true };
-        relay.keep_newlines()?;
-        relay.resize();
         if isatty(stdio(0)).unwrap_or(false) {
             let settings = tcgetattr(stdio(0)).doing(|| "read the settings of the terminal")?;
             let mut raw = settings.clone();
@@ -86,21 +84,6 @@ impl Relay {
             relay.saved = Some(settings);
         }
         Ok(relay)
-    }
-
-    /// The caller's own terminal translates line feeds; the container's must not do it too, and a
-    /// pipe gets them as they are.
-    fn keep_newlines(&self) -> Result<()> {
-        let mut settings = tcgetattr(&self.master).doing(|| "read the container's terminal")?;
-        settings.output_flags.remove(OutputFlags::ONLCR);
-        tcsetattr(&self.master, SetArg::TCSANOW, &settings).doing(|| "set the container's terminal")
-    }
-
-    /// Gives the container's terminal the size of the caller's, if that is one.
-    fn resize(&self) {
-        if let Ok((rows, columns)) = terminal::size(stdio(0)).or_else(|_| terminal::size(stdio(1))) {
-            let _ = terminal::set_size(self.master.as_fd(), rows, columns);
-        }
     }
 
     fn run(mut self) -> Result<i32> {
@@ -149,7 +132,7 @@ impl Relay {
                     return Ok(Some(code));
                 }
             } else if signal == Signal::SIGWINCH as i32 {
-                self.resize();
+                crate::terminal::follow_size(self.master.as_fd());
             } else {
                 forward(&self.process, signal);
             }

@@ -274,11 +274,18 @@ impl<'a> Parent<'a> {
         loop {
             match self.channel()?.receive_with_fd()? {
                 (Some(Msg::Failed(err)), _) => return Err(self.name_program(err)),
-                (Some(Msg::Terminal), fd) => self.master = fd,
+                (Some(Msg::Terminal), fd) => self.take_master(fd)?,
                 (Some(msg), _) => return Ok(msg),
                 (None, _) => return Err(self.died()),
             }
         }
+    }
+
+    fn take_master(&mut self, master: Option<OwnedFd>) -> Result<()> {
+        let master = master.ok_or_else(out_of_place)?;
+        terminal::prepare_relay(master.as_fd())?;
+        self.master = Some(master);
+        Ok(())
     }
 
     /// The stub knows only the errno of its execve(2).

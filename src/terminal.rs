@@ -7,6 +7,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat, makedev};
+use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
 
 use crate::error::{Doing, Error, Result};
 use crate::path::Root;
@@ -75,4 +76,24 @@ pub fn new_session(slave: Option<BorrowedFd>) -> Result<()> {
 pub fn connect(path: &Path) -> Result<OwnedFd> {
     let doing = || format!("connect to the console socket {}", path.display());
     Ok(UnixStream::connect(path).doing(doing)?.into())
+}
+
+/// Prepares the master that the runtime relays, before the payload can write: the caller's own
+/// terminal translates line feeds, so the container's must not do it too (and a pipe gets them as
+/// they are); and it has the size of the caller's.
+pub fn prepare_relay(master: BorrowedFd) -> Result<()> {
+    let mut settings = tcgetattr(master).doing(|| "read the container's terminal")?;
+    settings.output_flags.remove(OutputFlags::ONLCR);
+    tcsetattr(master, SetArg::TCSANOW, &settings).doing(|| "set the container's terminal")?;
+    follow_size(master);
+    Ok(())
+}
+
+/// Gives the container's terminal the size of the caller's, if that is one.
+pub fn follow_size(master: BorrowedFd) {
+    let caller = terminal::size(process::stdio(0)).or_else(|_| terminal::size(process::stdio(1)));
+    if let Ok((rows, columns)) = caller {
+        // A terminal that has just been closed needs no size.
+        let _ = terminal::set_size(master, rows, columns);
+    }
 }
