@@ -63,7 +63,15 @@ fn sources() -> Vec<Source> {
         let text = fs::read_to_string(path).unwrap();
         Source { path: name(path), code: without_tests(without_prose(&text)), text }
     };
-    files.iter().filter(|path| !path.ends_with("tests.rs")).map(read).collect()
+    files.iter().filter(|path| !is_test(path)).map(read).collect()
+}
+
+/// Whether a file holds tests alone: `tests.rs`, `NAME_tests.rs`, or one in a folder `tests`.
+fn is_test(path: &Path) -> bool {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    name == "tests"
+        || name.ends_with("_tests")
+        || path.components().any(|c| c.as_os_str() == "tests")
 }
 
 fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
