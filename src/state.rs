@@ -665,6 +665,15 @@ impl Container {
     /// # Errors
     /// Something cannot be removed.
     pub fn remove(&self) -> Result<()> {
+        // What every container has goes by name; anything else is looked for only if it is there.
+        let file = nix::unistd::UnlinkatFlags::NoRemoveDir;
+        let known = |name| matches!(unlinkat(&self.dir, name, file), Ok(()) | Err(Errno::ENOENT));
+        if [STATE, CONFIG].into_iter().all(known) {
+            match nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, &self.path, nix::unistd::UnlinkatFlags::RemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+                Err(_) => {}
+            }
+        }
         let what = || format!("remove state directory {}", self.path.display());
         match unlinkat(&self.dir, STATE, nix::unistd::UnlinkatFlags::NoRemoveDir) {
             Err(Errno::ENOENT) => {}
