@@ -386,7 +386,7 @@ impl Mount {
     /// checks do not look (CVE-2019-19921, CVE-2023-27561).
     fn directory(&self, root: &Root, name: &CStr) -> Result<(OwnedFd, bool)> {
         let strict = name == c"proc" || name == c"sysfs";
-        match root.resolve_dir(&self.destination) {
+        match root.make_plain_dir(&self.destination) {
             Ok(dir) => Ok((dir, true)),
             Err(Errno::ELOOP | Errno::ENOTDIR) if strict => {
                 let name = name.to_string_lossy();

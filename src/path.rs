@@ -48,8 +48,20 @@ impl Root {
     }
 
     /// Resolves the directory `path`, refusing symbolic links with `ELOOP`, anything else with
-    /// `ENOTDIR`.
-    pub fn resolve_dir(&self, path: &Path) -> Result<OwnedFd, Errno> {
+    /// `ENOTDIR`; makes it if only its last name is missing.
+    pub fn make_plain_dir(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        match (self.resolve_dir(path), split(path)) {
+            (Err(Errno::ENOENT), Some((parent, name))) => {
+                let dir = self.resolve_dir(parent)?;
+                mkdirat(&dir, name, Mode::from_bits_truncate(0o755))?;
+                sys::process::close_later(dir);
+                self.resolve_dir(path)
+            }
+            (other, _) => other,
+        }
+    }
+
+    fn resolve_dir(&self, path: &Path) -> Result<OwnedFd, Errno> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
         self.open_with(path, flags, ResolveFlag::RESOLVE_NO_SYMLINKS)
     }
