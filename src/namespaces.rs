@@ -10,6 +10,7 @@ use nix::sys::stat::Mode;
 
 use crate::error::{Doing, Error, Result};
 use crate::path::Proc;
+use crate::spec::check::sysctl_file;
 use crate::spec::config::{IdMapping, Namespace, TimeOffset};
 use crate::sys;
 
@@ -189,6 +190,6 @@ pub fn become_root() -> Result<()> {
 
 /// Sets the kernel parameter `key` of the current namespaces, through a procfs of our own.
 pub fn set_sysctl(key: &str, value: &str) -> Result<()> {
-    let file = Path::new("sys").join(key.replace('.', "/"));
-    Ok(Proc::open()?.write(&file, value.as_bytes())?)
+    let file = sysctl_file(key).ok_or(Errno::EINVAL)?;
+    Ok(Proc::open()?.write(&Path::new("sys").join(file), value.as_bytes())?)
 }

@@ -15,6 +15,7 @@ use crate::rootfs::PROPAGATION;
 use crate::seccomp::{self, Filter};
 use crate::security::{Capabilities, Credentials};
 use crate::spec::config::{Linux, Process, Seccomp, Spec};
+use crate::spec::position::member;
 use crate::step::{ChildStep, Entry, ParentStep};
 
 /// The umask of a payload whose configuration names none (runc's).
@@ -413,7 +414,7 @@ impl Context<'_> {
     fn restriction_steps(&self, plan: &mut Plan) -> Result<()> {
         for (key, value) in &self.linux.sysctl {
             let step = ChildStep::Sysctl(key.clone(), value.clone());
-            plan.child(step, format!("linux.sysctl.{key}"));
+            plan.child(step, member("linux.sysctl", key));
         }
         for (index, path) in self.linux.readonly_paths.iter().enumerate() {
             let step = ChildStep::ReadOnlyPath(PathBuf::from(path));

@@ -109,6 +109,10 @@ fn from_file(path: &Path, spec: &Spec, state: &State, options: &Exec) -> Result<
     let (mut process, warnings) = load::parse::<Process>(&text, path)?;
     warnings.iter().for_each(|warning| log::warn(warning));
     process.terminal |= options.tty;
+    if (process.user.uid, process.user.gid) == (u32::MAX, u32::MAX) {
+        // No user at all is root here, as callers of runc's exec rely on.
+        (process.user.uid, process.user.gid) = (0, 0);
+    }
     let planned = plan(&process, spec, state, options);
     // The paths of errors begin at config.json's root; this file holds the process alone.
     planned.map_err(|err| load::place_part(&text, path, "process.", err))

@@ -5,6 +5,8 @@ use std::os::unix::net::UnixStream;
 
 use crate::cli::Global;
 use crate::error::{Doing, Error, Result};
+use crate::spec::config::Spec;
+use crate::spec::load;
 use crate::state::{self, Container, Stage, State, Status};
 use crate::wire::Msg;
 use crate::{child, parent};
@@ -53,8 +55,9 @@ fn release(container: &Container, state: &State) -> Result<()> {
 /// The stub knows only the errno of its execve(2): the configuration knows the program.
 fn named(container: &Container, err: Error) -> Error {
     let ("", Some(errno)) = (err.parts().0, err.errno()) else { return err };
-    let text = container.config().unwrap_or_default();
-    let spec: Option<crate::spec::config::Spec> = serde_json::from_slice(&text).ok();
+    let text = String::from_utf8(container.config().unwrap_or_default()).unwrap_or_default();
+    let file = std::path::Path::new("config.json");
+    let spec = load::parse::<Spec>(&text, file).ok().map(|(spec, _)| spec);
     let program = spec.and_then(|spec| spec.process?.args.into_iter().next()).unwrap_or_default();
     child::exec_failed(&program, errno)
 }
@@ -62,7 +65,7 @@ fn named(container: &Container, err: Error) -> Error {
 fn placed(container: &Container, err: Error) -> Error {
     let text = container.config().unwrap_or_default();
     let file = std::path::Path::new("config.json");
-    crate::spec::load::place(&String::from_utf8_lossy(&text), file, err)
+    load::place(&String::from_utf8_lossy(&text), file, err)
 }
 
 /// A container whose poststart hook failed is stopped (runtime.md, "Lifecycle", step 10).

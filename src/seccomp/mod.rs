@@ -1,7 +1,7 @@
 //! `linux.seccomp` compiled to a BPF program (runtime-spec, config-linux.md, "Seccomp").
 //!
-//! A profile passes four stages, each a file: [`rules`] checks the words, [`table`] and [`arch`]
-//! turn names into numbers, [`calls`] settles what happens to each number, [`bpf`] writes the
+//! A profile passes four stages, each a file: `rules` checks the words, `table` and `arch`
+//! turn names into numbers, `calls` settles what happens to each number, `bpf` writes the
 //! program. Where the specification is silent, libseccomp's and runc's readings hold; the tests
 //! compare with libseccomp.
 
@@ -79,7 +79,7 @@ fn compile_for(config: &Seccomp, family: &Family) -> Result<Option<Filter>> {
     rules::check_architectures(&config.architectures)?;
     let profile = Profile::read(config, family, default)?;
     let listener = listener(config, profile.notifies)?;
-    let mut flags = rules::flags(&config.flags, profile.notifies)?;
+    let mut flags = rules::flags(config.flags.as_deref(), profile.notifies)?;
     if default == libc::SECCOMP_RET_ALLOW && config.syscalls.is_empty() {
         return Ok(None);
     }

@@ -186,8 +186,10 @@ fn condition(arg: &SyscallArg, at: impl Fn(&str) -> String) -> Result<Condition>
     Ok(Condition { argument: arg.index, test: *test, negated: *negated, mask, value })
 }
 
-/// The flags for seccomp(2), without the listener's.
-pub(super) fn flags(flags: &[String], notifies: bool) -> Result<u32> {
+/// The flags for seccomp(2), without the listener's. A profile that does not speak of them wants no
+/// speculation controls (runc's default); an empty list wants none of the flags.
+pub(super) fn flags(flags: Option<&[String]>, notifies: bool) -> Result<u32> {
+    let Some(flags) = flags else { return Ok(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32) };
     let mut bits = 0;
     for (i, flag) in flags.iter().enumerate() {
         let at = || format!("linux.seccomp.flags[{i}]");

@@ -256,7 +256,7 @@ object! { Seccomp {
     required "defaultAction" default_action: String,
     "defaultErrnoRet" default_errno_ret: Option<u32>,
     "architectures" architectures: Vec<String>,
-    "flags" flags: Vec<String>,
+    "flags" flags: Option<Vec<String>>,
     "listenerPath" listener_path: Option<String>,
     "listenerMetadata" listener_metadata: Option<String>,
     "syscalls" syscalls: Vec<SyscallRule>,

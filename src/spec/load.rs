@@ -125,10 +125,8 @@ fn absent(bundle: &Path) -> Error {
     if let Err(err) = std::fs::metadata(bundle) {
         return Error::io(format!("open bundle {}", bundle.display()), &err);
     }
-    Error::new("JSON specification file config.json not found").hint(format!(
-        "{} is no bundle yet: `tare spec` writes a config.json, `lade bundle` a whole bundle",
-        bundle.display()
-    ))
+    Error::new("JSON specification file config.json not found")
+        .hint("`tare spec` writes a config.json, `lade bundle` prepares a whole bundle")
 }
 
 /// Reads all of `file`, which is expected to have `size` bytes.

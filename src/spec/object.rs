@@ -77,8 +77,8 @@ macro_rules! member {
     };
 }
 
-/// Reads one value. Not inlined: one copy for each type in place of one for each member is
-/// half of the program's code for reading, and no slower.
+/// Reads one value. Not inlined: one copy for each type in place of one for each member is less
+/// code, and no slower.
 #[inline(never)]
 pub(super) fn value<'de, A: MapAccess<'de>, T: Deserialize<'de>>(
     map: &mut A,

@@ -93,6 +93,8 @@ tare_stub_start:
     mov edx, 1
     mov eax, 72
     syscall
+    test eax, eax
+    js 5f                           // closed: the payload has executed /proc/self/exe, this stub
     mov ecx, [rbx + 4]              // instructions of the filter
     lea r13, [rbx + rcx*8 + 16]     // the path
     test ecx, ecx
@@ -127,6 +129,7 @@ tare_stub_start:
     mov edx, 8
     mov eax, 1
     syscall
+5:
     mov edi, 255                    // exit_group(255)
     mov eax, 231
     syscall

@@ -58,7 +58,9 @@ fn decode(bytes: &[u8], big: bool) -> sock_filter {
     let k = [bytes[4], bytes[5], bytes[6], bytes[7]];
     let (code, k) = match big {
         // Return values that libseccomp 2.5.4 copies to bring them in reach are swapped twice.
-        true if bytes[1] == 6 && (bytes[6] == 5 || bytes[7] == 0x7f) => (6, u32::from_le_bytes(k)),
+        true if bytes[1] == 6 && (bytes[6] == 5 || bytes[6..] == [0xff, 0x7f]) => {
+            (6, u32::from_le_bytes(k))
+        }
         true => (u16::from_be_bytes(code), u32::from_be_bytes(k)),
         false => (u16::from_le_bytes(code), u32::from_le_bytes(k)),
     };
@@ -283,6 +285,28 @@ fn foreign_families_as_libseccomp() {
     }
 }
 
+/// Every name has an errno of its own: no number is wrong, as far as libseccomp knows the name.
+#[test]
+fn tables_as_libseccomp() {
+    for family in [&arch::X86, &arch::ARM, &arch::RISCV, &arch::S390, &arch::POWERPC] {
+        let names = family.table.names().enumerate();
+        // Numbers in the kernel's headers (ARM, PowerPC) that libseccomp 2.5.4 does not have.
+        let names =
+            names.filter(|(_, name)| !["sync_file_range2", "sys_debug_setcontext"].contains(name));
+        let entries = names.map(|(i, name)| {
+            // Small enough for `decode` to see what was swapped twice.
+            json!({ "names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": i % 0x400 + 2 })
+        });
+        let archs = family.archs.iter().map(|arch| arch.name);
+        let profile = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "architectures": archs.collect::<Vec<_>>(),
+            "syscalls": entries.collect::<Vec<_>>(),
+        });
+        assert!(compare(&profile, family, family.archs[0].name != arch::X86.archs[0].name) > 600);
+    }
+}
+
 /// A generator that gives the same numbers every time (xorshift).
 struct Random(u64);
 
@@ -399,6 +423,40 @@ fn single_rules_as_libseccomp() {
         cases += compare(&random_profile(&mut random, entries), &arch::X86, false);
     }
     assert!(cases > 50_000, "{cases} cases");
+}
+
+/// Two rules for a call that want different things: the same one wins.
+#[test]
+fn precedence_as_libseccomp() {
+    let mut conditions = vec![json!([])];
+    for (op, value) in OPERATORS.iter().flat_map(|op| [(op, 2), (op, 7)]) {
+        let arg = |index| json!({ "index": index, "value": value, "valueTwo": 2, "op": op });
+        conditions.extend([json!([arg(0)]), json!([arg(1)])]);
+    }
+    let both = [0, 1].map(|index| json!({ "index": index, "value": 7, "op": "SCMP_CMP_EQ" }));
+    conditions.push(json!(both));
+    let mut random = Random(3);
+    let mut compared = 0;
+    for _ in 0..150 {
+        let entries = ["SCMP_ACT_ALLOW", "SCMP_ACT_TRAP"].map(|action| {
+            json!({ "names": ["prctl"], "action": action, "args": random.pick(&conditions) })
+        });
+        let mut profile = random_profile(&mut random, entries.to_vec());
+        profile["defaultAction"] = json!("SCMP_ACT_ERRNO");
+        compared += usize::from(compare(&profile, &arch::X86, false) > 0);
+    }
+    assert!(compared > 100, "{compared} profiles");
+}
+
+/// A rule that asks for the default does not outdo a later one.
+#[test]
+fn redundant_rules_as_libseccomp() {
+    let profile = json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+        { "names": ["read", "write"], "action": "SCMP_ACT_ERRNO" },
+        { "names": ["read", "prctl"], "action": "SCMP_ACT_ALLOW" },
+        { "names": ["prctl"], "action": "SCMP_ACT_TRAP" },
+    ] });
+    assert!(compare(&profile, &arch::X86, false) > 1800);
 }
 
 /// More conditions than jumps reach over.

@@ -1,0 +1,419 @@
+//! One test for each class of attack that runtimes have fallen to; each fails without its defence.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use common::{Cmd, Container, compile, eventually, peers_fail, runtime};
+use serde_json::{Value, json};
+
+/// All capabilities that this host has to give, and no other protection.
+fn privileged(c: &mut Value) {
+    let held = fs::read_to_string("/proc/self/status").unwrap();
+    let held = held.lines().find_map(|line| line.strip_prefix("CapEff:\t")).unwrap();
+    let held = u64::from_str_radix(held, 16).unwrap();
+    let names = [
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "DAC_READ_SEARCH",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "SETGID",
+        "SETUID",
+        "SETPCAP",
+        "LINUX_IMMUTABLE",
+        "NET_BIND_SERVICE",
+        "NET_BROADCAST",
+        "NET_ADMIN",
+        "NET_RAW",
+        "IPC_LOCK",
+        "IPC_OWNER",
+        "SYS_MODULE",
+        "SYS_RAWIO",
+        "SYS_CHROOT",
+        "SYS_PTRACE",
+        "SYS_PACCT",
+        "SYS_ADMIN",
+    ];
+    let held: Vec<_> = names
+        .iter()
+        .enumerate()
+        .filter(|(bit, _)| held >> bit & 1 == 1)
+        .map(|(_, name)| format!("CAP_{name}"))
+        .collect();
+    c["process"]["capabilities"] = json!({"bounding": held, "effective": held, "permitted": held});
+    c["process"]["noNewPrivileges"] = json!(false);
+    c["linux"]["maskedPaths"] = json!([]);
+    c["linux"]["readonlyPaths"] = json!([]);
+}
+
+fn fingerprint(path: &Path) -> (Vec<u8>, u32, i64) {
+    let meta = fs::metadata(path).unwrap();
+    (fs::read(path).unwrap(), meta.mode(), meta.mtime())
+}
+
+/// A copy of the runtime, so that an attack that succeeds spoils nothing else.
+fn own_copy(c: &Container) -> std::path::PathBuf {
+    let copy = c.bundle().join("runtime");
+    fs::copy(runtime(), &copy).unwrap();
+    copy
+}
+
+/// The command with the runtime replaced by its copy.
+fn with_copy(copy: &Path, cmd: Cmd) -> Cmd {
+    cmd.under(&["bash", "-c", "copy=$1; shift 2; exec $copy \"$@\"", "sh", copy.to_str().unwrap()])
+}
+
+#[test]
+fn own_binary_as_the_payload() {
+    // CVE-2019-5736: the payload is the runtime itself, through /proc/self/exe.
+    for program in ["/proc/self/exe", "/attack"] {
+        let c = Container::new(&[program, "--version"]).with(privileged);
+        let script = c.rootfs().join("attack");
+        fs::write(&script, "#!/proc/self/exe\n").unwrap();
+        fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+        let copy = own_copy(&c);
+        let before = fingerprint(&copy);
+        with_copy(&copy, c.boot("run", &[])).answer();
+        assert!(fingerprint(&copy) == before, "the runtime's file was changed");
+        c.end();
+    }
+}
+
+/// A privileged container in which reopen.c lies in wait.
+fn attacker() -> Container {
+    let c = Container::new(&["/bin/reopen"]).share().with(privileged);
+    compile("reopen.c", &c.rootfs().join("bin/reopen"));
+    c.run_detached();
+    eventually("the attacker is ready", || c.shared().join("ready").exists());
+    c
+}
+
+#[test]
+fn own_binary_is_not_reachable_during_exec() {
+    let c = attacker();
+    let copy = own_copy(&c);
+    let before = fingerprint(&copy);
+    for _ in 0..200 {
+        with_copy(&copy, c.exec(&[], &["/bin/true"])).ok();
+    }
+    assert!(fingerprint(&copy) == before, "the runtime's file was changed");
+    c.end();
+}
+
+#[test]
+fn the_attacker_wins_against_a_program_without_defence() {
+    // The positive control of the test above: nsenter enters the same namespaces, unprotected.
+    let c = attacker();
+    let copy = c.bundle().join("nsenter");
+    fs::copy("/usr/bin/nsenter", &copy).unwrap();
+    let before = fingerprint(&copy);
+    let pid = c.pid().to_string();
+    for _ in 0..2000 {
+        let enter = [copy.to_str().unwrap(), "-t", &pid, "-m", "-p", "/bin/true"];
+        // It cannot be started any more once it is spoiled.
+        let done = std::process::Command::new(enter[0]).args(&enter[1..]).output();
+        if done.is_err() || fingerprint(&copy) != before {
+            break;
+        }
+    }
+    assert!(
+        fingerprint(&copy) != before,
+        "the attack does not work, so its failure proves nothing"
+    );
+    c.end();
+}
+
+#[test]
+fn no_descriptor_leaks_into_the_payload() {
+    // CVE-2016-9962, CVE-2024-21626: whatever the caller left open stays outside.
+    let c = Container::sh("ls -l /proc/self/fd; ls -l /proc/1/fd");
+    let script = "exec 5</ 7</etc 9>/tmp/.tare-leak 88</proc; rm /tmp/.tare-leak; exec \"$@\"";
+    let said = c.boot("run", &[]).under(&["bash", "-c", script, "sh"]).ok();
+    let fds = said.lines().filter(|line| line.contains("->")).count();
+    // Three standard streams each; the directory that ls itself reads is gone when it looks.
+    assert_eq!(fds, 6, "{said}");
+}
+
+#[test]
+fn no_descriptor_leaks_into_exec_or_a_created_init() {
+    let c = Container::idle();
+    let script = "exec 5</ 7</etc 88</proc; exec \"$@\"";
+    let leaky = ["bash", "-c", script, "sh"];
+    c.boot("create", &[]).under(&leaky).ok();
+    for entry in fs::read_dir(format!("/proc/{}/fd", c.pid())).unwrap().flatten() {
+        let Ok(target) = fs::read_link(entry.path()) else { continue };
+        let known = ["/", "/etc", "/proc"].iter().any(|dir| target == Path::new(dir));
+        assert!(!known, "{} -> {}", entry.path().display(), target.display());
+    }
+    c.start();
+    let said = c.exec(&[], &["/bin/ls", "-l", "/proc/self/fd"]).under(&leaky).ok();
+    assert_eq!(said.lines().filter(|line| line.contains("->")).count(), 3, "{said}");
+    c.end();
+}
+
+#[test]
+fn the_working_directory_is_not_outside() {
+    // CVE-2024-21626: a cwd that is a leaked descriptor of the host.
+    for fd in 3..20 {
+        let c = Container::sh(
+            "cat ./etc/hostname ../../etc/hostname ../../../etc/hostname 2>/dev/null; \
+                               echo end",
+        )
+        .with(|c| c["process"]["cwd"] = json!(format!("/proc/self/fd/{fd}")));
+        let script = "exec 3</ 7</sys/fs/cgroup 8</; exec \"$@\"";
+        let answer = c.boot("run", &[]).under(&["bash", "-c", script, "sh"]).answer();
+        assert_ne!(answer.code, 0, "fd {fd}: {answer:?}");
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn exec_with_a_working_directory_outside() {
+    let c = Container::idle();
+    c.run_detached();
+    let script = "exec 3</ 7</sys/fs/cgroup; exec \"$@\"";
+    for fd in 3..12 {
+        let flags = ["--cwd", &format!("/proc/self/fd/{fd}")];
+        let cmd = c.exec(&flags, &["/bin/ls"]).under(&["bash", "-c", script, "sh"]);
+        assert_eq!(cmd.answer().code, 255, "fd {fd}");
+    }
+    c.end();
+}
+
+#[test]
+fn destinations_with_symlinks_stay_inside() {
+    let c = Container::new(&["/bin/true"]);
+    let target = c.bundle().join("outside");
+    fs::create_dir(&target).unwrap();
+    symlink(&target, c.rootfs().join("link")).unwrap();
+    symlink("../outside", c.rootfs().join("relative")).unwrap();
+    let source = c.shared().to_str().unwrap().to_owned();
+    let c = c
+        .mount("bind", &source, "/link/one", &["bind"])
+        .mount("tmpfs", "tmpfs", "/relative/two", &[])
+        .with(|c| {
+            c["linux"]["devices"] =
+                json!([{"path": "/link/null", "type": "c", "major": 1, "minor": 3}])
+        });
+    c.boot("run", &[]).answer();
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0, "something was made outside the root");
+    c.end();
+}
+
+#[test]
+fn proc_and_sys_that_are_symlinks_are_refused() {
+    // CVE-2019-19921: /proc of the image leads elsewhere.
+    for (name, kind) in [("proc", "proc"), ("sys", "sysfs")] {
+        let c = Container::new(&["/bin/true"]);
+        fs::remove_dir(c.rootfs().join(name)).unwrap();
+        fs::create_dir(c.rootfs().join("fake")).unwrap();
+        symlink("fake", c.rootfs().join(name)).unwrap();
+        let said = c.boot("run", &[]).fails(1);
+        assert!(said.contains(name), "{kind}: {said}");
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn mounts_over_proc_are_refused() {
+    if peers_fail("runc 1.1 lets a tmpfs cover parts of /proc") {
+        return;
+    }
+    for path in ["/proc/self/attr", "/proc/sys", "/proc/1", "/proc/self"] {
+        let c = Container::new(&["/bin/true"]).mount("tmpfs", "tmpfs", path, &[]);
+        c.boot("run", &[]).fails(1);
+        c.assert_nothing_left();
+    }
+    let c = Container::new(&["/bin/cat", "/proc/uptime"]);
+    let file = c.shared().join("uptime");
+    fs::write(&file, "ours\n").unwrap();
+    let c = c.mount("bind", file.to_str().unwrap(), "/proc/uptime", &["bind"]);
+    assert_eq!(c.run(), "ours\n", "the known ones are allowed");
+}
+
+#[test]
+fn devices_that_are_symlinks_in_the_image() {
+    // A /dev of the image itself, with traps where the runtime makes nodes and masks paths.
+    let c = Container::new(&["/bin/true"]).with(|c| {
+        c["mounts"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
+    });
+    let victim = c.bundle().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    for name in ["null", "zero", "console", "tty", "ptmx", "random"] {
+        symlink(&victim, c.rootfs().join("dev").join(name)).unwrap();
+    }
+    c.boot("run", &[]).answer();
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    assert!(fs::metadata(&victim).unwrap().file_type().is_file());
+    assert_eq!(fs::metadata(&victim).unwrap().mode() & 0o777, 0o644);
+    c.end();
+}
+
+#[test]
+fn a_dev_that_is_a_symlink() {
+    if peers_fail("runc 1.1 makes the links of /dev behind the symlink") {
+        return;
+    }
+    let c = Container::new(&["/bin/true"]);
+    let outside = c.bundle().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::remove_dir(c.rootfs().join("dev")).unwrap();
+    symlink(&outside, c.rootfs().join("dev")).unwrap();
+    c.boot("run", &[]).answer();
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    c.end();
+}
+
+#[test]
+fn masking_uses_the_real_null_device() {
+    // CVE-2025-31133: the image's /dev/null is another file, so that the mask would be that file.
+    let c = Container::sh("cat /etc/passwd").with(|c| {
+        c["mounts"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
+        c["linux"]["maskedPaths"] = json!(["/etc/passwd"]);
+    });
+    fs::write(c.rootfs().join("etc/decoy"), "decoy").unwrap();
+    symlink("/etc/decoy", c.rootfs().join("dev/null")).unwrap();
+    let answer = c.boot("run", &[]).answer();
+    assert!(!answer.stdout.contains("decoy") && !answer.stdout.contains("root:"), "{answer:?}");
+    c.end();
+}
+
+#[test]
+fn masked_paths_that_are_symlinks_do_not_reach_out() {
+    let c = Container::new(&["/bin/true"]).with(|c| {
+        c["linux"]["maskedPaths"] = json!(["/trap", "/deep/file"]);
+        c["linux"]["readonlyPaths"] = json!(["/trap2"]);
+    });
+    let victim = c.bundle().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    symlink(&victim, c.rootfs().join("trap")).unwrap();
+    symlink(c.bundle(), c.rootfs().join("deep")).unwrap();
+    symlink(c.bundle(), c.rootfs().join("trap2")).unwrap();
+    c.boot("run", &[]).answer();
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    fs::write(c.bundle().join("still-writable"), "").unwrap();
+    c.end();
+}
+
+#[test]
+fn a_passwd_that_would_hang_or_leak() {
+    if peers_fail("runc 1.1 opens a FIFO at /etc/passwd") {
+        return;
+    }
+    for kind in ["fifo", "link", "device"] {
+        let c = Container::sh("echo $HOME");
+        let passwd = c.rootfs().join("etc/passwd");
+        fs::remove_file(&passwd).unwrap();
+        match kind {
+            "fifo" => drop(Cmd::new(&["mkfifo", passwd.to_str().unwrap()]).ok()),
+            "link" => symlink(c.bundle().join("passwd"), &passwd).unwrap(),
+            _ => symlink("/dev/zero", &passwd).unwrap(),
+        }
+        fs::write(c.bundle().join("passwd"), "root:x:0:0::/from/outside:/bin/sh\n").unwrap();
+        let answer = c.boot("run", &[]).answer();
+        assert!(!answer.stdout.contains("outside"), "{kind}: {answer:?}");
+        c.end();
+    }
+}
+
+#[test]
+fn capabilities_are_not_inherited() {
+    // CVE-2022-29162, CVE-2022-27650: the inheritable set stays empty, in exec too.
+    let c = Container::idle();
+    c.boot("run", &["--detach"]).under(&["setpriv", "--inh-caps", "+chown,+net_raw"]).ok();
+    let flags = ["--cap", "CAP_NET_RAW"];
+    for status in [
+        c.exec(&[], &["/bin/cat", "/proc/1/status"]).ok(),
+        c.exec(&flags, &["/bin/cat", "/proc/self/status"]).ok(),
+    ] {
+        assert!(status.contains("CapInh:\t0000000000000000"), "{status}");
+    }
+    c.end();
+}
+
+#[test]
+fn users_are_numbers_of_32_bits() {
+    if peers_fail("runc 1.1 cuts large numbers") {
+        return;
+    }
+    // CVE-2026-30892, CVE-2024-40635: what is no number of 32 bits is refused, not cut.
+    let c = Container::idle();
+    c.run_detached();
+    for user in ["4294967296", "-1", "0x10", "1:4294967296", "1e3", ":5", "99999999999999999999"] {
+        let answer = c.exec(&["--user", user], &["/bin/id", "-u"]).answer();
+        assert_eq!(answer.code, 255, "{user}: {answer:?}");
+    }
+    assert_eq!(c.exec(&["--user", "4294967294"], &["/bin/id", "-u"]).ok(), "4294967294\n");
+    c.end();
+}
+
+#[test]
+fn the_callers_terminal_is_out_of_reach() {
+    // CVE-2017-5226: no TIOCSTI into the caller's terminal, which is not the payload's own.
+    let c = Container::sh("tty 2>&1; (: </dev/tty) 2>&1; true");
+    let session = common::terminal::Session::start(c.boot("run", &[]), 24, 80);
+    let (said, _) = session.end();
+    assert!(said.contains("No such device or address"), "/dev/tty could be opened: {said:?}");
+}
+
+#[test]
+fn init_is_out_of_reach_before_its_exec() {
+    // A created init is not dumpable: even root inside cannot look into its files.
+    let c = Container::idle().with(privileged);
+    c.create();
+    let said = c.exec(&[], &["/bin/ls", "-l", "/proc/1/fd", "/proc/1/cwd/"]).answer();
+    let host = fs::read_to_string("/etc/hostname").unwrap();
+    assert!(!said.stdout.contains(host.trim()) || host.trim().is_empty());
+    let seen = c.exec(&[], &["/bin/ls", "/proc/1/root/"]).answer().stdout;
+    assert!(!seen.contains("boot"), "the host's root is in reach: {seen}");
+    c.end();
+}
+
+#[test]
+fn a_host_device_is_not_made_writable_by_name() {
+    let c = Container::sh("chmod 600 /dev/null; stat -c %a /dev/null");
+    c.boot("run", &[]).answer();
+    assert_eq!(fs::metadata("/dev/null").unwrap().mode() & 0o777, 0o666);
+    assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+}
+
+#[test]
+fn a_volume_that_swaps_a_destination() {
+    // CVE-2021-30465: while containers start, a directory of the volume turns into a symlink.
+    let c = Container::sh("true");
+    let volume = c.bundle().join("volume");
+    fs::create_dir_all(volume.join("real")).unwrap();
+    let outside = c.bundle().join("outside");
+    fs::create_dir(&outside).unwrap();
+    let v = volume.display();
+    let swap = format!(
+        "cd {v}; ln -s {} trap; while :; do mv -T trap x; mv -T real trap; \
+                        mv -T x real; mv -T real x; mv -T trap real; mv -T x trap; done",
+        outside.display()
+    );
+    let mut swapper = Cmd::new(&["sh", "-c", &swap]).spawn();
+    let source = volume.to_str().unwrap().to_owned();
+    let c = c.mount("bind", &source, "/volume", &["bind"]).mount(
+        "tmpfs",
+        "tmpfs",
+        "/volume/real/inner",
+        &[],
+    );
+    for _ in 0..40 {
+        c.boot("run", &[]).answer();
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "something was made outside");
+    }
+    swapper.child.kill().unwrap();
+    swapper.child.wait().unwrap();
+    eventually("nothing left", || c.leftovers().is_empty());
+}

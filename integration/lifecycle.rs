@@ -1,0 +1,505 @@
+//! The life of a container, as runtime.md and runc's callers know it.
+
+mod common;
+
+use common::{Cmd, Container, eventually, is_tare, runtime};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+#[test]
+fn create_start_kill_delete() {
+    let c = Container::idle();
+    c.create();
+    let state = c.state();
+    assert_eq!(state["status"], "created");
+    assert_eq!(state["id"], c.id.as_str());
+    assert_eq!(state["bundle"], c.bundle().to_str().unwrap());
+    assert!(state["pid"].as_i64().unwrap() > 1);
+    assert!(state["ociVersion"].as_str().unwrap().starts_with("1."));
+    c.start();
+    assert_eq!(c.state()["status"], "running");
+    c.kill("KILL").wait_for("stopped");
+    assert_eq!(c.state()["pid"], 0);
+    c.act("delete").ok();
+    assert!(c.act("state").fails(1).contains("does not exist"));
+    c.assert_nothing_left();
+}
+
+#[test]
+fn nothing_runs_before_start() {
+    let c = Container::sh("touch /shared/ran; sleep 600").share();
+    c.create();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert!(!c.shared().join("ran").exists(), "the payload ran before start");
+    c.start();
+    eventually("the payload runs", || c.shared().join("ran").exists());
+    c.end();
+}
+
+#[test]
+fn annotations_are_in_the_state() {
+    let c =
+        Container::idle().with(|c| c["annotations"] = json!({"org.example.key": "a \"value\""}));
+    c.create();
+    assert_eq!(c.state()["annotations"]["org.example.key"], "a \"value\"");
+    c.end();
+}
+
+#[test]
+fn run_has_the_payloads_exit_code() {
+    for code in [0, 1, 7, 255] {
+        let c = Container::sh(&format!("exit {code}"));
+        assert_eq!(c.boot("run", &[]).answer().code, code);
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn run_of_a_killed_payload_is_128_and_the_signal() {
+    let c = Container::idle();
+    let running = c.boot("run", &[]).spawn();
+    eventually("it runs", || c.act("state").answer().stdout.contains("\"running\""));
+    c.kill("KILL");
+    assert_eq!(running.answer().code, 137);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn run_forwards_signals() {
+    let c = Container::sh("trap 'exit 42' TERM; touch /shared/ready; while :; do sleep 0.05; done");
+    let c = c.share();
+    let running = c.boot("run", &[]).spawn();
+    eventually("the trap is set", || c.shared().join("ready").exists());
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.answer().code, 42);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn run_passes_standard_streams() {
+    let c = Container::sh("cat; echo oops >&2");
+    let answer = c.boot("run", &[]).stdin(b"one\ntwo").answer();
+    assert_eq!(answer.stdout, "one\ntwo");
+    assert_eq!(answer.stderr, "oops\n");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn run_detached_returns_at_once() {
+    let c = Container::idle();
+    c.run_detached();
+    assert_eq!(c.state()["status"], "running");
+    c.end();
+}
+
+#[test]
+fn run_keep_leaves_the_stopped_container() {
+    if !is_tare() {
+        return; // Older than the option: runc 1.1, crun 1.8.
+    }
+    let c = Container::new(&["/bin/true"]);
+    c.boot("run", &["--keep"]).ok();
+    assert_eq!(c.state()["status"], "stopped");
+    c.act("delete").ok();
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_missing_program_is_one_clear_failure() {
+    let c = Container::new(&["/run.sh"]);
+    let said = c.boot("run", &[]).fails(1);
+    assert!(said.to_lowercase().contains("no such file or directory"), "{said}");
+    if is_tare() {
+        assert_eq!(said.lines().next(), Some("exec /run.sh: no such file or directory"));
+    }
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_program_that_may_not_be_executed() {
+    let c = Container::new(&["/etc/passwd"]);
+    let said = c.boot("run", &[]).fails(1).to_lowercase();
+    assert!(said.contains("permission denied"), "{said}");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_name_without_slash_is_looked_up_in_path() {
+    assert_eq!(Container::new(&["echo", "found"]).run(), "found\n");
+    let c = Container::new(&["no-such-program"]);
+    let said = c.boot("run", &[]).fails(1).to_lowercase();
+    assert!(said.contains("executable file") && said.contains("not found in $path"), "{said}");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn an_id_is_used_once() {
+    let c = Container::idle();
+    c.create();
+    let said = c.boot("create", &[]).fails(1);
+    assert!(said.contains("exist"), "{said}");
+    assert_eq!(c.state()["status"], "created", "the first one is as it was");
+    c.end();
+}
+
+#[test]
+fn ids_that_are_paths_are_refused() {
+    let c = Container::idle();
+    let bundle = c.bundle().to_str().unwrap().to_owned();
+    let long = "x".repeat(4096);
+    for id in ["", ".", "..", "../x", "a/b", "/abs", "a b", "a\nb", &long] {
+        let said = c.verb("create").args(&["--bundle", &bundle, id]).answer();
+        assert_ne!(said.code, 0, "id {id:?} was accepted");
+    }
+    c.assert_nothing_left();
+}
+
+#[test]
+fn wrong_states_are_refused() {
+    let c = Container::idle();
+    for verb in ["start", "state", "kill", "delete", "pause", "resume", "ps"] {
+        let said = c.act(verb).fails(1);
+        assert!(said.contains("does not exist"), "{verb}: {said}");
+    }
+    c.run_detached();
+    c.act("start").fails(1);
+    c.act("delete").fails(1);
+    c.act("resume").fails(1);
+    c.kill("KILL").wait_for("stopped");
+    assert!(c.act("kill").args(&["TERM"]).fails(1).contains("not running"));
+    c.act("start").fails(1);
+    c.act("pause").fails(1);
+    c.end();
+}
+
+#[test]
+fn delete_by_force() {
+    let c = Container::idle();
+    c.verb("delete").args(&["--force", &c.id]).ok();
+    c.create();
+    c.end();
+    c.run_detached();
+    c.end();
+    c.run_detached().kill("KILL").wait_for("stopped");
+    c.end();
+}
+
+#[test]
+fn delete_of_a_created_container_needs_no_force() {
+    let c = Container::idle();
+    c.create();
+    c.act("delete").ok();
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_deleted_id_can_be_used_again() {
+    let c = Container::sh("exit 4");
+    for _ in 0..3 {
+        assert_eq!(c.boot("run", &[]).answer().code, 4);
+    }
+    c.assert_nothing_left();
+}
+
+#[test]
+fn kill_knows_signals_by_name_and_number() {
+    let c = Container::sh(
+        "trap 'echo usr1 >>/shared/log' USR1; touch /shared/ready; \
+                           while :; do sleep 0.02; done",
+    );
+    let c = c.share();
+    c.run_detached();
+    eventually("ready", || c.shared().join("ready").exists());
+    for (count, name) in ["USR1", "SIGUSR1", "10"].iter().enumerate() {
+        c.kill(name);
+        eventually(name, || {
+            std::fs::read_to_string(c.shared().join("log"))
+                .is_ok_and(|log| log.lines().count() == count + 1)
+        });
+    }
+    c.kill("0");
+    c.act("kill").args(&["NOSUCH"]).fails(1);
+    assert_eq!(c.state()["status"], "running");
+    c.end();
+}
+
+#[test]
+fn kill_is_term_without_a_signal() {
+    let c = Container::sh(
+        "trap 'echo term >/shared/log; exit 0' TERM; touch /shared/ready; \
+                           while :; do sleep 0.02; done",
+    );
+    let c = c.share();
+    c.run_detached();
+    eventually("ready", || c.shared().join("ready").exists());
+    c.act("kill").ok();
+    c.wait_for("stopped");
+    assert_eq!(std::fs::read_to_string(c.shared().join("log")).unwrap(), "term\n");
+    c.end();
+}
+
+#[test]
+fn kill_all_reaches_every_process() {
+    let c = Container::sh("sleep 600 & sleep 600 & wait");
+    c.run_detached();
+    eventually("three processes", || c.processes().len() == 3);
+    c.verb("kill").args(&["--all", &c.id, "KILL"]).ok();
+    c.wait_for("stopped");
+    eventually("all gone", || c.processes().is_empty());
+    c.verb("kill").args(&["--all", &c.id, "KILL"]).ok();
+    c.end();
+}
+
+#[test]
+fn a_container_in_the_hosts_pid_namespace_is_ended_whole() {
+    let c = Container::sh("sleep 600 & sleep 600 & wait").namespace("pid", None);
+    c.run_detached();
+    eventually("three processes", || c.processes().len() == 3);
+    c.end();
+    assert!(c.processes().is_empty());
+}
+
+#[test]
+fn pid_files_are_complete_and_relative_to_the_caller() {
+    let c = Container::idle();
+    c.boot("create", &["--pid-file", "shared/pid"]).dir(c.bundle()).ok();
+    let text = std::fs::read_to_string(c.shared().join("pid")).unwrap();
+    assert_eq!(text, c.pid().to_string());
+    c.start();
+    let flags = ["--detach", "--pid-file", "shared/pid2"];
+    c.exec(&flags, &["/bin/sleep", "600"]).dir(c.bundle()).ok();
+    let pid = std::fs::read_to_string(c.shared().join("pid2")).unwrap();
+    eventually("exec's process", || {
+        std::fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|words| words == b"/bin/sleep\x00600\x00")
+    });
+    c.end();
+}
+
+#[test]
+fn exec_has_the_commands_exit_code() {
+    let c = Container::idle();
+    c.run_detached();
+    assert_eq!(c.exec(&[], &["/bin/sh", "-c", "exit 3"]).answer().code, 3);
+    assert_eq!(c.exec(&[], &["/bin/sh", "-c", "kill -9 $$"]).answer().code, 137);
+    assert_eq!(c.exec(&[], &["/bin/echo", "-n", "--flag"]).ok(), "--flag");
+    assert_eq!(c.exec(&[], &["cat"]).stdin(b"in").ok(), "in");
+    c.end();
+}
+
+#[test]
+fn exec_failures_of_the_runtime_are_255() {
+    let c = Container::idle();
+    c.exec(&[], &["true"]).fails(255);
+    c.run_detached();
+    let said = c.exec(&[], &["/no/such"]).fails(255).to_lowercase();
+    assert!(said.contains("no such file or directory"), "{said}");
+    assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+    c.kill("KILL").wait_for("stopped");
+    let said = c.exec(&[], &["true"]).fails(255);
+    assert!(said.contains("cannot exec in a stopped container"), "{said}");
+    c.end();
+}
+
+#[test]
+fn exec_works_in_a_created_container() {
+    let c = Container::idle();
+    c.create();
+    assert_eq!(c.exec(&[], &["/bin/echo", "early"]).ok(), "early\n");
+    assert_eq!(c.state()["status"], "created");
+    c.end();
+}
+
+#[test]
+fn exec_shares_the_namespaces() {
+    let c = Container::idle();
+    c.run_detached();
+    for name in ["pid", "net", "ipc", "uts", "mnt"] {
+        let inside =
+            c.exec_sh(&format!("readlink /proc/self/ns/{name}; readlink /proc/1/ns/{name}"));
+        let mut lines = inside.lines();
+        assert_eq!(lines.next(), lines.next(), "{name}");
+        let host = std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
+        assert_ne!(inside.lines().next().unwrap(), host.to_str().unwrap(), "{name}");
+    }
+    let groups = c.exec_sh("cat /proc/self/cgroup");
+    let init = std::fs::read_to_string(format!("/proc/{}/cgroup", c.pid())).unwrap();
+    assert_eq!(groups, init);
+    c.end();
+}
+
+#[test]
+fn exec_takes_flags() {
+    let c = Container::idle();
+    c.run_detached();
+    let flags = ["--cwd", "/tmp", "--env", "A=1", "--env", "B=2 3", "--user", "1000:1001"];
+    let said = c.exec(&flags, &["/bin/sh", "-c", "pwd; echo $A $B; id -u; id -g"]).ok();
+    assert_eq!(said, "/tmp\n1 2 3\n1000\n1001\n");
+    let flags = ["--additional-gids", "5", "--additional-gids", "6"];
+    assert_eq!(
+        c.exec(&flags, &["/bin/sh", "-c", "grep Groups /proc/self/status"]).ok().trim(),
+        "Groups:\t5 6"
+    );
+    let flags = ["--no-new-privs", "--cap", "CAP_SYS_CHROOT"];
+    let status = c.exec(&flags, &["/bin/cat", "/proc/self/status"]).ok();
+    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    let chroot = 1u64 << 18;
+    assert_ne!(capability_set(&status, "CapEff") & chroot, 0, "{status}");
+    c.end();
+}
+
+fn capability_set(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:\t")));
+    u64::from_str_radix(line.expect("in status"), 16).expect("hexadecimal")
+}
+
+#[test]
+fn exec_takes_a_process_file() {
+    let c = Container::idle();
+    c.run_detached();
+    let process = json!({
+        "args": ["/bin/sh", "-c", "id -u; pwd; echo $X; umask; ulimit -n; cat /proc/self/oom_score_adj"],
+        "cwd": "/etc", "env": ["PATH=/bin", "X=y"], "user": {"uid": 12, "gid": 34, "umask": 0o27},
+        "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 100, "soft": 90}], "oomScoreAdj": 321
+    });
+    let file = c.shared().join("process.json");
+    std::fs::write(&file, process.to_string()).unwrap();
+    let said = c.verb("exec").args(&["--process", file.to_str().unwrap(), &c.id]).ok();
+    // runc 1.1 forgets the mask and the score, crun the score.
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!((&lines[..3], lines[4]), (&["12", "/etc", "y"][..], "90"));
+    if is_tare() {
+        assert_eq!((lines[3], lines[5]), ("0027", "321"));
+    }
+    c.end();
+}
+
+#[test]
+fn pause_stops_and_resume_goes_on() {
+    let c = Container::sh("while :; do echo x >>/shared/log; sleep 0.01; done").share();
+    c.run_detached();
+    let log = c.shared().join("log");
+    let size = || std::fs::metadata(&log).map(|m| m.len()).unwrap_or(0);
+    eventually("it writes", || size() > 0);
+    c.act("pause").ok();
+    assert_eq!(c.state()["status"], "paused");
+    let before = size();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(size(), before, "a paused container wrote");
+    assert!(c.exec(&[], &["true"]).fails(255).contains("cannot exec in a paused container"));
+    c.act("resume").ok();
+    assert_eq!(c.state()["status"], "running");
+    eventually("it writes again", || size() > before);
+    c.act("pause").ok();
+    c.end();
+}
+
+#[test]
+fn ps_lists_the_processes() {
+    let c = Container::sh("sleep 600 & wait");
+    c.run_detached();
+    eventually("two processes", || c.processes().len() == 2);
+    let json: Vec<i32> =
+        serde_json::from_str(&c.verb("ps").args(&["--format", "json", &c.id]).ok()).unwrap();
+    assert_eq!(json.len(), 2);
+    assert!(json.contains(&c.pid()));
+    let table = c.act("ps").ok();
+    assert!(table.lines().next().unwrap().contains("PID"), "{table}");
+    assert_eq!(table.lines().count(), 3, "{table}");
+    let own = c.act("ps").args(&["-o", "pid,comm"]).ok();
+    assert!(own.contains("sleep") && own.lines().count() == 3, "{own}");
+    c.end();
+}
+
+#[test]
+fn list_knows_all_containers() {
+    let c = Container::idle();
+    c.run_detached();
+    let second = format!("{}-b", c.id);
+    let bundle = c.bundle().to_str().unwrap();
+    let config = std::fs::read_to_string(c.bundle().join("config.json")).unwrap();
+    let other = config.replace(&format!("\"/{}\"", c.id), &format!("\"/{second}\""));
+    std::fs::write(c.bundle().join("config.json"), other).unwrap();
+    c.verb("create").args(&["--bundle", bundle, &second]).ok();
+    let quiet = c.verb("list").args(&["--quiet"]).ok();
+    assert_eq!(quiet.lines().collect::<Vec<_>>(), [c.id.as_str(), second.as_str()]);
+    let table = c.verb("list").ok();
+    let header: Vec<_> = table.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(header, ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]);
+    let json: Vec<Value> =
+        serde_json::from_str(&c.verb("list").args(&["--format", "json"]).ok()).unwrap();
+    assert_eq!(json[0]["status"], "running");
+    assert_eq!(json[1]["status"], "created");
+    c.verb("delete").args(&["--force", &second]).ok();
+    c.end();
+}
+
+#[test]
+fn preserve_fds_passes_exactly_those() {
+    let c = Container::sh("cat <&3; ls /proc/self/fd | wc -l");
+    let script = "exec 3</etc/hostname 4</etc/passwd; exec \"$@\"";
+    let cmd = c.boot("run", &["--preserve-fds", "1"]).under(&["bash", "-c", script, "sh"]);
+    let said = cmd.ok();
+    let host = std::fs::read_to_string("/etc/hostname").unwrap();
+    // 0, 1, 2, 3, and the directory that ls itself has open.
+    assert_eq!(said, format!("{host}5\n"));
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_failed_create_leaves_nothing() {
+    let broken: [fn(&mut Value); 4] = [
+        |c| c["mounts"][1]["options"] = json!(["size=banana"]),
+        |c| c["root"]["path"] = json!("no-such-root"),
+        |c| c["process"]["args"] = json!([]),
+        |c| c["linux"]["namespaces"][0]["path"] = json!("/proc/no-such/ns/pid"),
+    ];
+    for change in broken {
+        let c = Container::idle().with(change);
+        c.boot("create", &[]).fails(1);
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn two_hundred_in_a_row_leave_nothing() {
+    let c = Container::new(&["/bin/true"]);
+    for turn in 0..200 {
+        if turn % 2 == 0 {
+            c.run();
+            continue;
+        }
+        c.create().start().wait_for("stopped");
+        c.act("delete").ok();
+    }
+    c.assert_nothing_left();
+}
+
+#[test]
+fn fifty_at_once_leave_nothing() {
+    let all: Vec<_> = (0..50).map(|_| Container::sh("echo $TEST_ID; sleep 0.2")).collect();
+    let running: Vec<_> = all.iter().map(|c| c.boot("run", &[]).spawn()).collect();
+    for (c, running) in all.iter().zip(running) {
+        let answer = running.answer();
+        assert_eq!((answer.code, answer.stdout.trim()), (0, c.id.as_str()), "{}", answer.stderr);
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn the_log_file_has_the_error_as_engines_read_it() {
+    let c = Container::new(&["/no/such"]);
+    let log = c.shared().join("log.json");
+    let (root, bundle) = (c.root(), c.bundle().to_str().unwrap());
+    let runtime = runtime().to_str().unwrap();
+    let globals =
+        ["--root", root.to_str().unwrap(), "--log", log.to_str().unwrap(), "--log-format", "json"];
+    Cmd::new(&[runtime]).args(&globals).args(&["run", "--bundle", bundle, &c.id]).fails(1);
+    let text = std::fs::read_to_string(log).unwrap();
+    let entries: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let last = entries.iter().rfind(|entry| entry["level"] == "error").expect("an error entry");
+    let message = last["msg"].as_str().unwrap().to_lowercase();
+    assert!(message.contains("no such file or directory"), "{last}");
+    assert!(last["time"].as_str().unwrap().contains('T'), "{last}");
+    c.assert_nothing_left();
+}

@@ -1,0 +1,345 @@
+//! The file system that the payload sees.
+
+mod common;
+
+use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+
+use common::{Cmd, Container, is_tare};
+use serde_json::json;
+
+/// The line of mountinfo for a mount point, inside the container.
+fn mount_line(c: &Container, point: &str) -> String {
+    let table = c.exec(&[], &["/bin/cat", "/proc/self/mountinfo"]).ok();
+    let line = table.lines().rfind(|line| line.split(' ').nth(4) == Some(point));
+    line.unwrap_or_else(|| panic!("{point} is not mounted:\n{table}")).to_owned()
+}
+
+fn options(line: &str) -> Vec<&str> {
+    line.split(' ').nth(5).expect("mount options").split(',').collect()
+}
+
+fn host_dir(c: &Container, name: &str) -> String {
+    let dir = c.bundle().join(name);
+    std::fs::create_dir_all(&dir).unwrap();
+    dir.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_default_mounts_are_there() {
+    let c = Container::idle();
+    c.run_detached();
+    let kinds = [
+        ("/proc", "proc"),
+        ("/dev", "tmpfs"),
+        ("/dev/pts", "devpts"),
+        ("/sys", "sysfs"),
+        ("/dev/shm", "tmpfs"),
+        ("/dev/mqueue", "mqueue"),
+    ];
+    for (point, kind) in kinds {
+        let line = mount_line(&c, point);
+        assert!(line.contains(&format!(" - {kind} ")), "{line}");
+    }
+    assert!(options(&mount_line(&c, "/sys")).contains(&"ro"));
+    for flag in ["nosuid", "nodev", "noexec"] {
+        assert!(options(&mount_line(&c, "/dev/shm")).contains(&flag), "{flag}");
+    }
+    assert_eq!(c.exec_sh("stat -c %a /dev /dev/shm"), "755\n1777\n");
+    c.end();
+}
+
+#[test]
+fn the_container_sees_its_own_cgroups() {
+    let c = Container::idle();
+    c.run_detached();
+    c.exec(&[], &["/bin/mkdir", "/sys/fs/cgroup/new"]).fails(1);
+    assert_eq!(c.exec_sh("cat /sys/fs/cgroup/pids/cgroup.procs").lines().next(), Some("1"));
+    c.exec(&[], &["/bin/mkdir", "/sys/fs/cgroup/pids/sub"]).fails(1);
+    c.end();
+}
+
+#[test]
+fn the_root_is_the_containers_alone() {
+    let said = Container::sh("ls /; readlink /proc/self/root; ls /..").run();
+    let names = "bin\ndev\netc\nproc\nroot\nsys\ntmp\n";
+    assert_eq!(said, format!("{names}/\n{names}"));
+}
+
+#[test]
+fn a_read_only_root() {
+    let c = Container::sh("touch /f 2>&1; touch /dev/shm/f && echo shm")
+        .with(|c| c["root"]["readonly"] = json!(true));
+    let said = c.run();
+    assert!(said.contains("Read-only file system") && said.ends_with("shm\n"), "{said}");
+    assert!(!c.rootfs().join("f").exists());
+}
+
+#[test]
+fn bind_mounts_and_their_flags() {
+    let c = Container::idle();
+    let source = host_dir(&c, "data");
+    std::fs::write(format!("{source}/file"), "text").unwrap();
+    let c = c
+        .mount("bind", &source, "/ro", &["bind", "ro"])
+        .mount("bind", &source, "/rw", &["rbind", "nosuid", "nodev", "noexec", "noatime"])
+        .mount("bind", &format!("{source}/file"), "/deep/down/file", &["bind", "ro"]);
+    c.run_detached();
+    c.exec(&[], &["/bin/touch", "/ro/new"]).fails(1);
+    assert_eq!(c.exec_sh("touch /rw/new; cat /deep/down/file"), "text");
+    assert!(std::path::Path::new(&source).join("new").exists());
+    let line = mount_line(&c, "/rw");
+    for flag in ["nosuid", "nodev", "noexec", "noatime", "rw"] {
+        assert!(options(&line).contains(&flag), "{flag}: {line}");
+    }
+    c.exec(&[], &["/bin/sh", "-c", "echo x >/deep/down/file"]).fails(1);
+    c.end();
+}
+
+#[test]
+fn relative_bind_sources_are_the_bundles() {
+    let c = Container::sh("cat /data/file");
+    std::fs::write(format!("{}/file", host_dir(&c, "data")), "here").unwrap();
+    assert_eq!(c.mount("bind", "data", "/data", &["bind"]).run(), "here");
+}
+
+#[test]
+fn rbind_takes_submounts_and_bind_does_not() {
+    let c = Container::sh("ls /one/sub; echo -; ls /all/sub");
+    let source = host_dir(&c, "tree");
+    host_dir(&c, "tree/sub");
+    let c = c.mount("bind", &source, "/one", &["bind"]).mount("bind", &source, "/all", &["rbind"]);
+    let script =
+        format!("mount -t tmpfs t {source}/sub && touch {source}/sub/inner && exec \"$@\"");
+    let private = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
+    assert_eq!(c.boot("run", &[]).under(&private).ok(), "-\ninner\n");
+}
+
+#[test]
+fn propagation_modes() {
+    let modes = [
+        ("rprivate", None),
+        ("rshared", Some("shared:")),
+        ("rslave", None),
+        ("unbindable", Some("unbindable")),
+        ("private", None),
+        ("shared", Some("shared:")),
+    ];
+    for (mode, mark) in modes {
+        let c = Container::idle();
+        let source = host_dir(&c, "data");
+        let c = c.mount("bind", &source, "/data", &["bind", mode]);
+        c.run_detached();
+        let line = mount_line(&c, "/data");
+        let tags: Vec<_> = line.split(" - ").next().unwrap().split(' ').skip(6).collect();
+        match mark {
+            Some(mark) => assert!(tags.iter().any(|tag| tag.starts_with(mark)), "{mode}: {line}"),
+            None => assert!(!tags.iter().any(|tag| tag.starts_with("shared")), "{mode}: {line}"),
+        }
+        c.end();
+    }
+}
+
+#[test]
+fn mounts_inside_do_not_reach_the_host() {
+    let c = Container::sh("mount -t tmpfs t /tmp && touch /tmp/inner && ls /tmp").with(|c| {
+        for set in ["bounding", "effective", "permitted"] {
+            c["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
+        }
+    });
+    assert_eq!(c.run(), "inner\n");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn tmpfs_takes_size_and_mode() {
+    let c =
+        Container::idle().mount("tmpfs", "tmpfs", "/scratch", &["size=1m", "mode=1750", "nosuid"]);
+    c.run_detached();
+    assert_eq!(c.exec_sh("stat -c %a /scratch"), "1750\n");
+    let said = c.exec(&[], &["dd", "if=/dev/zero", "of=/scratch/f", "bs=1M", "count=2"]).fails(1);
+    assert!(said.contains("No space left on device"), "{said}");
+    c.end();
+}
+
+#[test]
+fn tmpfs_keeps_the_mode_of_what_it_covers() {
+    let c = Container::new(&["/bin/stat", "-c", "%a", "/tmp"]).mount("tmpfs", "tmpfs", "/tmp", &[]);
+    assert_eq!(c.run(), "1777\n");
+}
+
+#[test]
+fn mounts_follow_each_other_in_order() {
+    let c = Container::sh("ls /a /a/b; cat /a/b/file");
+    let source = host_dir(&c, "data");
+    std::fs::write(format!("{source}/file"), "in order").unwrap();
+    let c = c.mount("tmpfs", "tmpfs", "/a", &[]).mount("bind", &source, "/a/b", &["bind"]);
+    assert_eq!(c.run(), "/a:\nb\n\n/a/b:\nfile\nin order");
+}
+
+#[test]
+fn symlinks_in_destinations_stay_beneath_the_root() {
+    let c = Container::sh("ls /real/place; ls /abs/place");
+    symlink("/real", c.rootfs().join("abs")).unwrap();
+    symlink("../../../../../real", c.rootfs().join("up")).unwrap();
+    let source = host_dir(&c, "data");
+    std::fs::write(format!("{source}/file"), "").unwrap();
+    let c = c.mount("bind", &source, "/up/place", &["bind"]);
+    assert_eq!(c.run(), "file\nfile\n");
+    assert!(!std::path::Path::new("/real").exists());
+}
+
+#[test]
+fn masked_and_read_only_paths() {
+    let c = Container::idle().with(|c| {
+        c["linux"]["maskedPaths"] = json!(["/etc/passwd", "/root", "/proc/keys", "/no/such"]);
+        c["linux"]["readonlyPaths"] = json!(["/etc", "/proc/sys", "/no/such"]);
+    });
+    std::fs::write(c.rootfs().join("root/secret"), "").unwrap();
+    c.run_detached();
+    assert_eq!(
+        c.exec_sh("cat /etc/passwd /proc/keys; ls -A /root; test -c /etc/passwd; echo $?"),
+        "0\n"
+    );
+    let said = c.exec(&[], &["/bin/touch", "/root/f"]).fails(1);
+    assert!(said.contains("Read-only"), "{said}");
+    let said = c.exec(&[], &["/bin/touch", "/etc/f"]).fails(1);
+    assert!(said.contains("Read-only"), "{said}");
+    c.exec(&[], &["/bin/sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]).fails(1);
+    c.end();
+}
+
+#[test]
+fn default_devices_and_links() {
+    let c = Container::idle();
+    c.run_detached();
+    let nodes = [
+        ("null", "1:3"),
+        ("zero", "1:5"),
+        ("full", "1:7"),
+        ("random", "1:8"),
+        ("urandom", "1:9"),
+        ("tty", "5:0"),
+    ];
+    for (name, number) in nodes {
+        let said = c.exec_sh(&format!("stat -c %F:%t:%T:%a /dev/{name}"));
+        assert_eq!(said, format!("character special file:{number}:666\n"), "{name}");
+    }
+    let links = [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("ptmx", "pts/ptmx"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ];
+    for (name, target) in links {
+        assert_eq!(c.exec_sh(&format!("readlink /dev/{name}")), format!("{target}\n"));
+    }
+    assert_eq!(
+        c.exec_sh("echo x >/dev/null; dd if=/dev/zero bs=4 count=1 2>/dev/null | wc -c"),
+        "4\n"
+    );
+    c.end();
+}
+
+#[test]
+fn listed_devices_have_their_owner_and_mode() {
+    let c = Container::idle().with(|c| {
+        c["linux"]["devices"] = json!([
+            {"path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640,
+                "uid": 12, "gid": 34},
+            {"path": "/dev/deep/pipe", "type": "p", "fileMode": 0o600},
+            {"path": "/dev/disk", "type": "b", "major": 7, "minor": 9}]);
+    });
+    c.run_detached();
+    let said = c.exec_sh("cd /dev; stat -c %F:%t:%T:%a:%u:%g mine deep/pipe disk");
+    assert_eq!(
+        said,
+        "character special file:1:3:640:12:34\nfifo:0:0:600:0:0\n\
+                      block special file:7:9:666:0:0\n"
+    );
+    c.end();
+}
+
+#[test]
+fn device_rules_hold() {
+    let devices = json!([{"path": "/dev/denied", "type": "c", "major": 1, "minor": 1},
+        {"path": "/dev/loop9", "type": "c", "major": 10, "minor": 237}]);
+    let c = Container::idle().with(|c| {
+        c["linux"]["devices"] = devices;
+        c["linux"]["resources"]["devices"] = json!([{"allow": false, "access": "rwm"},
+            {"allow": true, "type": "c", "major": 10, "minor": 237, "access": "r"}]);
+    });
+    c.run_detached();
+    let said = c.exec(&[], &["/bin/sh", "-c", "exec </dev/denied"]).answer();
+    assert!(said.stderr.contains("Operation not permitted"), "{said:?}");
+    c.exec(&[], &["/bin/sh", "-c", "exec </dev/loop9"]).ok();
+    let said = c.exec(&[], &["/bin/sh", "-c", "exec >/dev/loop9"]).answer();
+    assert!(said.stderr.contains("Operation not permitted"), "{said:?}");
+    c.end();
+}
+
+#[test]
+fn mount_points_are_made_and_stay() {
+    let c = Container::new(&["/bin/true"]).mount("tmpfs", "tmpfs", "/new/deep", &[]);
+    c.run();
+    let made = c.rootfs().join("new/deep");
+    assert_eq!(std::fs::metadata(made).unwrap().mode() & 0o7777, 0o755);
+}
+
+#[test]
+fn a_missing_source_is_named() {
+    let c = Container::new(&["/bin/true"]).mount("bind", "/no/such/source", "/data", &["bind"]);
+    let said = c.boot("run", &[]).fails(1).to_lowercase();
+    assert!(
+        said.contains("no such file or directory") && said.contains("/no/such/source"),
+        "{said}"
+    );
+    c.assert_nothing_left();
+}
+
+#[test]
+fn wrong_options_are_refused() {
+    let c = Container::new(&["/bin/true"]).mount("tmpfs", "tmpfs", "/data", &["size=banana"]);
+    let said = c.boot("run", &[]).fails(1).to_lowercase();
+    assert!(said.contains("invalid argument"), "{said}");
+    if is_tare() {
+        assert!(said.contains("mounts[7].options[0]"), "{said}");
+        assert!(said.contains("kernel: "), "{said}");
+    }
+    c.assert_nothing_left();
+}
+
+#[test]
+fn no_pivot_works_on_a_root_that_cannot_be_pivoted() {
+    let c = Container::sh("ls /; ls /.. | wc -l");
+    let said = c.boot("run", &["--no-pivot"]).ok();
+    assert!(said.starts_with("bin\n") && said.ends_with("7\n"), "{said}");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn an_overlay_is_a_mount_like_any_other() {
+    let c = Container::sh("cat /merged/low; echo new >/merged/up");
+    let dirs = ["low", "up", "work"].map(|name| host_dir(&c, name));
+    std::fs::write(format!("{}/low", dirs[0]), "low\n").unwrap();
+    let data = [
+        format!("lowerdir={}", dirs[0]),
+        format!("upperdir={}", dirs[1]),
+        format!("workdir={}", dirs[2]),
+    ];
+    let data: Vec<_> = data.iter().map(String::as_str).collect();
+    let c = c.mount("overlay", "overlay", "/merged", &data);
+    assert_eq!(c.run(), "low\n");
+    assert_eq!(std::fs::read_to_string(format!("{}/up", dirs[1])).unwrap(), "new\n");
+}
+
+#[test]
+fn host_paths_stay_as_they_were() {
+    let before = std::fs::metadata("/dev/null").unwrap();
+    let c = Container::new(&["/bin/true"]);
+    c.run();
+    let after = std::fs::metadata("/dev/null").unwrap();
+    assert!(after.file_type().is_char_device());
+    assert_eq!((before.mode(), before.rdev()), (after.mode(), after.rdev()));
+    Cmd::new(&["test", "-c", "/dev/null"]).ok();
+}

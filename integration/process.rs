@@ -1,0 +1,380 @@
+//! What the payload is: user, groups, capabilities, limits, environment, namespaces.
+
+mod common;
+
+use common::{Cmd, Container, eventually, is_tare};
+use serde_json::json;
+
+/// The value of a line of /proc/self/status.
+fn field<'a>(status: &'a str, name: &str) -> &'a str {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {name} in {status}")).trim()
+}
+
+fn status_of(c: Container) -> String {
+    c.with(|c| c["process"]["args"] = json!(["/bin/cat", "/proc/self/status"])).run()
+}
+
+#[test]
+fn user_and_group() {
+    let c = Container::idle().with(|c| c["process"]["user"] = json!({"uid": 1000, "gid": 1001}));
+    let status = status_of(c);
+    assert_eq!(field(&status, "Uid"), "1000\t1000\t1000\t1000");
+    assert_eq!(field(&status, "Gid"), "1001\t1001\t1001\t1001");
+    assert_eq!(field(&status, "Groups"), "");
+    assert_eq!(field(&status, "CapEff"), "0000000000000000");
+}
+
+#[test]
+fn groups_are_exactly_those_listed() {
+    let user = json!({"uid": 0, "gid": 0, "additionalGids": [5, 2147483647, 7]});
+    let c = Container::idle().with(|c| c["process"]["user"] = user);
+    assert_eq!(field(&status_of(c), "Groups"), "5 7 2147483647");
+}
+
+#[test]
+fn the_callers_groups_do_not_stay() {
+    let c = Container::new(&["/bin/cat", "/proc/self/status"]);
+    let said = c.boot("run", &[]).under(&["setpriv", "--groups", "5,6"]).ok();
+    assert_eq!(field(&said, "Groups"), "");
+}
+
+#[test]
+fn umask_is_0022_or_as_ordered() {
+    let script = "touch /tmp/f; stat -c %a /tmp/f; umask";
+    let c = Container::sh(script);
+    let said = c.boot("run", &[]).under(&["sh", "-c", "umask 077; exec \"$@\"", "sh"]).ok();
+    assert_eq!(said, "644\n0022\n");
+    let c = Container::sh(script).with(|c| c["process"]["user"]["umask"] = json!(0o27));
+    assert_eq!(c.run(), "640\n0027\n");
+}
+
+#[test]
+fn environment_is_the_configurations() {
+    let env = json!(["PATH=/bin", "A=b=c", "EMPTY=", "HOME=/tmp"]);
+    let c = Container::new(&["/bin/env"]).with(|c| c["process"]["env"] = env);
+    let said = c.boot("run", &[]).env("LEAK", "1").env("_OCI_SYNCPIPE", "3").ok();
+    assert_eq!(said, "PATH=/bin\nA=b=c\nEMPTY=\nHOME=/tmp\n");
+}
+
+#[test]
+fn home_comes_from_the_containers_passwd() {
+    let script = "echo $HOME";
+    assert_eq!(Container::sh(script).run(), "/root\n");
+    let c =
+        Container::sh(script).with(|c| c["process"]["user"] = json!({"uid": 1000, "gid": 1000}));
+    assert_eq!(c.run(), "/home/user\n");
+    let c = Container::sh(script).with(|c| c["process"]["user"] = json!({"uid": 77, "gid": 77}));
+    assert_eq!(c.run(), "/\n");
+}
+
+#[test]
+fn the_working_directory_is_made() {
+    let c = Container::new(&["/bin/pwd"]).with(|c| c["process"]["cwd"] = json!("/var/new/dir"));
+    assert_eq!(c.run(), "/var/new/dir\n");
+    let c = Container::new(&["/bin/pwd"]).with(|c| c["process"]["cwd"] = json!("/etc/passwd"));
+    let said = c.boot("run", &[]).fails(1).to_lowercase();
+    assert!(said.contains("not a directory"), "{said}");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn the_working_directory_is_entered_as_the_user() {
+    let c = Container::new(&["/bin/pwd"]).with(|c| {
+        c["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+        c["process"]["cwd"] = json!("/home/user");
+    });
+    let home = c.rootfs().join("home/user");
+    std::fs::create_dir_all(&home).unwrap();
+    std::os::unix::fs::chown(&home, Some(1000), Some(1000)).unwrap();
+    std::fs::set_permissions(&home, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    assert_eq!(c.run(), "/home/user\n");
+}
+
+#[test]
+fn capabilities_are_exactly_those_listed() {
+    let c = Container::idle().with(|c| {
+        c["process"]["capabilities"] = json!({
+            "bounding": ["CAP_CHOWN", "CAP_KILL", "CAP_SETPCAP"],
+            "effective": ["CAP_KILL"],
+            "permitted": ["CAP_KILL", "CAP_CHOWN"],
+        });
+    });
+    let status = status_of(c);
+    assert_eq!(field(&status, "CapBnd"), "0000000000000121");
+    assert_eq!(field(&status, "CapInh"), "0000000000000000");
+    assert_eq!(field(&status, "CapAmb"), "0000000000000000");
+    // With no_new_privs the kernel does not fill them up from the bounding set.
+    assert_eq!(field(&status, "CapPrm"), "0000000000000021");
+}
+
+#[test]
+fn capabilities_of_a_user_stay_through_the_ambient_set() {
+    let kill = json!(["CAP_KILL"]);
+    let c = Container::idle().with(|c| {
+        c["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+        c["process"]["capabilities"] = json!({"bounding": kill, "effective": kill,
+            "permitted": kill, "inheritable": kill, "ambient": kill});
+    });
+    let status = status_of(c);
+    for set in ["CapBnd", "CapEff", "CapPrm", "CapInh", "CapAmb"] {
+        assert_eq!(field(&status, set), "0000000000000020", "{set}");
+    }
+}
+
+#[test]
+fn without_capabilities_there_are_none() {
+    let c = Container::idle().with(|c| c["process"]["capabilities"] = json!({}));
+    let status = status_of(c);
+    for set in ["CapBnd", "CapEff", "CapPrm", "CapInh", "CapAmb"] {
+        assert_eq!(field(&status, set), "0000000000000000", "{set}");
+    }
+}
+
+#[test]
+fn unknown_capabilities_are_a_warning() {
+    let c = Container::new(&["/bin/true"])
+        .with(|c| c["process"]["capabilities"]["bounding"] = json!(["CAP_KILL", "CAP_MADE_UP"]));
+    let answer = c.boot("run", &[]).answer();
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    assert!(answer.stderr.contains("CAP_MADE_UP"), "{}", answer.stderr);
+}
+
+#[test]
+fn no_new_privileges() {
+    for (wanted, seen) in [(true, "1"), (false, "0")] {
+        let c = Container::idle().with(|c| c["process"]["noNewPrivileges"] = json!(wanted));
+        assert_eq!(field(&status_of(c), "NoNewPrivs"), seen);
+    }
+}
+
+#[test]
+fn resource_limits() {
+    let limits = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200},
+        {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+        {"type": "RLIMIT_STACK", "soft": 4194304, "hard": 8388608}]);
+    let c = Container::new(&["/bin/cat", "/proc/self/limits"])
+        .with(|c| c["process"]["rlimits"] = limits);
+    let said = c.run();
+    let limit = |name: &str| -> Vec<String> {
+        let line = said.lines().find_map(|line| line.strip_prefix(name)).expect("a limit");
+        line.split_whitespace().take(2).map(str::to_owned).collect()
+    };
+    assert_eq!(limit("Max open files"), ["100", "200"]);
+    assert_eq!(limit("Max core file size"), ["0", "0"]);
+    assert_eq!(limit("Max stack size"), ["4194304", "8388608"]);
+}
+
+#[test]
+fn oom_score() {
+    let c = Container::new(&["/bin/cat", "/proc/self/oom_score_adj"])
+        .with(|c| c["process"]["oomScoreAdj"] = json!(432));
+    assert_eq!(c.run(), "432\n");
+}
+
+#[test]
+fn hostname_and_domainname() {
+    let c = Container::new(&["/bin/hostname"]).with(|c| c["hostname"] = json!("web-1"));
+    assert_eq!(c.run(), "web-1\n");
+    if is_tare() {
+        let c = Container::new(&["/bin/cat", "/proc/sys/kernel/domainname"])
+            .with(|c| c["domainname"] = json!("example.org"));
+        assert_eq!(c.run(), "example.org\n");
+    }
+}
+
+#[test]
+fn sysctls_of_the_containers_namespaces() {
+    let sysctl = json!({"net.ipv4.ip_forward": "1", "kernel.shmmni": "1234"});
+    let c =
+        Container::new(&["/bin/cat", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/kernel/shmmni"])
+            .with(|c| c["linux"]["sysctl"] = sysctl);
+    assert_eq!(c.run(), "1\n1234\n");
+}
+
+#[test]
+fn sysctls_that_would_reach_the_host_are_refused() {
+    let before = std::fs::read_to_string("/proc/sys/kernel/panic").unwrap();
+    for key in ["kernel.panic", "vm.swappiness", "net/../kernel/panic", "net...kernel.panic"] {
+        let c = Container::new(&["/bin/true"]).with(|c| c["linux"]["sysctl"] = json!({key: "99"}));
+        c.boot("run", &[]).fails(1);
+        c.assert_nothing_left();
+    }
+    assert_eq!(std::fs::read_to_string("/proc/sys/kernel/panic").unwrap(), before);
+    let c = Container::new(&["/bin/true"])
+        .namespace("network", None)
+        .with(|c| c["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"}));
+    c.boot("run", &[]).fails(1);
+}
+
+#[test]
+fn namespaces_are_new_unless_left_out() {
+    let script = "for n in pid net ipc uts mnt user; do readlink /proc/self/ns/$n; done";
+    let said = Container::sh(script).namespace("ipc", None).run();
+    let names = ["pid", "net", "ipc", "uts", "mnt", "user"];
+    for (name, inside) in names.iter().zip(said.lines()) {
+        let host = std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
+        let shared = ["ipc", "user"].contains(name);
+        assert_eq!(inside == host.to_str().unwrap(), shared, "{name}: {inside}");
+    }
+}
+
+#[test]
+fn namespaces_are_joined_by_path() {
+    let owner = Container::idle();
+    owner.run_detached();
+    let path = |kind: &str| format!("/proc/{}/ns/{kind}", owner.pid());
+    let guest = Container::sh("for n in net ipc uts; do readlink /proc/self/ns/$n; done")
+        .namespace("network", Some(&path("net")))
+        .namespace("ipc", Some(&path("ipc")))
+        .namespace("uts", Some(&path("uts")))
+        .with(|c| drop(c.as_object_mut().unwrap().remove("hostname")));
+    let said = guest.run();
+    for (name, inside) in ["net", "ipc", "uts"].iter().zip(said.lines()) {
+        assert_eq!(inside, std::fs::read_link(path(name)).unwrap().to_str().unwrap());
+    }
+    owner.end();
+}
+
+#[test]
+fn a_pid_namespace_is_joined_by_path() {
+    let owner = Container::idle();
+    owner.run_detached();
+    let path = format!("/proc/{}/ns/pid", owner.pid());
+    let guest = Container::sh("readlink /proc/self/ns/pid; tr '\\0' ' ' </proc/1/cmdline")
+        .namespace("pid", Some(&path));
+    let inside = std::fs::read_link(&path).unwrap();
+    assert_eq!(guest.run(), format!("{}\n/bin/sleep 600 ", inside.display()));
+    guest.assert_nothing_left();
+    owner.end();
+}
+
+#[test]
+fn a_user_namespace_has_its_mappings() {
+    let c = Container::sh("cat /proc/self/uid_map /proc/self/gid_map; id -u; touch /tmp/f");
+    let c = c.with(|c| {
+        c["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        c["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100000, "size": 65536}]);
+        c["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 200000, "size": 65536}]);
+    });
+    Cmd::new(&["chown", "-R", "100000:200000", c.rootfs().to_str().unwrap()]).ok();
+    let said = c.run();
+    let words: Vec<_> = said.split_whitespace().collect();
+    assert_eq!(words, ["0", "100000", "65536", "0", "200000", "65536", "0"]);
+    let made = std::fs::metadata(c.rootfs().join("tmp/f")).unwrap();
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!((made.uid(), made.gid()), (100000, 200000));
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_user_namespace_is_joined_by_path() {
+    let owner = Container::idle().with(|c| {
+        c["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        c["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 100000, "size": 65536}]);
+        c["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 100000, "size": 65536}]);
+    });
+    Cmd::new(&["chown", "-R", "100000:100000", owner.rootfs().to_str().unwrap()]).ok();
+    owner.run_detached();
+    let path = |kind: &str| format!("/proc/{}/ns/{kind}", owner.pid());
+    let guest = Container::sh("readlink /proc/self/ns/user; id -u")
+        .namespace("user", Some(&path("user")))
+        .namespace("network", Some(&path("net")));
+    let guest = guest.with(|c| {
+        if !is_tare() {
+            // runc 1.1 wants them although the namespace has its own.
+            c["linux"]["uidMappings"] = owner.config["linux"]["uidMappings"].clone();
+            c["linux"]["gidMappings"] = owner.config["linux"]["gidMappings"].clone();
+        }
+    });
+    Cmd::new(&["chown", "-R", "100000:100000", guest.rootfs().to_str().unwrap()]).ok();
+    let inside = std::fs::read_link(path("user")).unwrap();
+    assert_eq!(guest.run(), format!("{}\n0\n", inside.display()));
+    guest.assert_nothing_left();
+    owner.end();
+}
+
+#[test]
+fn a_namespace_file_of_the_wrong_kind_is_refused() {
+    for path in ["/proc/self/ns/uts", "/etc/passwd", "/no/such/ns"] {
+        let c = Container::new(&["/bin/true"]).namespace("network", Some(path));
+        c.boot("run", &[]).fails(1);
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn seccomp_refuses_what_it_is_told_to() {
+    let c = Container::sh("grep Seccomp: /proc/self/status; mkdir /tmp/d 2>&1; exit 0").with(|c| {
+        c["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+            "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]
+        });
+    });
+    let said = c.run();
+    assert!(said.contains("2\n") && said.contains("No space left on device"), "{said}");
+}
+
+#[test]
+fn wrong_types_are_refused() {
+    let wrong = [("uid", json!("1000")), ("gid", json!(-1)), ("uid", json!(4294967296u64))];
+    for (key, value) in wrong {
+        let c = Container::new(&["/bin/true"]).with(|c| c["process"]["user"][key] = value.clone());
+        let said = c.boot("run", &[]).fails(1);
+        if is_tare() {
+            assert!(said.contains(&format!("process.user.{key}")), "{said}");
+        }
+        c.assert_nothing_left();
+    }
+    let c =
+        Container::new(&["/bin/true"]).with(|c| c["process"]["noNewPrivileges"] = json!("true"));
+    c.boot("run", &[]).fails(1);
+}
+
+#[test]
+fn memory_and_pids_limits_hold() {
+    let c = Container::sh("sleep 0 & sleep 0 & sleep 0 & sleep 0 & sleep 0 & wait; echo end")
+        .with(|c| c["linux"]["resources"]["pids"] = json!({"limit": 3}));
+    let answer = c.boot("run", &[]).answer();
+    assert!(answer.stderr.contains("fork"), "{answer:?}");
+    let c = Container::sh("dd if=/dev/zero of=/dev/null bs=64M count=1")
+        .with(|c| c["linux"]["resources"]["memory"] = json!({"limit": 16777216}));
+    assert_eq!(c.boot("run", &[]).answer().code, 137);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_container_starts_under_512_kib() {
+    if !is_tare() {
+        return; // runc and crun are too large for it.
+    }
+    let c = Container::new(&["/bin/true"])
+        .with(|c| c["linux"]["resources"]["memory"] = json!({"limit": 524288}));
+    // A static program that needs next to nothing itself.
+    c.create().start().wait_for("stopped");
+    c.end();
+}
+
+#[test]
+fn the_payload_leads_a_session_of_its_own() {
+    let c = Container::sh("cut() { :; }; read line </proc/self/stat; echo $line");
+    let said = c.run();
+    let after = said.rsplit_once(") ").unwrap().1;
+    let session = after.split(' ').nth(3).unwrap();
+    assert_eq!(session, "1", "{said}");
+}
+
+#[test]
+fn limits_of_a_container_are_those_of_exec() {
+    let c = Container::idle().with(|c| {
+        c["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 88}]);
+        c["process"]["user"]["additionalGids"] = json!([9]);
+    });
+    c.run_detached();
+    eventually("running", || c.state()["status"] == "running");
+    assert_eq!(c.exec_sh("ulimit -n; ulimit -Hn"), "77\n88\n");
+    let status = c.exec(&[], &["/bin/cat", "/proc/self/status"]).ok();
+    assert_eq!(field(&status, "CapBnd"), "0000000020000420");
+    assert_eq!(field(&status, "NoNewPrivs"), "1");
+    c.end();
+}

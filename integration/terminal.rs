@@ -1,0 +1,168 @@
+//! Terminals: a console socket, and a command in the foreground of one.
+
+mod common;
+
+use common::terminal::{ConsoleSocket, Session};
+use common::{Container, eventually};
+use serde_json::json;
+
+fn with_terminal(c: Container) -> Container {
+    c.with(|c| c["process"]["terminal"] = json!(true))
+}
+
+#[test]
+fn a_console_socket_receives_the_master() {
+    let c = with_terminal(Container::sh(
+        "tty; test -t 0 && test -t 2 && echo all; read x; echo got $x",
+    ));
+    let socket = ConsoleSocket::listen(&c.shared());
+    c.boot("create", &["--console-socket", socket.path.to_str().unwrap()]).ok();
+    let mut master = socket.receive();
+    c.start();
+    let said = master.read_until("all");
+    assert!(said.contains("/dev/pts/0") || said.contains("/dev/console"), "{said}");
+    master.type_in("word\n");
+    master.read_until("got word");
+    c.wait_for("stopped");
+    c.end();
+}
+
+#[test]
+fn the_console_is_the_containers_own() {
+    let c = with_terminal(Container::sh("stat -c %F:%t /dev/console; ls /dev/pts; sleep 600"));
+    let socket = ConsoleSocket::listen(&c.shared());
+    c.boot("create", &["--console-socket", socket.path.to_str().unwrap()]).ok();
+    let mut master = socket.receive();
+    c.start();
+    let said = master.read_until("ptmx");
+    assert!(said.contains("character special file:88"), "{said}");
+    c.end();
+}
+
+#[test]
+fn console_size_is_applied() {
+    let c = with_terminal(Container::sh("stty size; sleep 600"))
+        .with(|c| c["process"]["consoleSize"] = json!({"height": 33, "width": 101}));
+    let socket = ConsoleSocket::listen(&c.shared());
+    c.boot("create", &["--console-socket", socket.path.to_str().unwrap()]).ok();
+    let mut master = socket.receive();
+    c.start();
+    master.read_until("33 101");
+    c.end();
+}
+
+#[test]
+fn a_terminal_needs_a_console_socket_and_the_reverse() {
+    let c = with_terminal(Container::idle());
+    c.boot("create", &[]).fails(1);
+    c.assert_nothing_left();
+    c.boot("run", &["--detach"]).fails(1);
+    c.assert_nothing_left();
+    let c = Container::idle();
+    let socket = ConsoleSocket::listen(&c.shared());
+    c.boot("create", &["--console-socket", socket.path.to_str().unwrap()]).fails(1);
+    c.assert_nothing_left();
+    let c = with_terminal(Container::idle());
+    c.boot("create", &["--console-socket", "/no/such/socket"]).fails(1);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn run_on_a_terminal() {
+    let c = with_terminal(Container::sh("stty size; read x; echo got $x; exit 5"));
+    let mut session = Session::start(c.boot("run", &[]), 24, 90);
+    session.master.read_until("24 90");
+    session.master.type_in("word\r");
+    let (said, code) = session.end();
+    assert!(said.contains("got word"), "{said:?}");
+    assert_eq!(code, 5);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn output_is_not_translated_twice() {
+    let c = with_terminal(Container::sh("echo one; echo two"));
+    let (said, code) = Session::start(c.boot("run", &[]), 24, 80).end();
+    assert_eq!((said.as_str(), code), ("one\r\ntwo\r\n", 0));
+}
+
+#[test]
+fn a_new_window_size_reaches_the_payload() {
+    let c = with_terminal(Container::sh(
+        "trap 'stty size' WINCH; echo ready; while :; do sleep 0.05; done",
+    ));
+    let mut session = Session::start(c.boot("run", &[]), 24, 80);
+    session.master.read_until("ready");
+    session.master.resize(50, 132);
+    session.master.read_until("50 132");
+    c.kill("KILL");
+    assert_eq!(session.end().1, 137);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn control_c_interrupts_the_payload_alone() {
+    let c = with_terminal(Container::sh(
+        "trap 'echo caught; exit 9' INT; echo ready; \
+                                         while :; do sleep 0.05; done",
+    ));
+    let mut session = Session::start(c.boot("run", &[]), 24, 80);
+    session.master.read_until("ready");
+    session.master.type_in("\x03");
+    let (said, code) = session.end();
+    assert!(said.contains("caught"), "{said:?}");
+    assert_eq!(code, 9);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn much_output_comes_whole() {
+    let c = with_terminal(Container::sh("seq 20000; echo end"));
+    let (said, code) = Session::start(c.boot("run", &[]), 24, 80).end();
+    assert_eq!(code, 0);
+    assert_eq!(said.lines().count(), 20001);
+    assert!(said.ends_with("20000\r\nend\r\n"));
+}
+
+#[test]
+fn exec_on_a_terminal() {
+    let c = Container::idle();
+    c.run_detached();
+    let script = ["/bin/sh", "-c", "tty; stty size; exit 6"];
+    let (said, code) = Session::start(c.exec(&["--tty"], &script), 30, 70).end();
+    assert!(said.contains("/dev/pts/") && said.contains("30 70"), "{said:?}");
+    assert_eq!(code, 6);
+    c.end();
+}
+
+#[test]
+fn exec_detached_with_a_console_socket() {
+    let c = Container::idle();
+    c.run_detached();
+    let socket = ConsoleSocket::listen(&c.shared());
+    let process = json!({"args": ["/bin/sh", "-c", "tty; read x; echo got $x"], "cwd": "/",
+        "terminal": true, "env": ["PATH=/bin", format!("TEST_ID={}", c.id)],
+        "user": {"uid": 0, "gid": 0}});
+    let file = c.shared().join("process.json");
+    std::fs::write(&file, process.to_string()).unwrap();
+    let flags = [
+        "--process",
+        file.to_str().unwrap(),
+        "--detach",
+        "--console-socket",
+        socket.path.to_str().unwrap(),
+    ];
+    c.verb("exec").args(&flags).args(&[&c.id]).ok();
+    let mut master = socket.receive();
+    master.read_until("/dev/pts/");
+    master.type_in("it\n");
+    master.read_until("got it");
+    eventually("exec's process ends", || c.processes().len() == 1);
+    c.end();
+}
+
+#[test]
+fn standard_streams_that_are_no_terminal_are_passed_without_one() {
+    let c = Container::sh("test -t 0 || echo none; cat");
+    assert_eq!(c.boot("run", &[]).stdin(b"bytes").ok(), "none\nbytes");
+}
