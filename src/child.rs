@@ -10,17 +10,19 @@ use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 
 use crate::error::{Doing, Error, Result};
+use crate::hooks::{Hook, Point};
 use crate::namespaces::{self, NEWPID};
 use crate::path::Root;
 use crate::plan::Plan;
 use crate::rootfs::{self, Mask};
 use crate::seccomp::Filter;
+use crate::state::{State, Status};
 use crate::step::ChildStep;
 use crate::sys::process::{Fork, Strings, exec, exec_fd, exit_now, fork_into};
 use crate::sys::stub;
 use crate::terminal::{self, Pty};
 use crate::trace::Trace;
-use crate::wire::{Channel, Msg, read_start};
+use crate::wire::{Channel, Msg, says_start, send_fd};
 use crate::{devices, process, sys};
 
 /// What the runtime has opened for the child.
@@ -36,6 +38,8 @@ pub struct Inherited {
     pub console: Option<OwnedFd>,
     /// The socket on which `start` is waited for (create).
     pub start: Option<OwnedFd>,
+    /// The container's state, for its hooks; without a pid yet.
+    pub state: Option<State>,
     /// How many descriptors after stdio the payload gets, with those of `LISTEN_FDS`.
     pub preserve: u32,
     /// How many of them are `LISTEN_FDS`.
@@ -69,8 +73,6 @@ struct Child<'a> {
     pinned: Vec<Option<OwnedFd>>,
     mask: Mask,
     pty: Option<Pty>,
-    /// The state for hooks, as the runtime last sent it.
-    state: String,
     program: CString,
     env: Option<Strings>,
     filter: Option<&'a Filter>,
@@ -87,7 +89,6 @@ pub fn main(plan: &Plan, mut inherited: Inherited, trace: &Trace) -> ! {
         pinned: Vec::new(),
         mask: Mask::default(),
         pty: None,
-        state: String::new(),
         program: CString::default(),
         env: None,
         filter: None,
@@ -160,7 +161,7 @@ impl<'a> Child<'a> {
                 self.inherited.channel.send(&Msg::AtHooks, None)?;
                 self.await_continue()
             }
-            ChildStep::Hook(hook) => hook.run(self.state.as_bytes(), Path::new("/")),
+            ChildStep::Hook(hook) => self.hook(hook),
             _ => self.perform_late(step),
         }
     }
@@ -237,12 +238,26 @@ impl<'a> Child<'a> {
 
     fn await_continue(&mut self) -> Result<()> {
         match self.inherited.channel.receive()? {
-            Some(Msg::Continue(state)) => {
-                self.state = state;
-                Ok(())
-            }
+            Some(Msg::Continue(pid)) => self.learn_pid(pid),
+            // The runtime is gone.
             _ => exit_now(1),
         }
+        Ok(())
+    }
+
+    fn learn_pid(&mut self, pid: i32) {
+        if let Some(state) = &mut self.inherited.state {
+            state.pid = pid;
+        }
+    }
+
+    fn hook(&self, hook: &Hook) -> Result<()> {
+        let Some(state) = &self.inherited.state else { return Ok(()) };
+        let status = match hook.point {
+            Point::StartContainer => Status::Created,
+            _ => Status::Creating,
+        };
+        hook.run(state.for_hooks(status).as_bytes(), Path::new("/"))
     }
 
     /// A process with mapped ids may not reach these paths any more, and one without may not make
@@ -269,7 +284,7 @@ impl<'a> Child<'a> {
             pty.bind_console(root)?;
         }
         match self.inherited.console.take().filter(|_| to_socket) {
-            Some(socket) => terminal::send_fd(socket.as_fd(), pty.master.as_fd(), b"/dev/ptmx")
+            Some(socket) => send_fd(socket.as_fd(), pty.master.as_fd(), b"/dev/ptmx")
                 .map_err(|e| e.or_doing(|| "send the terminal to the console socket".into()))?,
             None => self.inherited.channel.send(&Msg::Terminal, Some(pty.master.as_fd()))?,
         }
@@ -294,19 +309,19 @@ impl<'a> Child<'a> {
         self.inherited.channel.send(&Msg::Ready, None)?;
         let Some(listener) = self.inherited.start.take() else {
             match self.inherited.channel.receive()? {
-                Some(Msg::Start(state)) => self.state = state,
+                Some(Msg::Start(pid)) => self.learn_pid(pid),
                 _ => exit_now(1),
             }
             return Ok(());
         };
+        self.await_continue()?;
         nix::unistd::close(self.inherited.channel.as_fd().as_raw_fd())?;
         let listener = UnixListener::from(listener);
         loop {
             // A caller that goes away before it has said `start` releases nothing.
             let (connection, _) = listener.accept().doing(|| "wait for start")?;
             let connection = OwnedFd::from(connection);
-            if let Some(state) = read_start(connection.as_fd()) {
-                self.state = state;
+            if says_start(connection.as_fd()) {
                 self.report = Report::Start(connection);
                 return Ok(());
             }

@@ -118,6 +118,7 @@ impl Hook {
             .env_clear()
             .envs(self.env.iter().map(|e| e.split_once('=').unwrap_or((e, ""))))
             .current_dir(cwd)
+            .process_group(0)
             .stdin(Stdio::from(stdin))
             .stdout(start(&stdout).map_err(|e| Error::io(&name, &e))?)
             .stderr(start(&stderr).map_err(|e| Error::io(&name, &e))?)
@@ -149,8 +150,9 @@ impl Hook {
             Some(seconds) => !ends_within(&child, seconds)?,
         };
         if timed_out {
-            // Nothing is lost if it ended just now: the wait below collects it either way.
-            let _ = child.kill();
+            // The whole group: a hook is often a shell that waits for what really hangs. Nothing is
+            // lost if it ended just now: the wait below collects it either way.
+            let _ = sys::kill::kill(-(child.id() as i32), libc::SIGKILL);
         }
         let status = child.wait().map_err(|e| Error::io("wait for a hook", &e))?;
         Ok((!timed_out).then_some(status))

@@ -21,7 +21,7 @@ use crate::sys::process::{Fork, fork_into};
 use crate::sys::{self, pidfd};
 use crate::terminal;
 use crate::trace::Trace;
-use crate::wire::{Channel, Msg};
+use crate::wire::{Channel, Msg, send_fd};
 
 /// The name of the socket in the state directory on which a created container waits.
 pub const START_SOCKET: &str = "start";
@@ -173,7 +173,7 @@ impl<'a> Parent<'a> {
                 None => cgroup.join(self.pid()),
             },
             ParentStep::OomScore(score) => self.set_oom_score(*score),
-            ParentStep::Continue => self.send(&Msg::Continue(self.state_for_hooks(Status::Creating))),
+            ParentStep::Continue => self.send(&Msg::Continue(self.pid())),
             ParentStep::AwaitHooks => self.await_hooks(),
             ParentStep::Hook(hook) => self.hook(hook),
             ParentStep::AwaitReady => self.await_ready(),
@@ -231,6 +231,7 @@ impl<'a> Parent<'a> {
                     init: self.init.take(),
                     console: self.console.take(),
                     start: self.start.take(),
+                    state: self.record.as_ref().map(|record| record.state.clone()),
                     preserve: self.preserve.count,
                     listen: self.preserve.listen,
                 };
@@ -325,13 +326,9 @@ impl<'a> Parent<'a> {
         Ok(())
     }
 
-    fn state_for_hooks(&self, status: Status) -> String {
-        self.record.as_ref().map_or_else(String::new, |record| record.state.for_hooks(status))
-    }
-
     fn hook(&self, hook: &Hook) -> Result<()> {
         let Some(record) = &self.record else { return Ok(()) };
-        hook.run(self.state_for_hooks(Status::Creating).as_bytes(), &record.state.bundle)
+        hook.run(record.state.for_hooks(Status::Creating).as_bytes(), &record.state.bundle)
     }
 
     fn await_ready(&mut self) -> Result<()> {
@@ -344,7 +341,7 @@ impl<'a> Parent<'a> {
     fn send_pidfd(&self, path: &Path) -> Result<()> {
         let socket = UnixStream::connect(path)?;
         let child = self.child.as_ref().ok_or(Errno::ESRCH)?;
-        terminal::send_fd(socket.as_fd(), child.fd.as_fd(), b"pidfd")
+        send_fd(socket.as_fd(), child.fd.as_fd(), b"pidfd")
     }
 
     fn save_state(&mut self) -> Result<()> {
@@ -358,7 +355,7 @@ impl<'a> Parent<'a> {
 
     /// Releases the payload, and waits until execve(2) has succeeded: it closes the channel.
     fn start(&mut self) -> Result<()> {
-        self.send(&Msg::Start(self.state_for_hooks(Status::Created)))?;
+        self.send(&Msg::Start(self.pid()))?;
         match self.channel()?.receive()? {
             None => Ok(()),
             Some(Msg::Failed(err)) => Err(self.name_program(err)),

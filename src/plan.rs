@@ -448,9 +448,9 @@ fn finish(plan: &mut Plan, options: &Options) {
         plan.parent(ParentStep::PidFile(path.clone()), "");
     }
     plan.parent(ParentStep::SaveState, "");
-    if options.start {
-        plan.parent(ParentStep::Start, "");
-    }
+    // The child waits for `start` only once its container can be found by its state.
+    let release = if options.start { ParentStep::Start } else { ParentStep::Continue };
+    plan.parent(release, "");
 }
 
 fn terminal_step(process: &Process, options: &Options, console: bool) -> ChildStep {

@@ -1,13 +1,11 @@
 //! The container's terminal: allocated in its own devpts, handed out by descriptor.
 
-use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::stat::{SFlag, fstat, makedev};
 
 use crate::error::{Doing, Error, Result};
@@ -77,12 +75,4 @@ pub fn new_session(slave: Option<BorrowedFd>) -> Result<()> {
 pub fn connect(path: &Path) -> Result<OwnedFd> {
     let doing = || format!("connect to the console socket {}", path.display());
     Ok(UnixStream::connect(path).doing(doing)?.into())
-}
-
-/// Sends `fd` over `socket` (unix(7), `SCM_RIGHTS`) with `name` as the message.
-pub fn send_fd(socket: BorrowedFd, fd: BorrowedFd, name: &[u8]) -> Result<()> {
-    let fds = [fd.as_raw_fd()];
-    let rights = [ControlMessage::ScmRights(&fds)];
-    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(name)], &rights, MsgFlags::empty(), None)?;
-    Ok(())
 }

@@ -11,46 +11,50 @@
 //!     |                                                  |  mounts, devices, …
 //!     | <------------------------------------- AtHooks   |  (if there are hooks)
 //!     | prestart, createRuntime                          |
-//!     | Continue: the state for hooks -----------------> |  createContainer, pivot_root, …
+//!     | Continue: the hooks have run ------------------> |  createContainer, pivot_root, …
 //!     | <------------------------ Terminal + descriptor  |  (a terminal of the caller's own)
 //!     | <--------------------------------------- Ready   |
-//!     | Start: the state for hooks --------------------> |  startContainer, execve
+//!     | Start -----------------------------------------> |  startContainer, execve
 //!     | <------------------------------- end of file     |  the payload runs (or: Failed)
 //! ```
-//! After `create`, Start comes from `tare start` through a listening socket in the state directory
-//! instead; the connection carries the end of file, or the reason why execve(2) failed.
+//! After `create`, Continue comes once the state is saved, and Start comes from `tare start` through
+//! a listening socket in the state directory; that connection carries the end of file, or the reason
+//! why execve(2) failed. A child that reads an end of file where a message is due has lost its
+//! runtime before anyone could find the container by its state: it ends.
 
-use std::io::{IoSliceMut, Read};
+use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg, send,
-    socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg,
+    send, sendmsg, socketpair,
 };
 
 use crate::error::{Error, Result};
 use crate::sys::stub::Failure;
 
-/// The longest message, in bytes: an error with everything it says, or a state with annotations.
-const LONGEST: usize = 256 << 10;
+/// The longest message, in bytes: an error with everything it says.
+const LONGEST: usize = 64 << 10;
+
+/// What `tare start` says to a waiting process.
+pub const START_WORD: &[u8] = b"start\n";
 
 /// A message.
 #[derive(Debug)]
 pub enum Msg {
     /// The process that becomes init, as the runtime's pid namespace numbers it.
     InitPid(i32),
-    /// What the runtime had to do first is done; with the state for hooks, where any follow.
-    Continue(String),
+    /// What the runtime had to do first is done; with the child's pid as the runtime numbers it.
+    Continue(i32),
     /// The namespaces are made, the mounts too; the hooks of the runtime's side may run.
     AtHooks,
     /// A descriptor of the terminal's master is attached.
     Terminal,
     /// Everything is done but the start.
     Ready,
-    /// The payload may run; with the state for the startContainer hooks.
-    Start(String),
+    /// The payload may run; with the child's pid as the runtime numbers it.
+    Start(i32),
     /// A step failed, and the child is ending.
     Failed(Error),
 }
@@ -70,11 +74,11 @@ impl Msg {
         let tagged = |tag, rest: &[u8]| [&[tag], rest].concat();
         match self {
             Msg::InitPid(pid) => tagged(INIT_PID, &pid.to_ne_bytes()),
-            Msg::Continue(state) => tagged(CONTINUE, state.as_bytes()),
+            Msg::Continue(pid) => tagged(CONTINUE, &pid.to_ne_bytes()),
             Msg::AtHooks => vec![AT_HOOKS],
             Msg::Terminal => vec![TERMINAL],
             Msg::Ready => vec![READY],
-            Msg::Start(state) => tagged(START, state.as_bytes()),
+            Msg::Start(pid) => tagged(START, &pid.to_ne_bytes()),
             Msg::Failed(err) => tagged(FAILED, &encode_error(err)),
         }
     }
@@ -85,14 +89,14 @@ impl Msg {
             return Some(Msg::Failed(stub_failed(failure)));
         }
         let (tag, rest) = bytes.split_first()?;
-        let text = || String::from_utf8(rest.to_vec()).ok();
+        let pid = || Some(i32::from_ne_bytes(rest.try_into().ok()?));
         Some(match *tag {
-            INIT_PID => Msg::InitPid(i32::from_ne_bytes(rest.try_into().ok()?)),
-            CONTINUE => Msg::Continue(text()?),
+            INIT_PID => Msg::InitPid(pid()?),
+            CONTINUE => Msg::Continue(pid()?),
             AT_HOOKS => Msg::AtHooks,
             TERMINAL => Msg::Terminal,
             READY => Msg::Ready,
-            START => Msg::Start(text()?),
+            START => Msg::Start(pid()?),
             FAILED => Msg::Failed(decode_error(rest)?),
             _ => return None,
         })
@@ -158,7 +162,7 @@ impl Channel {
     pub fn send(&self, msg: &Msg, fd: Option<BorrowedFd>) -> Result<()> {
         let bytes = msg.encode();
         match fd {
-            Some(fd) => crate::terminal::send_fd(self.0.as_fd(), fd, &bytes),
+            Some(fd) => send_fd(self.0.as_fd(), fd, &bytes),
             None => {
                 send(self.0.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL)?;
                 Ok(())
@@ -208,22 +212,20 @@ impl AsFd for Channel {
     }
 }
 
-/// Reads a whole message from the connection of `tare start`, whose bytes end at the line feed.
-pub fn read_start(connection: BorrowedFd) -> Option<String> {
-    let mut stream = UnixStream::from(connection.try_clone_to_owned().ok()?);
-    let mut text = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let n = stream.read(&mut buffer).ok().filter(|n| *n > 0)?;
-        text.extend_from_slice(buffer.get(..n)?);
-        if text.last() == Some(&b'\n') {
-            text.pop();
-            return String::from_utf8(text).ok();
-        }
-        if text.len() > LONGEST {
-            return None;
-        }
-    }
+/// Sends `fd` over `socket` (unix(7), `SCM_RIGHTS`) with `name` as the message.
+pub fn send_fd(socket: BorrowedFd, fd: BorrowedFd, name: &[u8]) -> Result<()> {
+    let fds = [fd.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(name)], &rights, flags, None)?;
+    Ok(())
+}
+
+/// Whether the caller at the other end of `connection` says `start`; not if it goes away before.
+pub fn says_start(connection: BorrowedFd) -> bool {
+    let mut word = [0; START_WORD.len()];
+    let got = recv(connection.as_raw_fd(), &mut word, MsgFlags::MSG_WAITALL);
+    got == Ok(word.len()) && word == START_WORD
 }
 
 #[cfg(test)]

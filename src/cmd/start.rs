@@ -8,7 +8,7 @@ use crate::error::{Doing, Error, Result};
 use crate::spec::config::Spec;
 use crate::spec::load;
 use crate::state::{self, Container, Stage, State, Status};
-use crate::wire::Msg;
+use crate::wire::{Msg, START_WORD};
 use crate::{child, parent};
 
 /// Releases the process of a created container.
@@ -29,19 +29,18 @@ fn start(global: &Global, id: &str) -> Result<()> {
         Status::Running => return Err(Error::new("cannot start an already running container")),
         other => return Err(Error::new(format!("cannot start a container in the {other} state"))),
     }
-    release(&container, &state)?;
+    release(&container)?;
     state.stage = Stage::Started;
     container.save(&state)?;
     parent::poststart(&state).inspect_err(|_| stop(&state))
 }
 
 /// Says `start` to the waiting process, and learns whether its program could be executed.
-fn release(container: &Container, state: &State) -> Result<()> {
+fn release(container: &Container) -> Result<()> {
     let mut socket = UnixStream::connect(parent::start_socket(container))
         .doing(|| "reach the process that waits for its start")?;
-    let message = format!("{}\n", state.for_hooks(Status::Created));
     let mut answer = Vec::new();
-    let talked = socket.write_all(message.as_bytes()).and_then(|()| socket.read_to_end(&mut answer));
+    let talked = socket.write_all(START_WORD).and_then(|()| socket.read_to_end(&mut answer));
     talked.doing(|| "talk to the process that waits for its start")?;
     if answer.is_empty() {
         return Ok(());
