@@ -80,13 +80,16 @@ impl Relay {
             let settings = tcgetattr(stdio(0)).doing(|| "read the settings of the terminal")?;
             let mut raw = settings.clone();
             cfmakeraw(&mut raw);
+            // It goes on to translate line feeds: the container's terminal no longer does.
+            raw.output_flags.insert(OutputFlags::OPOST);
             tcsetattr(stdio(0), SetArg::TCSANOW, &raw).doing(|| "make the terminal raw")?;
             relay.saved = Some(settings);
         }
         Ok(relay)
     }
 
-    /// The caller's own terminal translates line feeds; the container's must not do it too.
+    /// The caller's own terminal translates line feeds; the container's must not do it too, and a
+    /// pipe gets them as they are.
     fn keep_newlines(&self) -> Result<()> {
         let mut settings = tcgetattr(&self.master).doing(|| "read the container's terminal")?;
         settings.output_flags.remove(OutputFlags::ONLCR);

@@ -187,7 +187,12 @@ impl<'a> Child<'a> {
                 umask(Mode::from_bits_truncate(*mask));
                 Ok(())
             }
-            ChildStep::Chdir(path, first) => change_directory(path, *first),
+            ChildStep::Chdir(path, first) => {
+                // No directory of ours may serve as one through /proc/self/fd (CVE-2024-21626).
+                self.root = None;
+                self.mask = Mask::default();
+                change_directory(path, *first)
+            }
             ChildStep::OwnStdio(uid) => process::own_stdio(*uid),
             ChildStep::Seccomp(filter, false) => load(filter),
             ChildStep::Seccomp(filter, true) => {
@@ -299,11 +304,9 @@ impl<'a> Child<'a> {
         Ok(())
     }
 
-    /// From here on the container is created. What is still held of the setting up is let go:
-    /// a process that waits for long keeps no directory open.
+    /// From here on the container is created. A process that waits for long keeps nothing open that
+    /// it needs no more.
     fn await_start(&mut self) -> Result<()> {
-        self.root = None;
-        self.mask = Mask::default();
         self.pty = None;
         sys::process::set_parent_death_signal(0)?;
         self.inherited.channel.send(&Msg::Ready, None)?;

@@ -89,6 +89,17 @@ impl Error {
         self
     }
 
+    /// Only the first line, for callers that read exactly one.
+    pub fn in_one_line(self) -> Self {
+        Error::new(self.message())
+    }
+
+    /// Whether it is about the payload's program. Such a failure speaks for itself: callers of runc
+    /// compare `exec /run.sh: no such file or directory` as a whole line.
+    pub fn is_of_program(&self) -> bool {
+        self.0.doing.starts_with("exec ") || self.0.doing.starts_with("exec: ")
+    }
+
     /// Puts `prefix: ` before the first line, for the caller's own aim (`cannot create "web"`).
     pub fn context(mut self, prefix: impl fmt::Display) -> Self {
         self.0.doing = format!("{prefix}: {}", self.0.doing);

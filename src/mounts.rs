@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::MsFlags;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use crate::cgroup::CgroupMount;
 use crate::error::{Doing, Error, Result};
@@ -102,6 +103,20 @@ const OPTIONS: &[(&str, Effect)] = &[
 
 /// Words that the specification knows and this version does not do.
 const NOT_SUPPORTED: &[&str] = &["idmap", "ridmap", "tmpcopyup"];
+
+/// Files below /proc that lxcfs and its like bind their own over: they inform, nothing trusts them.
+const COVERABLE: [&str; 10] = [
+    "cpuinfo",
+    "diskstats",
+    "loadavg",
+    "meminfo",
+    "slabinfo",
+    "stat",
+    "swaps",
+    "sys/crypto/fips_enabled",
+    "sys/kernel/ns_last_pid",
+    "uptime",
+];
 
 /// All attributes that a bind mount's options decide between them.
 const BIND_ATTRIBUTES: u64 =
@@ -376,7 +391,30 @@ impl Mount {
         }
     }
 
+    /// Nothing may cover what the runtime and others trust in /proc (CVE-2019-16884): over /proc
+    /// itself only a procfs goes, and below it a bind mount over one of the files that only inform.
+    fn check_proc(&self, mount: BorrowedFd, target: BorrowedFd) -> Result<()> {
+        let is_proc = |fd| Ok::<_, Errno>(fstatfs(fd)?.filesystem_type() == PROC_SUPER_MAGIC);
+        let on_proc = self.destination == Path::new("/proc");
+        if !on_proc && !is_proc(target)? {
+            return Ok(());
+        }
+        let informs = |path: &&str| self.destination.strip_prefix("/proc") == Ok(Path::new(path));
+        let allowed = match on_proc {
+            true => is_proc(mount)?,
+            false => self.is_bind() && COVERABLE.iter().any(|path| informs(&path)),
+        };
+        if allowed {
+            return Ok(());
+        }
+        let what = self.destination.display();
+        Err(Error::new(format!("\"{what}\" cannot be mounted because it is inside /proc"))
+            .at(format!("{}.destination", self.at))
+            .hint("only a procfs may be mounted on /proc, and bind mounts on files such as /proc/uptime"))
+    }
+
     fn attach(&self, mount: BorrowedFd, target: BorrowedFd) -> Result<()> {
+        self.check_proc(mount, target)?;
         attach(mount, target).map_err(|errno| self.fault(errno, "destination"))
     }
 

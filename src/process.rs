@@ -126,10 +126,7 @@ impl Payload {
         if name.to_bytes().contains(&b'/') {
             return match executable(name) {
                 Ok(()) => Ok(name.into()),
-                Err(errno @ Errno::ENOENT) => Err(Error::sys(format!("exec: \"{shown}\": stat {shown}"), errno)
-                    .at("process.args[0]")
-                    .hint("the path is looked up in the container's root file system")),
-                Err(errno) => Err(fail(crate::error::errno_words(errno as i32))),
+                Err(errno) => Err(refused(name, errno)),
             };
         }
         let mut denied = None;
@@ -151,6 +148,16 @@ impl Payload {
     fn search_path(&self) -> &[u8] {
         let found = self.env.iter().rev().find_map(|e| e.to_bytes().strip_prefix(b"PATH="));
         found.unwrap_or(DEFAULT_PATH.as_bytes())
+    }
+}
+
+/// The error of a program at a path that cannot be executed, in the words that callers of runc know.
+fn refused(path: &CStr, errno: Errno) -> Error {
+    let err = Error::sys(format!("exec {}", path.to_string_lossy()), errno).at("process.args[0]");
+    match errno {
+        Errno::ENOENT => err.hint("the path is looked up in the container's root file system"),
+        Errno::EACCES => err.hint("the file has to be executable by the user of the process"),
+        _ => err,
     }
 }
 

@@ -32,8 +32,8 @@ pub fn run(global: &Global, options: &Exec) -> Result<i32> {
 
 /// A program that the kernel refused says so by itself, as callers of runc expect.
 fn in_context(err: Error, id: &str) -> Error {
-    match err.message().starts_with("exec ") {
-        true => err,
+    match err.is_of_program() {
+        true => err.in_one_line(),
         false => err.context(format!("cannot exec in \"{id}\"")),
     }
 }

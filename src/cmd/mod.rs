@@ -31,7 +31,7 @@ pub fn main() -> i32 {
     let mut failed = 1;
     dispatch(std::env::args_os().skip(1), &mut failed).unwrap_or_else(|err| {
         // What the kernel says of the payload's program is compared as a whole line by callers.
-        match err.message().starts_with("exec ") {
+        match err.is_of_program() {
             true => log::error_bare(&err),
             false => log::error(&err, failed),
         }

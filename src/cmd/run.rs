@@ -40,7 +40,7 @@ pub fn run(global: &Global, options: &Run) -> Result<i32> {
 
 /// A program that the kernel refused says so by itself, as callers of runc expect.
 fn in_context(err: Error, id: &str) -> Error {
-    match err.message().starts_with("exec ") {
+    match err.is_of_program() {
         true => err,
         false => err.context(format!("cannot run \"{id}\"")),
     }

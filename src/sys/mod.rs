@@ -11,8 +11,10 @@ pub mod process;
 pub mod seccomp;
 pub mod security;
 pub mod shared;
+pub mod spawn;
 pub mod stub;
 pub mod terminal;
+pub mod xattr;
 
 use std::os::fd::{FromRawFd, OwnedFd};
 

@@ -1,0 +1,576 @@
+//! lade with real images, as root: trees compared with umoci's, pulls that are killed, damaged or
+//! doubled, and what garbage collection may and may not remove.
+//!
+//! Needs Debian's umoci, skopeo, runc, libcap2-bin and busybox-static. runc stands in for tare,
+//! so that a failure here is lade's.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr};
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// A directory of its own for each test, with a store and a layout.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Place {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("lade-images-{}-{number}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        Place(dir)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lade"));
+        command.arg("--store").arg(self.path("store")).args(args).env("TARE", "runc");
+        command
+    }
+
+    fn lade(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let out = self.lade(args);
+        assert!(out.status.success(), "lade {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    fn fails(&self, args: &[&str], words: &str) {
+        let out = self.lade(args);
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "lade {args:?}: {err}");
+        assert!(err.contains(words), "{err}");
+    }
+
+    fn count(&self, dir: &str) -> usize {
+        fs::read_dir(self.path("store").join(dir)).map_or(0, Iterator::count)
+    }
+
+    /// Nothing of any image is visible and nothing half-made lies about.
+    fn assert_empty(&self) {
+        assert_eq!(self.ok(&["images", "--format", "json"]), "[]\n");
+        assert_eq!((self.count("layers/sha256"), self.count("staging")), (0, 0));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Mounts of a failed test first, or they would be emptied.
+        for bundle in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let rootfs = bundle.path().join("rootfs");
+            let _ = nix::mount::umount2(&rootfs, nix::mount::MntFlags::UMOUNT_NOFOLLOW);
+        }
+        let _ = tare::image::tree::remove_path(&self.0);
+    }
+}
+
+fn tool(name: &str, args: &[&str]) {
+    let out = Command::new(name).args(args).output();
+    let out = out.unwrap_or_else(|err| panic!("{name}: {err}; Debian's package has it"));
+    assert!(out.status.success(), "{name} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// Applies `change` to the tree of `layout:tag` (made if it is not there) as one more layer.
+fn layer(place: &Place, tag: &str, change: impl FnOnce(&Path)) {
+    let layout = place.text("layout");
+    let image = format!("{layout}:{tag}");
+    if !place.path("layout").exists() {
+        tool("umoci", &["init", "--layout", &layout]);
+    }
+    let index = fs::read_to_string(place.path("layout").join("index.json")).unwrap();
+    if !index.contains(&format!("\"{tag}\"")) {
+        tool("umoci", &["new", "--image", &image]);
+    }
+    let bundle = place.text("umoci");
+    tool("umoci", &["unpack", "--image", &image, &bundle]);
+    change(&place.path("umoci/rootfs"));
+    tool("umoci", &["repack", "--image", &image, &bundle]);
+    fs::remove_dir_all(&bundle).unwrap();
+}
+
+fn write(path: PathBuf, content: impl AsRef<[u8]>, mode: u32) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, content).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Bytes that do not compress, so that a blob is as large as they are.
+fn noise(count: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    fs::File::open("/dev/urandom").unwrap().take(count as u64).read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+fn base(root: &Path) {
+    for dir in ["bin", "etc", "dev", "tmp", "gone/deep", "opaque/old", "becomes-file", "links"] {
+        fs::create_dir_all(root.join(dir)).unwrap();
+    }
+    fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
+    fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+    for name in ["sh", "sleep", "id", "cat"] {
+        symlink("busybox", root.join("bin").join(name)).unwrap();
+    }
+    write(root.join("etc/passwd"), "root:x:0:0::/:/bin/sh\nweb:x:33:34::/:/bin/sh\n", 0o644);
+    write(root.join("etc/group"), "web:x:34:\nadm:x:4:web\n", 0o644);
+    write(root.join("bin/su"), "setuid", 0o6755);
+    write(root.join("bin/ping"), "capable", 0o755);
+    tool("setcap", &["cap_net_raw=ep", &root.join("bin/ping").display().to_string()]);
+    let dev = |name: &str, kind, mode, number| {
+        let mode = nix::sys::stat::Mode::from_bits_truncate(mode);
+        nix::sys::stat::mknod(&root.join("dev").join(name), kind, mode, number).unwrap();
+    };
+    use nix::sys::stat::{SFlag, makedev};
+    dev("null", SFlag::S_IFCHR, 0o666, makedev(1, 3));
+    dev("loop", SFlag::S_IFBLK, 0o660, makedev(7, 0));
+    dev("pipe", SFlag::S_IFIFO, 0o600, 0);
+    write(root.join("links/one"), "linked", 0o640);
+    fs::hard_link(root.join("links/one"), root.join("links/two")).unwrap();
+    symlink("/etc/passwd", root.join("links/absolute")).unwrap();
+    symlink("nowhere", root.join("links/dangling")).unwrap();
+    let long = "long-".repeat(40);
+    write(root.join(format!("{long}/{long}")), "long", 0o600);
+    write(root.join(OsStr::from_bytes(b"caf\xe9-\xff")), "latin", 0o644);
+    write(root.join("gone/deep/file"), "x", 0o644);
+    write(root.join("gone-file"), "x", 0o644);
+    write(root.join("opaque/old/file"), "x", 0o644);
+    write(root.join("becomes-dir"), "x", 0o644);
+    write(root.join("becomes-file/x"), "x", 0o644);
+    write(root.join("big"), noise(3 << 20), 0o644);
+    std::os::unix::fs::chown(root.join("links/one"), Some(1234), Some(70000)).unwrap();
+    let time = std::time::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789);
+    fs::File::open(root.join("etc")).unwrap().set_modified(time).unwrap();
+    fs::File::open(root.join("big")).unwrap().set_modified(time).unwrap();
+}
+
+fn second(root: &Path) {
+    fs::remove_dir_all(root.join("gone")).unwrap();
+    fs::remove_file(root.join("gone-file")).unwrap();
+    fs::remove_dir_all(root.join("opaque")).unwrap();
+    write(root.join("opaque/new"), "new", 0o644);
+    fs::remove_file(root.join("becomes-dir")).unwrap();
+    write(root.join("becomes-dir/y"), "y", 0o644);
+    fs::remove_dir_all(root.join("becomes-file")).unwrap();
+    write(root.join("becomes-file"), "now a file", 0o644);
+    fs::hard_link(root.join("links/one"), root.join("links/three")).unwrap();
+    fs::set_permissions(root.join("etc"), fs::Permissions::from_mode(0o711)).unwrap();
+}
+
+/// Everything about a tree that a container could see, by path.
+fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
+    let mut entries = BTreeMap::new();
+    let mut inodes: BTreeMap<u64, PathBuf> = BTreeMap::new();
+    let mut todo = vec![root.to_owned()];
+    while let Some(path) = todo.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let name = path.strip_prefix(root).unwrap().to_owned();
+        let kind = meta.file_type();
+        let mut text = format!("{:o} {}:{} ", meta.mode(), meta.uid(), meta.gid());
+        text += &format!("{}.{:09} {:?} ", meta.mtime(), meta.mtime_nsec(), xattrs(&path));
+        if kind.is_dir() {
+            let mut inside: Vec<PathBuf> =
+                fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()).collect();
+            inside.sort_by(|a, b| b.cmp(a));
+            todo.extend(inside);
+        } else if kind.is_symlink() {
+            text += &format!("-> {}", fs::read_link(&path).unwrap().display());
+        } else if kind.is_file() {
+            let same = inodes.entry(meta.ino()).or_insert_with(|| name.clone());
+            let digest = tare::image::digest::Digest::of_sha256(&fs::read(&path).unwrap());
+            text += &format!("{digest} = {}", same.display());
+        } else if kind.is_char_device() || kind.is_block_device() {
+            text += &format!("device {}", meta.rdev());
+        }
+        entries.insert(name, text);
+    }
+    entries
+}
+
+fn xattrs(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+    let names = tare::sys::xattr::list(&path).unwrap();
+    let names = names.split(|b| *b == 0).filter(|name| !name.is_empty());
+    let pair = |name: &[u8]| {
+        let key = CString::new(name).unwrap();
+        let value = tare::sys::xattr::get(&path, &key).unwrap().unwrap();
+        (String::from_utf8_lossy(name).into_owned(), value)
+    };
+    names.map(pair).collect()
+}
+
+fn assert_same(ours: &Path, theirs: &Path) {
+    let (ours, theirs) = (tree(ours), tree(theirs));
+    let differ: Vec<_> = theirs
+        .iter()
+        .filter(|(path, text)| ours.get(*path) != Some(text))
+        .map(|(path, text)| format!("{}: {text}\n  ours: {:?}", path.display(), ours.get(path)))
+        .collect();
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
+    let extra: Vec<_> = ours.keys().filter(|path| !theirs.contains_key(*path)).collect();
+    assert!(extra.is_empty(), "only ours: {extra:?}");
+}
+
+#[test]
+fn trees_are_umocis() {
+    let place = Place::new();
+    layer(&place, "one", base);
+    layer(&place, "one", second);
+    let layout = place.text("layout");
+    let (from, to) = (format!("oci:{layout}:one"), format!("oci:{}:one", place.text("zstd")));
+    tool("skopeo", &["copy", "--dest-compress-format", "zstd", "-q", &from, &to]);
+    tool("umoci", &["unpack", "--image", &format!("{layout}:one"), &place.text("theirs")]);
+    let theirs = place.path("theirs/rootfs");
+    for (i, image) in [&from, &to].into_iter().enumerate() {
+        place.ok(&["pull", "-q", image]);
+        let (mounted, copied) = (place.text(&format!("m{i}")), place.text(&format!("c{i}")));
+        place.ok(&["bundle", image, &mounted, "--", "/bin/sh"]);
+        assert_same(&Path::new(&mounted).join("rootfs"), &theirs);
+        place.ok(&["bundle", "--copy", image, &copied, "--", "/bin/sh"]);
+        assert_same(&Path::new(&copied).join("rootfs"), &theirs);
+        place.ok(&["unbundle", &mounted]);
+        place.ok(&["unbundle", &copied]);
+        assert!(!Path::new(&mounted).exists() && !Path::new(&copied).exists());
+        let names: Vec<serde_json::Value> =
+            serde_json::from_str(&place.ok(&["images", "--format", "json"])).unwrap();
+        for image in names {
+            place.ok(&["rm", image["name"].as_str().unwrap()]);
+        }
+        assert!(place.ok(&["gc"]).starts_with("removed 2 layers"));
+        place.assert_empty();
+    }
+}
+
+#[test]
+fn the_platform_decides() {
+    let place = Place::new();
+    layer(&place, "amd", |root| write(root.join("amd"), "x", 0o644));
+    layer(&place, "arm", |root| write(root.join("arm"), "x", 0o644));
+    let image = format!("{}:arm", place.text("layout"));
+    tool("umoci", &["config", "--image", &image, "--architecture", "arm64", "--config.cmd", "/x"]);
+    let path = place.path("layout/index.json");
+    let mut index: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let entries = index["manifests"].as_array_mut().unwrap();
+    for entry in entries.iter_mut() {
+        let tag = entry["annotations"]["org.opencontainers.image.ref.name"].take();
+        let arch = if tag == "arm" { "arm64" } else { "amd64" };
+        entry["platform"] = serde_json::json!({"os": "linux", "architecture": arch});
+        entry.as_object_mut().unwrap().remove("annotations");
+    }
+    let list = serde_json::json!({"schemaVersion": 2, "manifests": entries,
+        "mediaType": "application/vnd.oci.image.index.v1+json"})
+    .to_string();
+    let digest = tare::image::digest::Digest::of_sha256(list.as_bytes());
+    fs::write(place.path("layout/blobs/sha256").join(digest.hex()), &list).unwrap();
+    index["manifests"] = serde_json::json!([{"digest": digest, "size": list.len(),
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "annotations": {"org.opencontainers.image.ref.name": "both"}}]);
+    fs::write(&path, index.to_string()).unwrap();
+    let image = format!("oci:{}:both", place.text("layout"));
+    place.ok(&["pull", "-q", "--platform", "linux/arm64", &image]);
+    place.ok(&["bundle", &image, &place.text("bundle")]);
+    assert!(place.path("bundle/rootfs/arm").exists() && !place.path("bundle/rootfs/amd").exists());
+    place.ok(&["unbundle", &place.text("bundle")]);
+    place.fails(&["pull", "--platform", "linux/s390x", &image], "linux/s390x");
+}
+
+/// A registry on loopback that serves a layout and can stop in the middle of a large blob.
+struct Registry {
+    port: u16,
+    stalls: Arc<AtomicBool>,
+    ranges: Arc<Mutex<Vec<String>>>,
+}
+
+impl Registry {
+    fn new(layout: PathBuf) -> Registry {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stalls = Arc::new(AtomicBool::new(true));
+        let ranges = Arc::new(Mutex::new(Vec::new()));
+        let registry = Registry { port, stalls: stalls.clone(), ranges: ranges.clone() };
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (layout, stalls, ranges) = (layout.clone(), stalls.clone(), ranges.clone());
+                std::thread::spawn(move || serve(stream, &layout, &stalls, &ranges));
+            }
+        });
+        registry
+    }
+}
+
+fn serve(mut stream: TcpStream, layout: &Path, stalls: &AtomicBool, ranges: &Mutex<Vec<String>>) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 || line == "\r\n" {
+            break;
+        }
+        lines.push(line.trim().to_owned());
+    }
+    let path = lines.first().and_then(|line| line.split(' ').nth(1)).unwrap_or("").to_owned();
+    let range = lines
+        .iter()
+        .find_map(|l| l.to_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
+    let name = path.rsplit('/').next().unwrap_or("");
+    let index: serde_json::Value =
+        serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
+    let first = index["manifests"][0]["digest"].as_str().unwrap();
+    let digest = if path.contains("/manifests/") && !name.contains(':') { first } else { name };
+    let Some(hex) = digest.strip_prefix("sha256:") else {
+        let _ =
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        return;
+    };
+    let bytes = fs::read(layout.join("blobs/sha256").join(hex)).unwrap();
+    let offset = range
+        .as_ref()
+        .map_or(0, |r| r.trim_end_matches('-').split('-').next().unwrap().parse().unwrap());
+    let status = match range {
+        Some(range) => {
+            ranges.lock().unwrap().push(range);
+            let last = bytes.len() - 1;
+            format!("206 Partial Content\r\ncontent-range: bytes {offset}-{last}/{}", bytes.len())
+        }
+        None => "200 OK".to_owned(),
+    };
+    let kind = if path.contains("/manifests/") {
+        "application/vnd.oci.image.manifest.v1+json"
+    } else {
+        "application/octet-stream"
+    };
+    let rest = &bytes[offset..];
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        rest.len()
+    );
+    let _ = stream.write_all(head.as_bytes());
+    if stalls.load(Ordering::Relaxed) && rest.len() > 2 << 20 {
+        let _ = stream.write_all(&rest[..2 << 20]);
+        while stalls.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        return;
+    }
+    let _ = stream.write_all(rest);
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_killed_pull_leaves_nothing_visible_and_goes_on() {
+    let place = Place::new();
+    layer(&place, "one", |root| write(root.join("big"), noise(6 << 20), 0o644));
+    let registry = Registry::new(place.path("layout"));
+    let image = format!("127.0.0.1:{}/test:one", registry.port);
+    let mut child = place.command(&["pull", "--plain-http", &image]).spawn().unwrap();
+    let partial = || {
+        let files = fs::read_dir(place.path("store/partial")).into_iter().flatten().flatten();
+        files.map(|f| f.metadata().unwrap().len()).sum::<u64>()
+    };
+    wait_until("half of the blob", || partial() >= 2 << 20);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(place.ok(&["images", "--format", "json"]), "[]\n");
+    assert_eq!((place.count("layers/sha256"), place.count("staging")), (0, 2));
+    let have = partial();
+    registry.stalls.store(false, Ordering::Relaxed);
+    place.ok(&["pull", "-q", "--plain-http", &image]);
+    assert_eq!(*registry.ranges.lock().unwrap(), [format!("{have}-")]);
+    assert_eq!((place.count("staging"), place.count("partial")), (0, 0));
+    assert_eq!(place.count("layers/sha256"), 1);
+}
+
+#[test]
+fn damage_is_refused_and_invisible() {
+    let place = Place::new();
+    layer(&place, "one", |root| write(root.join("big"), noise(2 << 20), 0o644));
+    let blobs = fs::read_dir(place.path("layout/blobs/sha256")).unwrap().flatten();
+    let blob = blobs.max_by_key(|b| b.metadata().unwrap().len()).unwrap().path();
+    let mut bytes = fs::read(&blob).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x40;
+    fs::write(&blob, &bytes).unwrap();
+    let image = format!("oci:{}:one", place.text("layout"));
+    place.fails(&["pull", &image], "not what was asked for");
+    place.assert_empty();
+}
+
+/// Adds a layer that names a file without describing the directories above it.
+fn insert(place: &Place, tag: &str, file: &str) {
+    write(place.path("inserted"), "inserted", 0o644);
+    let image = format!("{}:{tag}", place.text("layout"));
+    tool("umoci", &["insert", "--image", &image, &place.text("inserted"), file]);
+}
+
+#[test]
+fn directories_that_a_layer_does_not_describe_stay_as_they_were() {
+    let place = Place::new();
+    layer(&place, "one", |root| {
+        base(root);
+        fs::create_dir_all(root.join("usr/lib/deep")).unwrap();
+        symlink("usr/lib", root.join("lib")).unwrap();
+        std::os::unix::fs::chown(root.join("usr/lib/deep"), Some(5), Some(6)).unwrap();
+        fs::set_permissions(root.join("usr/lib/deep"), fs::Permissions::from_mode(0o700)).unwrap();
+    });
+    insert(&place, "one", "/tmp/new");
+    insert(&place, "one", "/usr/lib/deep/new");
+    let image = format!("oci:{}:one", place.text("layout"));
+    let bundle = place.text("bundle");
+    let check = || {
+        let meta = |name: &str| fs::metadata(place.path("bundle/rootfs").join(name)).unwrap();
+        assert_eq!(meta("tmp").mode() & 0o7777, 0o1777);
+        let deep = meta("usr/lib/deep");
+        assert_eq!((deep.mode() & 0o7777, deep.uid(), deep.gid()), (0o700, 5, 6));
+        assert_eq!(meta("etc").mtime(), 1_000_000_000);
+        assert_eq!(meta("tmp/new").len() + meta("usr/lib/deep/new").len(), 16);
+        assert!(place.path("bundle/rootfs/lib").is_symlink());
+    };
+    let mounted = || {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        mounts.contains(&format!("{bundle}/rootfs"))
+    };
+    place.ok(&["pull", "-q", &image]);
+    for (arguments, overlay) in [(&["bundle"][..], true), (&["bundle", "--copy"], false)] {
+        place.ok(&[arguments, &[image.as_str(), bundle.as_str(), "--", "/x"]].concat());
+        assert_eq!(mounted(), overlay);
+        check();
+        place.ok(&["unbundle", &bundle]);
+    }
+    // Through a lower layer's link: overlayfs would hide the link, so this has to be a copy.
+    insert(&place, "one", "/lib/new");
+    place.ok(&["pull", "-q", &image]);
+    place.ok(&["bundle", &image, &bundle, "--", "/x"]);
+    assert!(!mounted());
+    check();
+    assert_eq!(fs::read(place.path("bundle/rootfs/usr/lib/new")).unwrap(), b"inserted");
+    place.ok(&["unbundle", &bundle]);
+}
+
+#[test]
+fn without_root_images_are_pulled_and_copied() {
+    use std::os::unix::process::CommandExt;
+    let place = Place::new();
+    layer(&place, "one", |root| {
+        write(root.join("closed/file"), "x", 0o600);
+        write(root.join("kept"), "x", 0o644);
+        fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0o500)).unwrap();
+        std::os::unix::fs::chown(root.join("kept"), Some(5), Some(6)).unwrap();
+    });
+    layer(&place, "one", |root| fs::remove_dir_all(root.join("closed")).unwrap());
+    tool("chmod", &["-R", "a+rX", &place.text("layout")]);
+    let lade = place.text("lade");
+    fs::copy(env!("CARGO_BIN_EXE_lade"), &lade).unwrap();
+    let home = place.path("home");
+    fs::create_dir(&home).unwrap();
+    std::os::unix::fs::chown(&home, Some(65534), Some(65534)).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(&lade);
+        command.args(args).env("HOME", &home).env_remove("XDG_DATA_HOME").current_dir(&home);
+        let out = command.uid(65534).gid(65534).output().unwrap();
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let image = format!("oci:{}:one", place.text("layout"));
+    assert_eq!(run(&["pull", "-q", &image]), (Some(0), String::new()));
+    assert_eq!(run(&["bundle", "--copy", &image, "b", "--", "/x"]), (Some(0), String::new()));
+    assert_eq!(fs::metadata(home.join("b/rootfs/kept")).unwrap().uid(), 65534);
+    assert!(!home.join("b/rootfs/closed").exists());
+    assert_eq!(run(&["unbundle", "b"]), (Some(0), String::new()));
+    let (code, err) = run(&["bundle", &image, "b", "--", "/x"]);
+    assert!(code == Some(1) && err.contains("--copy makes a plain directory"), "{err}");
+    assert!(!home.join("b").exists(), "a failed bundle was left");
+}
+
+#[test]
+fn a_hundred_layers_are_stacked() {
+    let place = Place::new();
+    layer(&place, "one", |root| write(root.join("base"), "x", 0o644));
+    for i in 0..99 {
+        insert(&place, "one", &format!("/d/{i}"));
+    }
+    let image = format!("oci:{}:one", place.text("layout"));
+    place.ok(&["pull", "-q", &image]);
+    assert_eq!(place.count("layers/sha256"), 100);
+    place.ok(&["bundle", &image, &place.text("bundle"), "--", "/x"]);
+    assert_eq!(fs::read_dir(place.path("bundle/rootfs/d")).unwrap().count(), 99);
+    place.ok(&["unbundle", &place.text("bundle")]);
+}
+
+#[test]
+fn garbage_collection_spares_what_is_mounted() {
+    let place = Place::new();
+    layer(&place, "one", base);
+    let image = format!("oci:{}:one", place.text("layout"));
+    place.ok(&["pull", "-q", &image]);
+    place.ok(&["bundle", &image, &place.text("bundle"), "--", "/bin/sh"]);
+    place.ok(&["rm", &image]);
+    assert!(place.ok(&["gc"]).starts_with("removed 0 layers"));
+    assert_eq!(fs::read_to_string(place.path("bundle/rootfs/links/one")).unwrap(), "linked");
+    place.fails(&["bundle", &image, &place.text("other")], "no image");
+    place.fails(&["unbundle", &place.text("layout")], "not a bundle");
+    place.ok(&["unbundle", &place.text("bundle")]);
+    assert!(place.ok(&["gc"]).starts_with("removed 1 layers"));
+    place.assert_empty();
+}
+
+#[test]
+fn two_pulls_at_once_do_not_disturb_each_other() {
+    let place = Place::new();
+    layer(&place, "one", base);
+    layer(&place, "one", second);
+    let image = format!("oci:{}:one", place.text("layout"));
+    let pulls: Vec<_> =
+        (0..3).map(|_| place.command(&["pull", "-q", &image]).spawn().unwrap()).collect();
+    for mut pull in pulls {
+        assert!(pull.wait().unwrap().success());
+    }
+    assert_eq!((place.count("layers/sha256"), place.count("staging")), (2, 0));
+}
+
+#[test]
+fn containers_run_and_leave_nothing() {
+    let place = Place::new();
+    layer(&place, "one", base);
+    let tag = format!("{}:one", place.text("layout"));
+    tool("umoci", &["config", "--image", &tag, "--config.user", "web", "--config.env", "A=1"]);
+    let image = format!("oci:{tag}");
+    let out =
+        place.lade(&["run", "-q", "-e", "B=2", &image, "/bin/sh", "-c", "id; echo $A$B; exit 7"]);
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(7), "{err}");
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert_eq!(text, "uid=33(web) gid=34(web) groups=4(adm)\n12\n");
+    place.fails(&["run", "-u", "nobody", &image, "/bin/sh"], "no user \"nobody\"");
+    let name = format!("lade-test-{}", std::process::id());
+    let run = ["run", "-d", "--rm", "--name", &name, &image, "/bin/sleep", "1"];
+    assert_eq!(place.ok(&run), format!("{name}\n"));
+    place.fails(&run, "in use");
+    wait_until("removal after the end", || place.count("run") == 0);
+    let name = format!("lade-test-{}-b", std::process::id());
+    place.ok(&["run", "-d", "--name", &name, &image, "/bin/sleep", "100"]);
+    place.fails(&["delete", &name], "");
+    place.ok(&["delete", "-f", &name]);
+    assert_eq!((place.count("run"), place.count("bundles")), (0, 0));
+}

@@ -1,0 +1,259 @@
+//! Mounts layers on top of each other (kernel Documentation/filesystems/overlayfs.rst).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, mkdirat, utimensat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, fchownat};
+
+use super::layer::Unpacked;
+use super::tree::{self, WALK};
+use crate::error::{Doing, Error, Result};
+use crate::sys::mount::{self, FsContext};
+
+/// The most lower layers that overlayfs takes.
+const MAX_LAYERS: usize = 500;
+
+/// A layer as it lies in the store.
+pub struct Layer {
+    /// Its tree.
+    pub tree: PathBuf,
+    /// What is known of it.
+    pub unpacked: Unpacked,
+}
+
+/// Mounts `layers` (the lowest first) at `target`, changes going to `upper`; `work` belongs to
+/// the kernel. `upper` and `work` are empty directories of one file system.
+///
+/// # Errors
+/// The kernel's, with its words and what else can be done.
+pub fn mount(layers: &[Layer], upper: &Path, work: &Path, target: &Path) -> Result<()> {
+    if layers.len() > MAX_LAYERS {
+        return Err(Error::new(format!(
+            "overlayfs takes {MAX_LAYERS} layers, not {}",
+            layers.len()
+        ))
+        .hint("--copy makes a plain directory"));
+    }
+    let doing = || format!("mount overlay on {}", target.display());
+    let context = FsContext::open(c"overlay").doing(doing).map_err(without)?;
+    let mounted =
+        layers.iter().rev().try_for_each(|layer| set(&context, c"lowerdir+", &layer.tree));
+    let mounted = mounted
+        .and_then(|()| set(&context, c"upperdir", upper))
+        .and_then(|()| set(&context, c"workdir", work))
+        .and_then(|()| context.set(c"source", c"lade"))
+        .and_then(|()| context.create())
+        .and_then(|()| context.mount(0))
+        .and_then(|mounted| mount::attach(mounted.as_fd(), open_target(target)?.as_fd()));
+    mounted.doing(doing).map_err(|err| match context.messages() {
+        log if log.is_empty() => without(err),
+        log => without(err.kernel(log)),
+    })
+}
+
+fn open_target(target: &Path) -> nix::Result<OwnedFd> {
+    nix::fcntl::open(target, WALK, Mode::empty())
+}
+
+fn without(err: Error) -> Error {
+    match err.errno() {
+        Some(Errno::EPERM) => err.hint("only root may mount; --copy makes a plain directory"),
+        _ => err.hint("overlayfs of Linux 6.5 or newer is needed; --copy makes a plain directory"),
+    }
+}
+
+fn set(context: &FsContext, key: &std::ffi::CStr, value: &Path) -> nix::Result<()> {
+    context.set(key, &path(value)?)
+}
+
+fn path(path: &Path) -> nix::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)
+}
+
+/// What a layer has at a path.
+enum Found {
+    Nothing,
+    /// A directory that it describes.
+    Described(OwnedFd),
+    /// A directory that it needs only.
+    Implied,
+    /// A link, there or on the way there.
+    Link,
+    /// Something else that is no directory and hides everything below.
+    Other,
+}
+
+/// Prepares `upper` so that directories which the topmost layer needs but does not describe have
+/// the attributes that a lower layer gives them; overlayfs would take the topmost's.
+///
+/// Returns false if attributes are not enough: a lower layer has a link there, which a directory
+/// of an upper layer would hide. Only a copy can follow it.
+///
+/// # Errors
+/// The kernel's.
+pub fn prepare(layers: &[Layer], upper: &Path) -> Result<bool> {
+    let roots = layers.iter().map(|l| tree::open(&l.tree)).collect::<Result<_>>()?;
+    let stack = Stack { layers, roots };
+    let implicit: BTreeSet<&[u8]> =
+        layers.iter().flat_map(|l| l.unpacked.implicit.iter().map(Vec::as_slice)).collect();
+    // By path, so that a directory comes before what is in it. The root is always the upper's.
+    let mut described = BTreeMap::new();
+    for path in implicit.into_iter().chain([&b""[..]]) {
+        let doing = || format!("look at {} in the layers", tree::show(path));
+        match stack.description(path).doing(doing)? {
+            Description::Found(dir) => {
+                stack.with_parents(path, dir, &mut described).doing(doing)?
+            }
+            Description::AsItIs => {}
+            Description::Link => return Ok(false),
+        }
+    }
+    let at = tree::open(upper)?;
+    // The root of an image that does not describe it.
+    fchmodat(&at, ".", Mode::from_bits_truncate(0o755), FchmodatFlags::FollowSymlink)
+        .and_then(|()| make(&at, &described))
+        .doing(|| format!("prepare {}", upper.display()))?;
+    Ok(true)
+}
+
+/// Makes the directories, then gives them the attributes of those found in the layers: the
+/// deepest first, because making something in a directory changes its time.
+fn make(upper: &OwnedFd, described: &BTreeMap<Vec<u8>, OwnedFd>) -> nix::Result<()> {
+    for path in described.keys().filter(|path| !path.is_empty()) {
+        mkdirat(upper, path.as_slice(), Mode::S_IRWXU)?;
+    }
+    for (path, from) in described.iter().rev() {
+        copy_attributes(from, &tree::beneath(upper.as_fd(), path, WALK)?)?;
+    }
+    Ok(())
+}
+
+/// Where the attributes of a directory come from.
+enum Description {
+    /// Not from the topmost layer that has it, but from this directory of a lower one.
+    Found(OwnedFd),
+    /// Overlayfs shows the right ones.
+    AsItIs,
+    /// A lower layer has a link at its place.
+    Link,
+}
+
+/// The layers and their opened trees.
+struct Stack<'a> {
+    layers: &'a [Layer],
+    roots: Vec<OwnedFd>,
+}
+
+impl Stack<'_> {
+    fn description(&self, path: &[u8]) -> nix::Result<Description> {
+        // The topmost root is that of `upper`, which says nothing.
+        let mut implied = path.is_empty();
+        for (layer, root) in self.layers.iter().zip(&self.roots).rev() {
+            match look(layer, root, path)? {
+                Found::Nothing => {}
+                Found::Implied => implied = true,
+                Found::Described(dir) if implied => return Ok(Description::Found(dir)),
+                Found::Link if implied => return Ok(Description::Link),
+                Found::Described(_) | Found::Link | Found::Other => return Ok(Description::AsItIs),
+            }
+        }
+        Ok(Description::AsItIs)
+    }
+
+    /// Adds `path`, and the directories above it, which `upper` then has to have as well.
+    fn with_parents(
+        &self,
+        path: &[u8],
+        dir: OwnedFd,
+        described: &mut BTreeMap<Vec<u8>, OwnedFd>,
+    ) -> nix::Result<()> {
+        let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| i);
+        for parent in ends.filter_map(|end| path.get(..end)) {
+            if !described.contains_key(parent)
+                && let Some(dir) = self.topmost(parent)?
+            {
+                described.insert(parent.to_vec(), dir);
+            }
+        }
+        described.insert(path.to_vec(), dir);
+        Ok(())
+    }
+
+    /// The topmost description of a directory; without any, the topmost directory.
+    fn topmost(&self, path: &[u8]) -> nix::Result<Option<OwnedFd>> {
+        let mut implied = None;
+        for (layer, root) in self.layers.iter().zip(&self.roots).rev() {
+            match look(layer, root, path)? {
+                Found::Described(dir) => return Ok(Some(dir)),
+                Found::Implied if implied.is_none() => {
+                    implied = Some(tree::beneath(root.as_fd(), path, WALK)?);
+                }
+                _ => {}
+            }
+        }
+        Ok(implied)
+    }
+}
+
+/// What `path` is in one layer; links are not followed on the way.
+fn look(layer: &Layer, root: &OwnedFd, path: &[u8]) -> nix::Result<Found> {
+    let mut at = root.try_clone().map_err(|_| Errno::EMFILE)?;
+    for part in path.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
+        let Some(stat) = tree::stat(&at, part)? else { return Ok(Found::Nothing) };
+        match tree::file_type(&stat) {
+            SFlag::S_IFDIR => {}
+            SFlag::S_IFLNK => return Ok(Found::Link),
+            _ => return Ok(Found::Other),
+        }
+        at = tree::child(&at, part, WALK)?;
+    }
+    Ok(match layer.unpacked.implicit.contains(path) {
+        true => Found::Implied,
+        false => Found::Described(at),
+    })
+}
+
+fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> nix::Result<()> {
+    let Some(stat) = tree::stat(from, b"")? else { return Err(Errno::ENOENT) };
+    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    fchownat(to.as_fd(), ".", Some(uid), Some(gid), nix::fcntl::AtFlags::empty())?;
+    let mode = Mode::from_bits_truncate(stat.st_mode);
+    fchmodat(to, ".", mode, FchmodatFlags::FollowSymlink)?;
+    let time = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
+    utimensat(to, ".", &time, &time, UtimensatFlags::NoFollowSymlink)
+}
+
+/// Unmounts `target`; not an error if nothing is mounted there.
+///
+/// # Errors
+/// The kernel's: `EBUSY` while it is in use.
+pub fn unmount(target: &Path) -> Result<()> {
+    match nix::mount::umount2(target, nix::mount::MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        // Who may not mount has mounted nothing.
+        Err(Errno::EPERM) if !nix::unistd::geteuid().is_root() => Ok(()),
+        Err(errno) => {
+            let err = Error::sys(format!("unmount {}", target.display()), errno);
+            Err(if errno == Errno::EBUSY { err.hint("something still uses it") } else { err })
+        }
+    }
+}
+
+/// Makes the empty directories of an overlay in `dir`: upper and work.
+///
+/// # Errors
+/// The kernel's.
+pub fn directories(dir: &Path) -> Result<(PathBuf, PathBuf)> {
+    let (upper, work) = (dir.join("upper"), dir.join("work"));
+    for path in [&upper, &work] {
+        fs::create_dir(path).doing(|| format!("make {}", path.display()))?;
+    }
+    Ok((upper, work))
+}

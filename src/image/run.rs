@@ -1,0 +1,270 @@
+//! `lade run`: a bundle under the store, `tare run` on it, and the removal of both.
+//!
+//! In the foreground lade stays the parent of tare, passes signals on, and removes the bundle
+//! when tare has ended. Detached, the container is left to `lade delete`, or with `--rm` to a
+//! process in the background that waits for the container's end.
+
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
+use nix::unistd::Pid;
+
+use super::bundle;
+use super::config::Overrides;
+use super::store::{ImageRecord, Store};
+use crate::error::{Doing, Error, Result};
+use crate::sys::spawn;
+
+/// Signals that are passed on to the container.
+const FORWARDED: [Signal; 7] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+];
+/// `si_code` of a signal from the kernel, such as a terminal's (sigaction(2)).
+const SI_KERNEL: i32 = 0x80;
+
+/// How to run a container.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Name of the container; one is made up if there is none.
+    pub name: Option<String>,
+    /// Return when it has started.
+    pub detach: bool,
+    /// Remove it when it ends, which only a detached container does not do anyway.
+    pub remove: bool,
+    /// A plain directory instead of an overlay.
+    pub copy: bool,
+    /// What the user wants otherwise than the image says.
+    pub overrides: Overrides,
+}
+
+/// Runs a container of `image`; returns the exit code for lade itself.
+///
+/// # Errors
+/// Those of [`bundle::create`]; a name in use; no runtime. tare reports its own errors.
+pub fn run(store: &Store, image: &ImageRecord, options: &Options) -> Result<u8> {
+    let name = match &options.name {
+        Some(name) => check_name(name)?.to_owned(),
+        None => random_name()?,
+    };
+    let in_use = || {
+        Error::new(format!("the name {name:?} is in use"))
+            .hint(format!("`lade delete {name}` removes the container"))
+    };
+    let _held = store.hold_run(&name)?.ok_or_else(in_use)?;
+    let dir = store.run_path(&name);
+    if dir.exists() {
+        return Err(in_use());
+    }
+    let tare = runtime()?;
+    let mut overrides = options.overrides.clone();
+    overrides.hostname.get_or_insert_with(|| name.clone());
+    bundle::create(store, image, &dir, options.copy, &overrides)?;
+    let mut command = Command::new(&tare);
+    command.args(["run", "--bundle"]).arg(&dir);
+    match options.detach {
+        true => detached(store, command, &name, options.remove),
+        false => foreground(store, command, &name),
+    }
+}
+
+fn foreground(store: &Store, mut command: Command, name: &str) -> Result<u8> {
+    command.arg(name);
+    let status = supervise(&mut command);
+    if !matches!(&status, Ok(status) if status.signal().is_none()) {
+        // A runtime that was killed has left its container.
+        let _ = tare(&["delete", "--force", name]);
+    }
+    bundle::remove(&store.run_path(name))?;
+    Ok(exit_code(status?))
+}
+
+fn detached(store: &Store, mut command: Command, name: &str, remove: bool) -> Result<u8> {
+    let log = store.run_path(name).join(".lade/log");
+    let out = File::create(&log).doing(|| format!("make {}", log.display()))?;
+    let err = out.try_clone().doing(|| format!("open {}", log.display()))?;
+    command.args(["--detach", name]).stdin(Stdio::null()).stdout(out).stderr(err);
+    let status = command.status().doing(|| "run tare")?;
+    if !status.success() {
+        // The runtime spoke into the log, which is about to be removed.
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        bundle::remove(&store.run_path(name))?;
+        return Err(Error::new(text.trim_end().to_owned()));
+    }
+    println!("{name}");
+    if remove {
+        let lade = std::env::current_exe().doing(|| "find lade itself")?;
+        let mut waiter = Command::new(lade);
+        waiter.arg("--store").arg(store.root()).args(["delete", "--when-stopped", name]);
+        waiter.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        spawn::detached(&mut waiter).spawn().doing(|| "start the process that removes it")?;
+    }
+    Ok(0)
+}
+
+/// Runs a command to its end, passing signals on to it.
+fn supervise(command: &mut Command) -> Result<ExitStatus> {
+    let mut signals: SigSet = FORWARDED.into_iter().collect();
+    signals.add(Signal::SIGCHLD);
+    // Blocked before the child exists, so that none is lost in between.
+    signals.thread_block().doing(|| "block signals")?;
+    let fd = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC).doing(|| "open a signalfd")?;
+    let mut child = spawn::unblocked(command).spawn().doing(|| "run tare")?;
+    loop {
+        if let Some(status) = child.try_wait().doing(|| "wait for tare")? {
+            return Ok(status);
+        }
+        if let Some(info) = fd.read_signal().doing(|| "wait for signals")? {
+            forward(&child, &info);
+        }
+    }
+}
+
+fn forward(child: &Child, info: &siginfo) {
+    let signal = i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok());
+    let pid = i32::try_from(child.id()).ok();
+    // What a terminal sends reaches tare by itself: it is in the same process group.
+    if let (Some(signal), Some(pid)) = (signal, pid)
+        && signal != Signal::SIGCHLD
+        && info.ssi_code != SI_KERNEL
+    {
+        // It may have ended meanwhile; then there is nobody to tell.
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
+}
+
+/// Removes the container `name` and its bundle; with `force` even while it runs.
+///
+/// # Errors
+/// There is none of this name; it runs; the kernel's.
+pub fn delete(store: &Store, name: &str, force: bool) -> Result<()> {
+    let dir = store.run_path(check_name(name)?);
+    if !dir.exists() {
+        return Err(Error::new(format!("there is no container {name:?}")));
+    }
+    let mut args = vec!["delete"];
+    args.extend(force.then_some("--force"));
+    args.push(name);
+    let out = tare(&args)?;
+    if !out.status.success() && is_known(name)? {
+        return Err(Error::new(String::from_utf8_lossy(&out.stderr).trim_end().to_owned()));
+    }
+    bundle::remove(&dir)
+}
+
+/// Waits for the container's end, then removes it.
+///
+/// # Errors
+/// As those of [`delete`].
+pub fn delete_when_stopped(store: &Store, name: &str) -> Result<()> {
+    let state = tare(&["state", check_name(name)?])?.stdout;
+    let state: serde_json::Value = serde_json::from_slice(&state).unwrap_or_default();
+    let pid = state.get("pid").and_then(serde_json::Value::as_i64);
+    if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0) {
+        spawn::wait_for(pid).doing(|| format!("wait for process {pid}"))?;
+    }
+    delete(store, name, true)
+}
+
+/// Removes the bundles of containers that are gone, such as those of a killed `lade run`.
+///
+/// # Errors
+/// Those of the store and of [`bundle::remove`].
+pub fn clean(store: &Store) -> Result<()> {
+    for name in store.run_names()? {
+        if let Some(_held) = store.hold_run(&name)?
+            && !is_known(&name)?
+        {
+            bundle::remove(&store.run_path(&name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the runtime knows a container of this name.
+fn is_known(name: &str) -> Result<bool> {
+    Ok(tare(&["state", name])?.status.success())
+}
+
+fn tare(args: &[&str]) -> Result<std::process::Output> {
+    let output = Command::new(runtime()?).args(args).stdin(Stdio::null()).output();
+    output.doing(|| "run tare")
+}
+
+/// The runtime: `$TARE`, else the one beside lade, else the one in `$PATH`.
+fn runtime() -> Result<PathBuf> {
+    if let Some(tare) = std::env::var_os("TARE").filter(|tare| !tare.is_empty()) {
+        return Ok(tare.into());
+    }
+    let beside = std::env::current_exe().ok().map(|lade| lade.with_file_name("tare"));
+    if let Some(tare) = beside.filter(|tare| tare.is_file()) {
+        return Ok(tare);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|dir| dir.join("tare")).find(|t| t.is_file());
+    found.ok_or_else(|| {
+        Error::new("there is no tare beside lade or in $PATH")
+            .hint("set TARE to the runtime's path")
+    })
+}
+
+/// The exit code of lade: the payload's, or 128 and the signal that ended tare.
+fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+/// A name that is also a file's: letters, digits, and `_ + - .` inside.
+fn check_name(name: &str) -> Result<&str> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_+-.".contains(&b);
+    let good =
+        name.bytes().all(allowed) && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    match good && name.len() <= 64 {
+        true => Ok(name),
+        false => Err(Error::new(format!("{name:?} cannot be the name of a container"))
+            .hint("a name has at most 64 letters, digits and _ + - .")),
+    }
+}
+
+fn random_name() -> Result<String> {
+    let mut bytes = [0; 6];
+    File::open("/dev/urandom")
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes))
+        .doing(|| "read /dev/urandom")?;
+    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_file_names() {
+        for good in ["a", "web-1", "0a.b_c+d"] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "-x", "a/b", "a b", ".x", "ä", &"x".repeat(65)] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+        assert!(check_name(&random_name().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn signals_reach_the_child_and_its_code_comes_back() {
+        let mut command = Command::new("sh");
+        // The child asks its parent's supervisor for the signal that it then catches.
+        let status = supervise(command.args(["-c", "kill -9 $$"])).unwrap();
+        assert_eq!(exit_code(status), 137);
+        let mut command = Command::new("sh");
+        assert_eq!(exit_code(supervise(command.args(["-c", "exit 7"])).unwrap()), 7);
+    }
+}

@@ -1,0 +1,46 @@
+//! What `std::process` cannot express: the signal mask and the session of a child, and waiting
+//! for a process that is none.
+
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+
+use super::pidfd;
+
+/// Has the child start with no signal blocked, whatever its parent has blocked.
+pub fn unblocked(command: &mut Command) -> &mut Command {
+    let clear = || {
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+            .map_err(std::io::Error::from)
+    };
+    // SAFETY: sigprocmask(2) is async-signal-safe and the closure neither allocates nor locks.
+    unsafe { command.pre_exec(clear) }
+}
+
+/// Has the child start in a session of its own, out of reach of the terminal's signals.
+pub fn detached(command: &mut Command) -> &mut Command {
+    let detach = || nix::unistd::setsid().map(drop).map_err(std::io::Error::from);
+    // SAFETY: setsid(2) is async-signal-safe and the closure neither allocates nor locks.
+    unsafe { command.pre_exec(detach) }
+}
+
+/// Waits until the process `pid` has ended, whoever its parent is (`pidfd_open(2)`).
+///
+/// # Errors
+/// The kernel's; a process that has ended already is none.
+pub fn wait_for(pid: i32) -> Result<(), Errno> {
+    let fd = match pidfd::open(pid) {
+        Err(Errno::ESRCH) => return Ok(()),
+        other => other?,
+    };
+    loop {
+        match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(drop),
+        }
+    }
+}
