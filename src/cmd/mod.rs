@@ -17,7 +17,7 @@ pub mod state;
 use std::ffi::OsString;
 use std::io::Write;
 
-use crate::cli::{self, Aim, Command, Global};
+use crate::cli::{self, Aim, Command, Global, table};
 use crate::error::{Doing, Error, Result};
 use crate::log;
 
@@ -45,7 +45,7 @@ fn dispatch(args: impl Iterator<Item = OsString>, failed: &mut i32) -> Result<i3
     let global = &line.global;
     log::init(global.log.as_deref(), global.log_format, global.debug)?;
     let (verb, rest) = match line.aim {
-        Aim::Help(of) => return print(&cli::help::text(of)),
+        Aim::Help(of) => return print(of.map_or(table::HELP, |verb| verb.help)),
         Aim::Version => return print(&version()),
         Aim::Run(verb, rest) => (verb, rest),
         Aim::Unknown(name) => {
@@ -58,7 +58,7 @@ fn dispatch(args: impl Iterator<Item = OsString>, failed: &mut i32) -> Result<i3
         *failed = EXEC_FAILED;
     }
     match cli::options(verb, rest)? {
-        None => print(&cli::help::text(Some(verb))),
+        None => print(verb.help),
         Some(command) => perform(global, command),
     }
 }
