@@ -12,6 +12,7 @@ pub mod seccomp;
 pub mod security;
 pub mod shared;
 pub mod spawn;
+pub mod start;
 pub mod stub;
 pub mod terminal;
 pub mod xattr;
