@@ -366,7 +366,6 @@ impl<'a> Child<'a> {
     fn exec(&mut self) -> Result<()> {
         let (Some(payload), Some(env)) = (&self.plan.payload, &self.env) else { return Ok(()) };
         process::reset_signals()?;
-        sys::process::close_on_exec_from(3 + self.inherited.preserve).doing(|| "close descriptors")?;
         let errno = match self.plan.exposed {
             true => {
                 self.filter.map(load).transpose()?;

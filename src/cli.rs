@@ -1,10 +1,9 @@
 //! The command line: the options of every command, typed.
 //!
-//! `cli/table.rs` holds the definition, `cli/flags.rs` reads arguments by it, `cli/help.rs` turns
-//! it into help texts. Nothing here touches the system: `cmd` does what was asked.
+//! `cli/table.rs` holds the definition, `cli/flags.rs` reads arguments by it, `cli/help/` has the
+//! texts made from it. Nothing here touches the system: `cmd` does what was asked.
 
 pub mod flags;
-pub mod help;
 pub mod table;
 
 use std::ffi::OsString;
@@ -13,8 +12,6 @@ use std::path::PathBuf;
 use crate::error::{Error, Result};
 use crate::log::Format;
 use flags::{Matches, Until, Verb};
-
-pub use help::command;
 
 /// Whether missing cgroup permissions are tolerated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -473,7 +473,6 @@ impl From<std::io::Error> for Error {
 /// # Errors
 /// A descriptor that is to be preserved is not open.
 pub fn settle_descriptors(preserve_fds: u32) -> Result<Preserve> {
-    sys::process::ensure_stdio().doing(|| "open /dev/null")?;
     let listen = listen_fds();
     let count = preserve_fds + listen.unwrap_or(0);
     if let Some(missing) = (3..3 + count as i32).find(|fd| !sys::process::is_open(*fd)) {

@@ -520,7 +520,7 @@ fn credentials(process: &Process, host: &Host, plan: &mut Plan, groups_denied: b
         let names = missing.join(" ");
         plan.warnings.push(format!("ignoring unknown or unavailable capabilities: [{names}]"));
     }
-    for name in capabilities.ambient_refused() {
+    for name in capabilities.ambient_refused(process.capabilities.as_ref()) {
         plan.warnings.push(format!("can't raise ambient capability {name}: operation not permitted"));
     }
     Credentials {

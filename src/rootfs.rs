@@ -126,8 +126,6 @@ fn get_or_make(slot: &mut Option<OwnedFd>, make: impl FnOnce() -> Result<OwnedFd
 /// An empty read-only tmpfs.
 fn empty_directory() -> Result<OwnedFd> {
     let context = FsContext::open(c"tmpfs")?;
-    context.set(c"nr_blocks", c"1")?;
-    context.set(c"nr_inodes", c"1")?;
     context.create().map_err(|e| Error::from(e).kernel(context.messages()))?;
     let mount = context.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
     context.close_later();

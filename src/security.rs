@@ -72,10 +72,11 @@ impl Capabilities {
         Ok(())
     }
 
-    /// The names of ambient capabilities that cannot be raised, for a warning.
-    pub fn ambient_refused(self) -> impl Iterator<Item = String> {
+    /// Which of the ambient capabilities in `config` cannot be raised, for a warning.
+    pub fn ambient_refused(self, config: Option<&config::Capabilities>) -> Vec<&str> {
         let refused = self.ambient & !(self.sets.permitted & self.sets.inheritable);
-        (0..=MAX_CAPABILITY).filter(move |n| refused & (1 << n) != 0).map(name)
+        let names = config.map_or(&[][..], |config| &config.ambient).iter().map(String::as_str);
+        names.filter(|name| number(name).is_some_and(|n| refused & (1 << n) != 0)).collect()
     }
 }
 
@@ -111,14 +112,19 @@ impl Credentials {
     /// set kept, then the sets themselves.
     pub fn assume(&self) -> Result<()> {
         self.capabilities.limit()?;
-        sys::keep_capabilities(true)?;
+        let leaves_root = self.uid != 0;
+        if leaves_root {
+            sys::keep_capabilities(true)?;
+        }
         if !self.groups_denied {
             sys::set_groups(&self.groups).doing(|| "set the supplementary groups")?;
         }
         let (gid, uid) = (Gid::from_raw(self.gid), Uid::from_raw(self.uid));
         setresgid(gid, gid, gid).map_err(|e| no_such_id(e, "gid", self.gid))?;
         setresuid(uid, uid, uid).map_err(|e| no_such_id(e, "uid", self.uid))?;
-        sys::keep_capabilities(false)?;
+        if leaves_root {
+            sys::keep_capabilities(false)?;
+        }
         self.capabilities.apply()
     }
 }
@@ -150,6 +156,6 @@ mod tests {
         let json = r#"{"permitted":["CAP_KILL"],"ambient":["CAP_KILL"]}"#;
         let config = serde_json::from_str(json).unwrap();
         let (caps, _) = Capabilities::plan(Some(&config), u64::MAX);
-        assert_eq!(caps.ambient_refused().collect::<Vec<_>>(), ["CAP_KILL"]);
+        assert_eq!(caps.ambient_refused(Some(&config)), ["CAP_KILL"]);
     }
 }

@@ -296,6 +296,18 @@ fn a_closed_stderr_or_stdout_changes_nothing() {
 }
 
 #[test]
+fn the_log_file_does_not_take_the_place_of_a_closed_stderr() {
+    let place = Place::new("closed");
+    let log = place.join("log");
+    let script = "exec \"$@\" 2>&-";
+    let tare = [env!("CARGO_BIN_EXE_tare"), "--log", &log, "foo"];
+    let status = Command::new("sh").args(["-c", script, "sh"]).args(tare).status().unwrap();
+    assert_eq!(status.code(), Some(3));
+    let lines = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(lines.lines().count(), 1, "{lines}");
+}
+
+#[test]
 fn spec_is_written_once() {
     let place = Place::new("spec");
     let bundle = place.join("");
@@ -339,7 +351,10 @@ fn an_unprivileged_user_has_a_root_of_their_own() {
     // The binary may lie where another user cannot reach it.
     let place = Place::new("user");
     let binary = place.0.join("tare");
-    std::fs::copy(env!("CARGO_BIN_EXE_tare"), &binary).unwrap();
+    // Not copied by this process: what other tests start meanwhile would inherit the writable
+    // file, and a file that is open for writing cannot be executed.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_tare")).arg(&binary).status().unwrap();
+    assert!(copied.success());
     std::fs::create_dir(place.0.join("run")).unwrap();
     let below = Place(place.0.join("run/tare"));
     below.container("web", r#""stage":"started""#);

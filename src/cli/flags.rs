@@ -1,10 +1,11 @@
 //! Reads an argument list by a table of options.
 //!
 //! The table is the one definition: this parser, the help texts, the manual pages and the
-//! completions are all made from it. clap renders those, but does not parse: callers written for
-//! runc use single-dash long options (`-no-subreaper`), options after the container's id and
-//! values that begin with a dash, so the table has to be walked before any parser of clap's kind
-//! could start, and after that walk nothing is left to parse.
+//! completions are all made from it. clap renders those when tests/manual.rs is run, and has no
+//! part in the program: callers written for runc use single-dash long options (`-no-subreaper`),
+//! options after the container's id and values that begin with a dash, so the table has to be
+//! walked before any parser of clap's kind could start, and after that walk nothing is left to
+//! parse.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -54,6 +55,8 @@ pub struct Verb {
     pub flags: &'static [&'static [Flag]],
     /// Whether everything after the first positional argument belongs to another program.
     pub stops: bool,
+    /// The text of `tare COMMAND --help`, made from the rest by tests/manual.rs.
+    pub help: &'static str,
 }
 
 /// What was given, by the table.

@@ -57,6 +57,9 @@ const EXEC: &[Flag] = &[
 
 const FORMAT: Flag = option("format", "FORMAT", "table or json (default: table)").letter('f');
 
+/// The text of `tare --help`.
+pub const HELP: &str = include_str!("help/tare.txt");
+
 /// All commands, in the order of the help text.
 pub const VERBS: &[Verb] = &[
     Verb {
@@ -67,6 +70,7 @@ pub const VERBS: &[Verb] = &[
         args: &[ID],
         flags: &[CREATE, PROCESS],
         stops: false,
+        help: include_str!("help/create.txt"),
     },
     Verb {
         name: "start",
@@ -75,6 +79,7 @@ pub const VERBS: &[Verb] = &[
         args: &[ID],
         flags: &[],
         stops: false,
+        help: include_str!("help/start.txt"),
     },
     Verb {
         name: "run",
@@ -85,6 +90,7 @@ pub const VERBS: &[Verb] = &[
         args: &[ID],
         flags: &[CREATE, RUN, PROCESS],
         stops: false,
+        help: include_str!("help/run.txt"),
     },
     Verb {
         name: "exec",
@@ -97,6 +103,7 @@ pub const VERBS: &[Verb] = &[
         ],
         flags: &[EXEC, PROCESS],
         stops: true,
+        help: include_str!("help/exec.txt"),
     },
     Verb {
         name: "state",
@@ -105,6 +112,7 @@ pub const VERBS: &[Verb] = &[
         args: &[ID],
         flags: &[],
         stops: false,
+        help: include_str!("help/state.txt"),
     },
     Verb {
         name: "list",
@@ -113,6 +121,7 @@ pub const VERBS: &[Verb] = &[
         args: &[],
         flags: &[&[FORMAT, switch("quiet", "print ids only").letter('q')]],
         stops: false,
+        help: include_str!("help/list.txt"),
     },
     Verb {
         name: "ps",
@@ -125,6 +134,7 @@ pub const VERBS: &[Verb] = &[
         ],
         flags: &[&[FORMAT]],
         stops: true,
+        help: include_str!("help/ps.txt"),
     },
     Verb {
         name: "kill",
@@ -137,6 +147,7 @@ pub const VERBS: &[Verb] = &[
         ],
         flags: &[&[switch("all", "send the signal to all processes of the container").letter('a')]],
         stops: false,
+        help: include_str!("help/kill.txt"),
     },
     Verb {
         name: "delete",
@@ -145,6 +156,7 @@ pub const VERBS: &[Verb] = &[
         args: &[ID],
         flags: &[&[switch("force", "kill a running one; a missing one is no error").letter('f')]],
         stops: false,
+        help: include_str!("help/delete.txt"),
     },
     Verb {
         name: "pause",
@@ -153,6 +165,7 @@ pub const VERBS: &[Verb] = &[
         args: &[ID],
         flags: &[],
         stops: false,
+        help: include_str!("help/pause.txt"),
     },
     Verb {
         name: "resume",
@@ -161,6 +174,7 @@ pub const VERBS: &[Verb] = &[
         args: &[ID],
         flags: &[],
         stops: false,
+        help: include_str!("help/resume.txt"),
     },
     Verb {
         name: "spec",
@@ -169,6 +183,7 @@ pub const VERBS: &[Verb] = &[
         args: &[],
         flags: &[&[BUNDLE, switch("rootless", "for use without root privileges")]],
         stops: false,
+        help: include_str!("help/spec.txt"),
     },
     Verb {
         name: "features",
@@ -177,6 +192,7 @@ pub const VERBS: &[Verb] = &[
         args: &[],
         flags: &[],
         stops: false,
+        help: include_str!("help/features.txt"),
     },
     Verb {
         name: "explain",
@@ -186,5 +202,6 @@ pub const VERBS: &[Verb] = &[
         args: &[Arg { name: "ID", required: false, many: false, help: "name of the container" }],
         flags: &[&[BUNDLE, switch("json", "print JSON")]],
         stops: false,
+        help: include_str!("help/explain.txt"),
     },
 ];

@@ -4,15 +4,20 @@
 //! the poststop hooks run. Every step may be repeated, so a `delete` that was interrupted can be
 //! called again.
 
+use std::os::fd::AsFd;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
+use crate::cgroup::Cgroup;
 use crate::cli::Global;
 use crate::error::{Error, Result};
 use crate::hooks::{Hook, Point};
 use crate::log;
 use crate::spec::config::Hooks;
-use crate::state::{Container, Root, State, Status};
+use crate::state::{Container, Root, Stage, State, Status};
+use crate::sys::pidfd;
 
 /// How long a process may take to end after SIGKILL, or another caller to give up the container.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -115,8 +120,27 @@ fn end(state: &State) -> Result<()> {
     }
     // Init took its pid namespace with it; what is left shared another's.
     cgroup.map_or(Ok(()), |cgroup| cgroup.kill(libc::SIGKILL))?;
+    if let (Stage::Creating, Some(cgroup)) = (state.stage, &state.cgroup) {
+        kill_strays(cgroup)?;
+    }
     // Also where the main hierarchy's directory is gone: others may be left of a broken create.
     state.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.remove())
+}
+
+/// Kills what a `create` that was killed itself had moved into some hierarchies but not yet into
+/// the one by which a container's processes are counted.
+fn kill_strays(cgroup: &Cgroup) -> Result<()> {
+    for place in cgroup.places() {
+        let procs = std::fs::read_to_string(format!("{}/cgroup.procs", place.dir));
+        let pids = procs.unwrap_or_default();
+        for pid in pids.lines().filter_map(|pid| pid.parse().ok()) {
+            match pidfd::open(pid).and_then(|fd| pidfd::signal(fd.as_fd(), libc::SIGKILL)) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => return Err(Error::sys(format!("kill process {pid}"), errno)),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Runs the poststop hooks; the container is gone whatever they say (runtime.md, "Lifecycle").

@@ -17,7 +17,7 @@ pub mod state;
 use std::ffi::OsString;
 use std::io::Write;
 
-use crate::cli::{self, Aim, Command, Global};
+use crate::cli::{self, Aim, Command, Global, table};
 use crate::error::{Doing, Error, Result};
 use crate::log;
 
@@ -28,8 +28,6 @@ const UNKNOWN_COMMAND: i32 = 3;
 
 /// `tare` from arguments to exit code.
 pub fn main() -> i32 {
-    // Cannot fail for a signal that exists; without it a reader that went away would end us.
-    let _ = crate::sys::process::ignore_sigpipe();
     let mut failed = 1;
     dispatch(std::env::args_os().skip(1), &mut failed).unwrap_or_else(|err| {
         // What the kernel says of the payload's program is compared as a whole line by callers.
@@ -47,7 +45,7 @@ fn dispatch(args: impl Iterator<Item = OsString>, failed: &mut i32) -> Result<i3
     let global = &line.global;
     log::init(global.log.as_deref(), global.log_format, global.debug)?;
     let (verb, rest) = match line.aim {
-        Aim::Help(of) => return print(&cli::help::text(of)),
+        Aim::Help(of) => return print(of.map_or(table::HELP, |verb| verb.help)),
         Aim::Version => return print(&version()),
         Aim::Run(verb, rest) => (verb, rest),
         Aim::Unknown(name) => {
@@ -60,7 +58,7 @@ fn dispatch(args: impl Iterator<Item = OsString>, failed: &mut i32) -> Result<i3
         *failed = EXEC_FAILED;
     }
     match cli::options(verb, rest)? {
-        None => print(&cli::help::text(Some(verb))),
+        None => print(verb.help),
         Some(command) => perform(global, command),
     }
 }

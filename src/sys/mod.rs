@@ -3,7 +3,6 @@
 //! This is the only room where `unsafe` is allowed; every block says why it is sound.
 #![allow(unsafe_code)]
 
-pub mod entry;
 pub mod kill;
 pub mod lock;
 pub mod mount;
@@ -13,6 +12,7 @@ pub mod seccomp;
 pub mod security;
 pub mod shared;
 pub mod spawn;
+pub mod start;
 pub mod stub;
 pub mod terminal;
 pub mod xattr;

@@ -283,13 +283,6 @@ pub fn euid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// Answers a write to a closed pipe with `EPIPE` instead of SIGPIPE.
-pub fn ignore_sigpipe() -> Result<(), Errno> {
-    use nix::sys::signal::{SigHandler, Signal, signal};
-    // SAFETY: ignoring a signal runs no code of ours.
-    unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) }.map(drop)
-}
-
 /// Restores the default disposition of `which`.
 pub fn default_signal(which: nix::sys::signal::Signal) -> Result<(), Errno> {
     use nix::sys::signal::{SigHandler, signal};
@@ -313,17 +306,6 @@ pub fn wait_signal() -> Result<i32, Errno> {
             other => return other,
         }
     }
-}
-
-/// Opens /dev/null in place of standard descriptors that the caller left closed: else the next
-/// file that is opened would become the container's output.
-pub fn ensure_stdio() -> Result<(), Errno> {
-    while let Some(_closed) = (0..=2).find(|fd| !is_open(*fd)) {
-        // SAFETY: the path is a literal; the lowest free number, a standard one, is meant to stay
-        // open for the life of the process.
-        Errno::result(unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) })?;
-    }
-    Ok(())
 }
 
 /// Sets the NIS domain name of the current UTS namespace (setdomainname(2)).

@@ -140,6 +140,7 @@ tare_stub_end:
 "#
 );
 
+// SAFETY: the assembler above defines both symbols, as bytes that nobody writes.
 #[cfg(target_arch = "x86_64")]
 unsafe extern "C" {
     static tare_stub_start: u8;
