@@ -309,7 +309,9 @@ impl<'a> Child<'a> {
             drop(master);
             self.slave = Some(slave);
         }
-        Ok(sys::process::close_others(&keep)?)
+        sys::process::close_others(&keep)?;
+        // Not as late as the exec itself: the payload's filter may not know close_range(2).
+        Ok(sys::process::close_on_exec_from(3 + self.inherited.preserve)?)
     }
 
     /// Goes to the working directory; as root first, and where root may not (NFS), as the user.
