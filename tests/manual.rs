@@ -10,7 +10,10 @@ use clap_mangen::Man;
 
 /// The programs whose texts are made.
 fn programs() -> Vec<Command> {
-    vec![tare::cli::command()]
+    let mut programs = vec![tare::cli::command()];
+    #[cfg(feature = "lade")]
+    programs.push(tare::image::cli::command());
+    programs
 }
 
 /// The page of a command and those of its subcommands, by file name.
@@ -54,7 +57,7 @@ fn checked_in_texts_agree_with_the_definition() {
         let stored = std::fs::read(&path).unwrap_or_default();
         assert!(
             stored == text,
-            "{} has drifted from src/cli/table.rs: BLESS=1 cargo test --test manual",
+            "{} has drifted from the command line: BLESS=1 cargo test --test manual",
             name.display()
         );
     }
