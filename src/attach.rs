@@ -45,14 +45,13 @@ fn forward(process: &Process, signal: i32) {
 
 /// Collects ended children; the exit code if `init` is among them.
 fn reap(init: i32) -> Result<Option<i32>> {
-    let mut found = None;
     loop {
         match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if pid.as_raw() == init => found = Some(code),
+            Ok(WaitStatus::Exited(pid, code)) if pid.as_raw() == init => return Ok(Some(code)),
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid.as_raw() == init => {
-                found = Some(128 + signal as i32);
+                return Ok(Some(128 + signal as i32));
             }
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(found),
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(None),
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno).doing(|| "wait for the container's process"),
         }

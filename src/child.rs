@@ -73,6 +73,10 @@ struct Child<'a> {
     pinned: Vec<Option<OwnedFd>>,
     mask: Mask,
     pty: Option<Pty>,
+    /// The payload's end of the terminal, once the rest is closed.
+    slave: Option<OwnedFd>,
+    /// Whether the working directory is reached.
+    in_cwd: bool,
     program: CString,
     env: Option<Strings>,
     filter: Option<&'a Filter>,
@@ -89,6 +93,8 @@ pub fn main(plan: &Plan, mut inherited: Inherited, trace: &Trace) -> ! {
         pinned: Vec::new(),
         mask: Mask::default(),
         pty: None,
+        slave: None,
+        in_cwd: false,
         program: CString::default(),
         env: None,
         filter: None,
@@ -180,19 +186,15 @@ impl<'a> Child<'a> {
             }
             ChildStep::ReadOnlyRoot => rootfs::read_only_root(self.root()?),
             ChildStep::RootPropagation(flag, recursive) => rootfs::propagate(*flag, *recursive),
+            ChildStep::CloseDescriptors => self.close_descriptors(),
             ChildStep::Keyring(name) => join_keyring(name),
-            ChildStep::Session => terminal::new_session(self.pty.as_ref().map(|p| p.slave.as_fd())),
+            ChildStep::Session => terminal::new_session(self.slave.as_ref().map(AsFd::as_fd)),
             ChildStep::Rlimit(limit) => limit.apply(),
             ChildStep::Umask(mask) => {
                 umask(Mode::from_bits_truncate(*mask));
                 Ok(())
             }
-            ChildStep::Chdir(path, first) => {
-                // No directory of ours may serve as one through /proc/self/fd (CVE-2024-21626).
-                self.root = None;
-                self.mask = Mask::default();
-                change_directory(path, *first)
-            }
+            ChildStep::Chdir(path, first) => self.change_directory(path, *first),
             ChildStep::OwnStdio(uid) => process::own_stdio(*uid),
             ChildStep::Seccomp(filter, false) => load(filter),
             ChildStep::Seccomp(filter, true) => {
@@ -297,6 +299,35 @@ impl<'a> Child<'a> {
         Ok(())
     }
 
+    fn close_descriptors(&mut self) -> Result<()> {
+        self.root = None;
+        self.mask = Mask::default();
+        let terminal = self.pty.as_ref().map(|pty| pty.slave.as_raw_fd());
+        let keep: Vec<i32> = self.inherited.descriptors().into_iter().chain(terminal).collect();
+        if let Some(pty) = self.pty.take() {
+            let Pty { master, slave } = pty;
+            drop(master);
+            self.slave = Some(slave);
+        }
+        Ok(sys::process::close_others(&keep)?)
+    }
+
+    /// Goes to the working directory; as root first, and where root may not (NFS), as the user.
+    fn change_directory(&mut self, path: &Path, first: bool) -> Result<()> {
+        if !first && self.in_cwd {
+            return Ok(());
+        }
+        match process::change_directory(path) {
+            Err(err) if first && err.errno() == Some(Errno::EACCES) => return Ok(()),
+            other => other.map_err(|err| {
+                let path = path.display();
+                err.or_doing(|| format!("chdir to cwd (\"{path}\") set in config.json failed"))
+            })?,
+        }
+        self.in_cwd = true;
+        Ok(())
+    }
+
     fn find_program(&mut self) -> Result<()> {
         let Some(payload) = &self.plan.payload else { return Ok(()) };
         self.program = payload.find()?;
@@ -307,7 +338,7 @@ impl<'a> Child<'a> {
     /// From here on the container is created. A process that waits for long keeps nothing open that
     /// it needs no more.
     fn await_start(&mut self) -> Result<()> {
-        self.pty = None;
+        self.slave = None;
         sys::process::set_parent_death_signal(0)?;
         self.inherited.channel.send(&Msg::Ready, None)?;
         let Some(listener) = self.inherited.start.take() else {
@@ -388,16 +419,6 @@ fn join_keyring(name: &str) -> Result<()> {
         Err(Errno::ENOSYS) => Ok(()),
         other => other.map(drop).map_err(|errno| {
             Error::from(errno).hint("--no-new-keyring keeps the caller's keyring")
-        }),
-    }
-}
-
-/// Goes to the working directory; as root first, and where root may not (NFS), as the user.
-fn change_directory(path: &Path, first: bool) -> Result<()> {
-    match process::change_directory(path) {
-        Err(err) if first && matches!(err.errno(), Some(Errno::EACCES)) => Ok(()),
-        other => other.map_err(|err| {
-            err.or_doing(|| format!("chdir to cwd (\"{}\") set in config.json failed", path.display()))
         }),
     }
 }

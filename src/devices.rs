@@ -88,15 +88,15 @@ impl Device {
             return self.bind(root);
         }
         let (parent, name) = split(&self.path).ok_or(Errno::EISDIR)?;
-        let dir = root.make_dir(parent)?;
+        let dir = root.parent(parent)?;
         let number = makedev(self.number.0, self.number.1);
-        match mknodat(&dir, name, self.kind, Mode::from_bits_truncate(self.mode), number) {
+        match mknodat(&*dir, name, self.kind, Mode::from_bits_truncate(self.mode), number) {
             Err(Errno::EEXIST) => self.check_existing(root)?,
             other => other?,
         }
         if (self.uid, self.gid) != (0, 0) {
             let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
-            nix::unistd::fchownat(&dir, name, Some(self.uid.into()), Some(self.gid.into()), flags)?;
+            nix::unistd::fchownat(&*dir, name, Some(self.uid.into()), Some(self.gid.into()), flags)?;
         }
         Ok(())
     }
@@ -138,8 +138,8 @@ impl fmt::Display for Device {
 /// Makes the link `path` in /dev. A /dev that came with the image may have one already.
 pub fn link(root: &Root, path: &Path, target: &Path) -> Result<()> {
     let (parent, name) = split(path).ok_or(Errno::EISDIR)?;
-    let dir = root.make_dir(parent)?;
-    match nix::unistd::symlinkat(target, &dir, name) {
+    let dir = root.parent(parent)?;
+    match nix::unistd::symlinkat(target, &*dir, name) {
         Err(Errno::EEXIST) => Ok(()),
         other => Ok(other?),
     }

@@ -9,13 +9,18 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::MsFlags;
+use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use nix::unistd::symlinkat;
 
 use crate::cgroup::CgroupMount;
 use crate::error::{Doing, Error, Result};
 use crate::path::{Root, as_path, c_string, is_dir};
 use crate::spec::config;
-use crate::sys::mount::{Attributes, FsContext, attach, attr, clone_tree, set_attributes};
+use crate::sys::mount::{
+    Attributes, FsContext, attach, attach_at, attr, clone_tree, set_attributes,
+};
+use crate::sys::process::close_later;
 
 /// What a word among a mount's options orders.
 #[derive(Debug, Clone, Copy)]
@@ -274,33 +279,40 @@ impl Mount {
         namespaced: bool,
         read_only: bool,
     ) -> Result<()> {
-        self.perform(root, None)?;
-        let ro = Attributes { set: if read_only { attr::RDONLY } else { 0 }, ..Attributes::default() };
+        let tmpfs = self.make(root, None)?;
         for hierarchy in hierarchies {
-            let path = self.destination.join(&hierarchy.name);
             let doing = || format!("mount the cgroup hierarchy {}", hierarchy.name);
             let mount = if namespaced { fresh(hierarchy) } else { own(hierarchy) }.doing(doing)?;
-            let safe = attr::NOSUID | attr::NODEV | attr::NOEXEC | ro.set;
-            let safe = Attributes { set: safe, ..Attributes::default() };
-            set_attributes(mount.as_fd(), safe, None, false).doing(doing)?;
-            let target = root.make_dir(&path).doing(|| format!("make {}", path.display()))?;
-            attach(mount.as_fd(), target.as_fd()).doing(doing)?;
+            let name = c_string(&hierarchy.name)?;
+            mkdirat(&tmpfs, name.as_c_str(), Mode::from_bits_truncate(0o755)).doing(doing)?;
+            attach_at(mount.as_fd(), tmpfs.as_fd(), &name).doing(doing)?;
+            close_later(mount);
             for link in &hierarchy.links {
-                crate::devices::link(root, &self.destination.join(link), Path::new(&hierarchy.name))?;
+                symlinkat(&*hierarchy.name, &tmpfs, &**link).doing(doing)?;
             }
         }
-        let target = root.resolve(&self.destination)?;
-        Ok(set_attributes(target.as_fd(), ro, None, false)?)
+        let read_only = if read_only { attr::RDONLY } else { 0 };
+        let safe = attr::NOSUID | attr::NODEV | attr::NOEXEC | read_only;
+        set_attributes(tmpfs.as_fd(), Attributes { set: safe, ..Attributes::default() }, None, true)?;
+        close_later(tmpfs);
+        Ok(())
     }
 
     /// Makes the mount in the root `root`. `pinned` is a detached copy of a bind mount's source
     /// that was made while it could still be reached.
     pub fn perform(&self, root: &Root, pinned: Option<OwnedFd>) -> Result<()> {
-        let target = match &self.kind {
+        close_later(self.make(root, pinned)?);
+        Ok(())
+    }
+
+    /// Makes the mount and returns a descriptor of it.
+    fn make(&self, root: &Root, pinned: Option<OwnedFd>) -> Result<OwnedFd> {
+        root.forget();
+        let mount = match &self.kind {
             Kind::FileSystem(name) => {
                 let mount = self.file_system(name)?;
-                let target = self.directory(root, name)?;
-                self.attach(mount.as_fd(), target.as_fd())?;
+                let (target, plain) = self.directory(root, name)?;
+                self.attach(mount.as_fd(), target, plain)?;
                 mount
             }
             Kind::Bind(..) => {
@@ -312,7 +324,7 @@ impl Mount {
                 };
                 let target = target.map_err(|e| self.fault(e, "destination"))?;
                 self.bind_attributes(mount.as_fd())?;
-                self.attach(mount.as_fd(), target.as_fd())?;
+                self.attach(mount.as_fd(), target, false)?;
                 mount
             }
             Kind::Remount => {
@@ -322,7 +334,8 @@ impl Mount {
                 target
             }
         };
-        self.spread(target.as_fd())
+        self.spread(mount.as_fd())?;
+        Ok(mount)
     }
 
     /// Whether it is a bind mount.
@@ -363,31 +376,27 @@ impl Mount {
             done.map_err(|errno| said(errno, option.index))?;
         }
         context.create().map_err(|errno| said(errno, None))?;
-        context.mount(self.attributes.set).map_err(|errno| said(errno, None))
+        let mount = context.mount(self.attributes.set).map_err(|errno| said(errno, None))?;
+        context.close_later();
+        Ok(mount)
     }
 
-    /// The directory that a file system is mounted on. proc and sysfs go on real directories
-    /// only: through a link they would land where the later checks do not look
-    /// (CVE-2019-19921, CVE-2023-27561).
-    fn directory(&self, root: &Root, name: &CStr) -> Result<OwnedFd> {
+    /// The directory that a file system is mounted on, and whether it was reached without a link.
+    /// proc and sysfs go on real directories only: through a link they would land where the later
+    /// checks do not look (CVE-2019-19921, CVE-2023-27561).
+    fn directory(&self, root: &Root, name: &CStr) -> Result<(OwnedFd, bool)> {
         let strict = name == c"proc" || name == c"sysfs";
-        let found = if strict {
-            match root.resolve_plain(&self.destination) {
-                Err(Errno::ENOENT) => root.make_dir(&self.destination),
-                other => other,
+        match root.make_plain_dir(&self.destination) {
+            Ok(dir) => Ok((dir, true)),
+            Err(Errno::ELOOP | Errno::ENOTDIR) if strict => {
+                let name = name.to_string_lossy();
+                let what = format!("filesystem \"{name}\" must be mounted on ordinary directory");
+                Err(Error::new(what).at(format!("{}.destination", self.at)))
             }
-        } else {
-            root.make_dir(&self.destination)
-        };
-        let ordinary = || {
-            let name = name.to_string_lossy();
-            Error::new(format!("filesystem \"{name}\" must be mounted on ordinary directory"))
-                .at(format!("{}.destination", self.at))
-        };
-        match found {
-            Err(Errno::ELOOP | Errno::ENOTDIR) if strict => Err(ordinary()),
-            Ok(dir) if strict && !is_dir(&dir)? => Err(ordinary()),
-            other => other.map_err(|errno| self.fault(errno, "destination")),
+            Err(_) => {
+                let made = root.make_dir(&self.destination);
+                Ok((made.map_err(|errno| self.fault(errno, "destination"))?, false))
+            }
         }
     }
 
@@ -413,9 +422,14 @@ impl Mount {
             .hint("only a procfs may be mounted on /proc, and bind mounts on files such as /proc/uptime"))
     }
 
-    fn attach(&self, mount: BorrowedFd, target: BorrowedFd) -> Result<()> {
-        self.check_proc(mount, target)?;
-        attach(mount, target).map_err(|errno| self.fault(errno, "destination"))
+    fn attach(&self, mount: BorrowedFd, target: OwnedFd, plain: bool) -> Result<()> {
+        // A path without links that does not begin at /proc does not end there either.
+        if !plain || self.destination.starts_with("/proc") {
+            self.check_proc(mount, target.as_fd())?;
+        }
+        attach(mount, target.as_fd()).map_err(|errno| self.fault(errno, "destination"))?;
+        close_later(target);
+        Ok(())
     }
 
     /// The options of a bind mount replace the source's attributes, unless it has none at all.

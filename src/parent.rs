@@ -53,6 +53,8 @@ pub struct Made {
     pub process: Process,
     /// The master of its terminal, if the runtime is to relay it.
     pub master: Option<OwnedFd>,
+    /// The container's state as saved last; none for an exec.
+    pub state: Option<State>,
 }
 
 /// Who runs the steps.
@@ -123,7 +125,7 @@ impl<'a> Parent<'a> {
             }
         }
         let process = self.child.ok_or_else(|| Error::new("the plan made no process"))?;
-        Ok(Made { process, master: self.master })
+        Ok(Made { process, master: self.master, state: self.record.map(|record| record.state) })
     }
 
     fn steps(&mut self, traces: &Traces) -> Result<()> {

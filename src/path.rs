@@ -1,10 +1,12 @@
 //! The only ways to touch a root file system or /proc: a path is resolved once, beneath a root
 //! descriptor and without magic links, and from then on the descriptor is used.
 
+use std::cell::RefCell;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -18,18 +20,21 @@ const MAX_LINKS: usize = 40;
 /// A directory as the root of all look-ups: `/` and `..` never leave it (openat2(2),
 /// `RESOLVE_IN_ROOT`).
 #[derive(Debug)]
-pub struct Root(OwnedFd);
+pub struct Root {
+    dir: OwnedFd,
+    last: RefCell<Option<(PathBuf, Rc<OwnedFd>)>>,
+}
 
 impl Root {
     /// Takes a descriptor of the root directory.
     pub fn new(dir: OwnedFd) -> Self {
-        Root(dir)
+        Root { dir, last: RefCell::default() }
     }
 
     /// Opens the directory `path` of the host as a root.
     pub fn open(path: &Path) -> Result<Self, Errno> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        nix::fcntl::open(path, flags, Mode::empty()).map(Root)
+        nix::fcntl::open(path, flags, Mode::empty()).map(Root::new)
     }
 
     /// Resolves `path` to a path descriptor.
@@ -40,6 +45,25 @@ impl Root {
     /// Resolves `path`, refusing a symbolic link anywhere in it with `ELOOP`.
     pub fn resolve_plain(&self, path: &Path) -> Result<OwnedFd, Errno> {
         self.open_with(path, OFlag::O_PATH, ResolveFlag::RESOLVE_NO_SYMLINKS)
+    }
+
+    /// Resolves the directory `path`, refusing symbolic links with `ELOOP`, anything else with
+    /// `ENOTDIR`; makes it if only its last name is missing.
+    pub fn make_plain_dir(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        match (self.resolve_dir(path), split(path)) {
+            (Err(Errno::ENOENT), Some((parent, name))) => {
+                let dir = self.resolve_dir(parent)?;
+                mkdirat(&dir, name, Mode::from_bits_truncate(0o755))?;
+                sys::process::close_later(dir);
+                self.resolve_dir(path)
+            }
+            (other, _) => other,
+        }
+    }
+
+    fn resolve_dir(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        self.open_with(path, flags, ResolveFlag::RESOLVE_NO_SYMLINKS)
     }
 
     /// Opens `path` with `flags` for reading or writing.
@@ -53,7 +77,7 @@ impl Root {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         // A rename or mount elsewhere during the walk is answered with EAGAIN: walk again.
         for _ in 0..128 {
-            match openat2(&self.0, path, how) {
+            match openat2(&self.dir, path, how) {
                 Err(Errno::EAGAIN) => {}
                 other => return other,
             }
@@ -65,9 +89,39 @@ impl Root {
     /// umask). Symbolic links are followed beneath the root, also to places not there yet.
     pub fn make_dir(&self, path: &Path) -> Result<OwnedFd, Errno> {
         match self.resolve(path) {
-            Err(Errno::ENOENT) => self.walk(path, 0),
+            Err(Errno::ENOENT) => self.make_last(path),
             other => other,
         }
+    }
+
+    /// Most often only the last name is missing.
+    fn make_last(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        let (parent, name) = split(path).ok_or(Errno::ENOENT)?;
+        match self.resolve(parent) {
+            Ok(dir) => match mkdirat(&dir, name, Mode::from_bits_truncate(0o755)) {
+                Ok(()) => self.resolve(path),
+                _ => self.walk(path, 0),
+            },
+            Err(_) => self.walk(path, 0),
+        }
+    }
+
+    /// The directory `path`, made if it is missing; the one of the call before is remembered.
+    pub fn parent(&self, path: &Path) -> Result<Rc<OwnedFd>, Errno> {
+        let mut last = self.last.borrow_mut();
+        match &*last {
+            Some((known, dir)) if known == path => Ok(Rc::clone(dir)),
+            _ => {
+                let dir = Rc::new(self.make_dir(path)?);
+                *last = Some((path.to_path_buf(), Rc::clone(&dir)));
+                Ok(dir)
+            }
+        }
+    }
+
+    /// Forgets what [`Root::parent`] remembers: a mount may cover it.
+    pub fn forget(&self) {
+        self.last.take();
     }
 
     /// Resolves `path`, making it an empty file with mode 0644 if it is missing, its directories
@@ -129,7 +183,7 @@ impl Root {
 
 impl AsFd for Root {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.dir.as_fd()
     }
 }
 

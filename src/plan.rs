@@ -467,6 +467,7 @@ fn process_steps(
     options: &Options,
     groups_denied: bool,
 ) -> Result<()> {
+    plan.child(ChildStep::CloseDescriptors, "");
     if !options.no_new_keyring {
         plan.child(ChildStep::Keyring(format!("_ses.{}", options.id)), "");
     }

@@ -226,11 +226,11 @@ pub fn make_directory(root: &crate::path::Root, cwd: &Path) -> Result<()> {
 /// Gives the standard descriptors to the user of the payload, so that it can open /dev/stdout.
 /// /dev/null and what belongs to other file systems' owners stay as they are.
 pub fn own_stdio(uid: u32) -> Result<()> {
-    let null = nix::sys::stat::stat("/dev/null").map(|stat| stat.st_rdev).ok();
+    let null = nix::sys::stat::makedev(1, 3);
     for fd in (0..=2).map(sys::process::stdio) {
         let Ok(stat) = fstat(fd) else { continue };
         let is_char = stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFCHR.bits();
-        if stat.st_uid == uid || (is_char && Some(stat.st_rdev) == null) {
+        if stat.st_uid == uid || (is_char && stat.st_rdev == null) {
             continue;
         }
         match sys::security::chown_fd(fd, uid, None) {
@@ -243,7 +243,7 @@ pub fn own_stdio(uid: u32) -> Result<()> {
 
 /// Undoes what the runtime changed about signals for itself.
 pub fn reset_signals() -> Result<()> {
-    // Rust's start-up ignores SIGPIPE, and what is ignored stays so over execve(2).
+    // What is ignored stays so over execve(2).
     sys::process::default_signal(Signal::SIGPIPE)?;
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).doing(|| "unblock signals")
 }

@@ -12,6 +12,7 @@ use nix::sys::stat::{Mode, umask};
 use crate::error::{Doing, Error, Result};
 use crate::path::{Root, is_dir};
 use crate::sys::mount::{Attributes, FsContext, attach, attr, clone_tree, set_attributes};
+use crate::sys::process::close_later;
 
 /// The values of `linux.rootfsPropagation` and what they stand for. Anything but `private` still
 /// starts as `slave`, so that the host never sees the container's mounts.
@@ -36,8 +37,7 @@ pub fn isolate(receive: bool) -> Result<()> {
 /// A detached copy of the root file system `path` of the host, with what is mounted in it.
 pub fn pin(path: &Path) -> Result<OwnedFd> {
     let path = crate::path::c_string(path)?;
-    let mount = clone_tree(nix::fcntl::AT_FDCWD, &path, true)?;
-    if is_dir(&mount)? { Ok(mount) } else { Err(Errno::ENOTDIR.into()) }
+    Ok(clone_tree(nix::fcntl::AT_FDCWD, &path, true)?)
 }
 
 /// Mounts the root file system on itself, which pivot_root(2) asks for, and makes it the directory
@@ -47,6 +47,7 @@ pub fn enter(path: &Path, pinned: Option<OwnedFd>) -> Result<Root> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let target = nix::fcntl::open(path, flags, Mode::empty())?;
     attach(tree.as_fd(), target.as_fd())?;
+    close_later(target);
     // Devices, directories and files get exactly the modes that are asked for.
     umask(Mode::empty());
     Ok(Root::new(tree))
@@ -86,7 +87,9 @@ pub fn read_only_path(root: &Root, path: &Path) -> Result<()> {
     let tree = clone_tree(target.as_fd(), c"", true)?;
     let ro = Attributes { set: attr::RDONLY, ..Attributes::default() };
     set_attributes(tree.as_fd(), ro, None, true)?;
-    Ok(attach(tree.as_fd(), target.as_fd())?)
+    attach(tree.as_fd(), target.as_fd())?;
+    [tree, target].into_iter().for_each(close_later);
+    Ok(())
 }
 
 /// What hides a path: one empty read-only tmpfs for all directories, one /dev/null for all files.
@@ -94,6 +97,7 @@ pub fn read_only_path(root: &Root, path: &Path) -> Result<()> {
 #[derive(Debug, Default)]
 pub struct Mask {
     directory: Option<OwnedFd>,
+    file: Option<OwnedFd>,
 }
 
 impl Mask {
@@ -101,30 +105,40 @@ impl Mask {
     /// so that it cannot be swapped between look and mount.
     pub fn hide(&mut self, root: &Root, path: &Path) -> Result<()> {
         let Some(target) = existing(root, path)? else { return Ok(()) };
-        let cover = if is_dir(&target)? { self.directory()? } else { null_device(root)? };
-        Ok(attach(cover.as_fd(), target.as_fd())?)
-    }
-
-    fn directory(&mut self) -> Result<OwnedFd> {
-        if let Some(first) = &self.directory {
-            return Ok(clone_tree(first.as_fd(), c"", false)?);
-        }
-        let context = FsContext::open(c"tmpfs")?;
-        context.set(c"nr_blocks", c"1")?;
-        context.set(c"nr_inodes", c"1")?;
-        context.create().map_err(|e| Error::from(e).kernel(context.messages()))?;
-        let mount = context.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
-        self.directory = Some(clone_tree(mount.as_fd(), c"", false)?);
-        Ok(mount)
+        let pattern = match is_dir(&target)? {
+            true => get_or_make(&mut self.directory, empty_directory)?,
+            false => get_or_make(&mut self.file, || null_device(root))?,
+        };
+        let cover = clone_tree(pattern.as_fd(), c"", false)?;
+        attach(cover.as_fd(), target.as_fd())?;
+        [cover, target].into_iter().for_each(close_later);
+        Ok(())
     }
 }
 
-/// A detached copy of the container's /dev/null, after a check that it is the device
-/// (CVE-2025-31133: an image may have put something else there).
+fn get_or_make(slot: &mut Option<OwnedFd>, make: impl FnOnce() -> Result<OwnedFd>) -> Result<&OwnedFd> {
+    match slot {
+        Some(made) => Ok(made),
+        empty => Ok(empty.insert(make()?)),
+    }
+}
+
+/// An empty read-only tmpfs.
+fn empty_directory() -> Result<OwnedFd> {
+    let context = FsContext::open(c"tmpfs")?;
+    context.set(c"nr_blocks", c"1")?;
+    context.set(c"nr_inodes", c"1")?;
+    context.create().map_err(|e| Error::from(e).kernel(context.messages()))?;
+    let mount = context.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
+    context.close_later();
+    Ok(mount)
+}
+
+/// The container's /dev/null, after a check that it is the device (CVE-2025-31133: an image may have
+/// put something else there).
 fn null_device(root: &Root) -> Result<OwnedFd> {
-    let null = crate::devices::open_device(root, Path::new("/dev/null"), (1, 3))
-        .doing(|| "open /dev/null to hide a file with")?;
-    Ok(clone_tree(null.as_fd(), c"", false)?)
+    crate::devices::open_device(root, Path::new("/dev/null"), (1, 3))
+        .doing(|| "open /dev/null to hide a file with")
 }
 
 /// Resolves `path`; `None` if there is no such thing to protect.

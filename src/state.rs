@@ -581,17 +581,23 @@ impl Container {
     /// # Errors
     /// The file cannot be written.
     pub fn save_config(&self, config: &[u8]) -> Result<()> {
-        self.write(CONFIG, config)
+        // Nobody reads it before there is a state: it can be written in place.
+        self.write_new(CONFIG, config)
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let what = || format!("write {}", self.path.join(name).display());
         let new = format!(".{name}.new");
+        self.write_new(&new, bytes)?;
+        renameat(&self.dir, new.as_str(), &self.dir, name).doing(what)
+    }
+
+    fn write_new(&self, new: &str, bytes: &[u8]) -> Result<()> {
+        let what = || format!("write {}", self.path.join(new).display());
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_truncate(0o600);
-        let file = openat(&self.dir, new.as_str(), flags, mode).doing(what)?;
-        File::from(file).write_all(bytes).doing(what)?;
-        renameat(&self.dir, new.as_str(), &self.dir, name).doing(what)
+        let file = openat(&self.dir, new, flags, mode).doing(what)?;
+        File::from(file).write_all(bytes).doing(what)
     }
 
     /// Reads state.json.
@@ -665,6 +671,15 @@ impl Container {
     /// # Errors
     /// Something cannot be removed.
     pub fn remove(&self) -> Result<()> {
+        // What every container has goes by name; anything else is looked for only if it is there.
+        let file = nix::unistd::UnlinkatFlags::NoRemoveDir;
+        let known = |name| matches!(unlinkat(&self.dir, name, file), Ok(()) | Err(Errno::ENOENT));
+        if [STATE, CONFIG].into_iter().all(known) {
+            match nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, &self.path, nix::unistd::UnlinkatFlags::RemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+                Err(_) => {}
+            }
+        }
         let what = || format!("remove state directory {}", self.path.display());
         match unlinkat(&self.dir, STATE, nix::unistd::UnlinkatFlags::NoRemoveDir) {
             Err(Errno::ENOENT) => {}

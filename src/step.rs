@@ -152,6 +152,9 @@ pub enum ChildStep {
     ReadOnlyRoot,
     /// Sets the propagation of the root.
     RootPropagation(MsFlags, bool),
+    /// Closes everything that setting up has opened: no directory of ours may serve as one through
+    /// /proc/self/fd (CVE-2024-21626).
+    CloseDescriptors,
     /// Joins a new session keyring of this name.
     Keyring(String),
     /// Starts a session, on the terminal if there is one.
@@ -260,6 +263,7 @@ impl fmt::Display for ChildStep {
             Self::MaskPath(path) => write!(f, "mask {}", path.display()),
             Self::ReadOnlyRoot => f.write_str("make the root file system read-only"),
             Self::RootPropagation(..) => f.write_str("set the propagation of the root"),
+            Self::CloseDescriptors => f.write_str("close what setting up has opened"),
             Self::Keyring(name) => write!(f, "join the session keyring {name}"),
             Self::Session => f.write_str("start a new session"),
             Self::Rlimit(limit) => write!(f, "set {}", limit.name),

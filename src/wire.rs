@@ -34,8 +34,8 @@ use nix::sys::socket::{
 use crate::error::{Error, Result};
 use crate::sys::stub::Failure;
 
-/// The longest message, in bytes: an error with everything it says.
-const LONGEST: usize = 64 << 10;
+/// The longest message, in bytes: an error with everything it says; a longer one is cut.
+const LONGEST: usize = 8 << 10;
 
 /// What `tare start` says to a waiting process.
 pub const START_WORD: &[u8] = b"start\n";
@@ -79,7 +79,11 @@ impl Msg {
             Msg::Terminal => vec![TERMINAL],
             Msg::Ready => vec![READY],
             Msg::Start(pid) => tagged(START, &pid.to_ne_bytes()),
-            Msg::Failed(err) => tagged(FAILED, &encode_error(err)),
+            Msg::Failed(err) => {
+                let mut bytes = tagged(FAILED, &encode_error(err));
+                bytes.truncate(LONGEST);
+                bytes
+            }
         }
     }
 
@@ -177,26 +181,28 @@ impl Channel {
 
     /// Receives a message and the descriptor that came with it.
     pub fn receive_with_fd(&self) -> Result<(Option<Msg>, Option<OwnedFd>)> {
-        let mut first = [0u8; 1024];
-        let length = loop {
-            let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
-            match recv(self.0.as_raw_fd(), &mut first, flags) {
+        let mut bytes = [0; LONGEST];
+        let mut control = nix::cmsg_space!([std::os::fd::RawFd; 1]);
+        let got = loop {
+            let mut slices = [IoSliceMut::new(&mut bytes)];
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+            let socket = self.0.as_raw_fd();
+            match recvmsg::<()>(socket, &mut slices, Some(&mut control), flags) {
                 Err(Errno::EINTR) => {}
                 Err(Errno::ECONNRESET) => return Ok((None, None)),
-                other => break other?,
+                other => {
+                    let got = other?;
+                    let fd = got.cmsgs()?.find_map(|message| match message {
+                        ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
+                        _ => None,
+                    });
+                    break (got.bytes, fd);
+                }
             }
         };
-        let mut bytes = vec![0; length.clamp(1, LONGEST)];
-        let mut control = nix::cmsg_space!([std::os::fd::RawFd; 1]);
-        let mut slices = [IoSliceMut::new(&mut bytes)];
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let got = recvmsg::<()>(self.0.as_raw_fd(), &mut slices, Some(&mut control), flags)?;
-        let fd = got.cmsgs()?.find_map(|message| match message {
-            ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
-            _ => None,
-        });
+        let (count, fd) = got;
         let fd = fd.and_then(crate::sys::process::inherited);
-        match got.bytes {
+        match count {
             0 => Ok((None, fd)),
             n => match Msg::decode(bytes.get(..n).unwrap_or_default()) {
                 None => Err(Error::new("tare and its child do not understand each other")),

@@ -1,5 +1,4 @@
 //! Entry of the runtime.
+#![no_main]
 
-fn main() {
-    std::process::exit(tare::cmd::main());
-}
+tare::entry!(tare::cmd::main);

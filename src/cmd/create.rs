@@ -50,21 +50,22 @@ pub fn create(global: &Global, options: &Create, mode: Mode) -> Result<Created> 
     let config = spec::load::load(&options.bundle)?;
     config.warnings.iter().for_each(|warning| log::warn(warning));
     let place = |err| config.place(err);
-    let plan = plan(global, &config, options, mode).map_err(place)?;
+    let plan_options = plan_options(options, mode)?;
+    let plan = plan(global, &config, &plan_options).map_err(place)?;
     if plan.exposed {
         protect::ensure()?;
     }
     plan.warnings.iter().for_each(|warning| log::warn(warning));
     let container = root.create(&options.id)?;
-    let state = new_state(&config, &plan, options)?;
+    let state = new_state(&config, &plan, &plan_options);
     let traces = traces(&plan, options.trace.as_deref())?;
     let record = Record { container: &container, state: state.clone(), config: &config };
     let made = Parent::new(&plan, Some(record), None, preserve).run(&traces);
     if let Some(path) = &options.trace {
         trace::write(path, (&traces.parent, &plan.parent), (&traces.child, &plan.child))?;
     }
-    let made = made.map_err(place)?;
-    let state = container.load()?;
+    let mut made = made.map_err(place)?;
+    let state = made.state.take().unwrap_or(state);
     Ok(Created { container, state, made })
 }
 
@@ -77,14 +78,14 @@ pub fn traces(plan: &Plan, file: Option<&Path>) -> Result<Traces> {
     })
 }
 
-fn plan(global: &Global, config: &Config, options: &Create, mode: Mode) -> Result<Plan> {
+fn plan(global: &Global, config: &Config, options: &Options) -> Result<Plan> {
     if global.systemd_cgroup {
         return Err(Error::new("cgroups made by systemd are not supported by this version of tare")
             .hint("leave out --systemd-cgroup"));
     }
     spec::check::check(&config.spec)?;
     let host = Host::probe()?;
-    plan::container(&config.spec, &host, &plan_options(options, mode)?)
+    plan::container(&config.spec, &host, options)
 }
 
 /// The options as the plan takes them: paths that a later change of directory does not alter.
@@ -106,17 +107,17 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     std::fs::canonicalize(path).doing(|| format!("find the bundle {}", path.display()))
 }
 
-fn new_state(config: &Config, plan: &Plan, options: &Create) -> Result<State> {
+fn new_state(config: &Config, plan: &Plan, options: &Options) -> State {
     let spec = &config.spec;
     let hooks = spec.hooks.clone().unwrap_or_default();
     let later = LaterHooks { poststart: hooks.poststart, poststop: hooks.poststop };
-    Ok(State {
-        bundle: absolute(&options.bundle)?,
+    State {
+        bundle: options.bundle.clone(),
         rootfs: plan.rootfs.clone(),
         annotations: spec.annotations.clone(),
         cgroup: plan.cgroup.clone(),
         shared_pid_namespace: plan.shared_pid_namespace,
         hooks: later,
         ..State::new(&options.id, &spec.oci_version)
-    })
+    }
 }

@@ -28,6 +28,8 @@ const UNKNOWN_COMMAND: i32 = 3;
 
 /// `tare` from arguments to exit code.
 pub fn main() -> i32 {
+    // Cannot fail for a signal that exists; without it a reader that went away would end us.
+    let _ = crate::sys::process::ignore_sigpipe();
     let mut failed = 1;
     dispatch(std::env::args_os().skip(1), &mut failed).unwrap_or_else(|err| {
         // What the kernel says of the payload's program is compared as a whole line by callers.

@@ -75,6 +75,11 @@ impl FsContext {
         .map(drop)
     }
 
+    /// Leaves the context's descriptor to the next `close_others`.
+    pub fn close_later(self) {
+        super::process::close_later(self.0);
+    }
+
     /// Makes a detached mount with the attributes `attrs` ([`attr`]).
     pub fn mount(&self, attrs: u64) -> Result<OwnedFd, Errno> {
         // SAFETY: only integers are passed.
@@ -119,6 +124,23 @@ pub fn attach(mount: BorrowedFd, target: BorrowedFd) -> Result<(), Errno> {
             target.as_raw_fd(),
             c"".as_ptr(),
             flags,
+        )
+    })
+    .map(drop)
+}
+
+/// Attaches the detached mount `mount` on the entry `name` of the directory `dir`; a symbolic link
+/// there is not followed.
+pub fn attach_at(mount: BorrowedFd, dir: BorrowedFd, name: &CStr) -> Result<(), Errno> {
+    // SAFETY: both paths are NUL-terminated and outlive the call.
+    Errno::result(unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            dir.as_raw_fd(),
+            name.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
         )
     })
     .map(drop)

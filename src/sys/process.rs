@@ -76,6 +76,13 @@ pub fn close_others(keep: &[i32]) -> Result<(), Errno> {
     close_range(first, u32::MAX)
 }
 
+/// Leaves `fd` to the next [`close_others`]: a container is set up with dozens of descriptors, and
+/// closing them one by one would be a sixth of all its system calls. They are close-on-exec.
+pub fn close_later(fd: OwnedFd) {
+    // Whoever forgets to close the others is safe from leaks into programs all the same.
+    let _ = std::os::fd::IntoRawFd::into_raw_fd(fd);
+}
+
 /// Closes the descriptors `first` to `last` (close_range(2)). Whatever owns one of them in this
 /// process must not be used or dropped any more: only for a child that never returns.
 fn close_range(first: u32, last: u32) -> Result<(), Errno> {
@@ -274,6 +281,13 @@ pub fn enter(fd: BorrowedFd, flags: u64) -> Result<(), Errno> {
 /// The effective user id of this process.
 pub fn euid() -> u32 {
     nix::unistd::geteuid().as_raw()
+}
+
+/// Answers a write to a closed pipe with `EPIPE` instead of SIGPIPE.
+pub fn ignore_sigpipe() -> Result<(), Errno> {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: ignoring a signal runs no code of ours.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) }.map(drop)
 }
 
 /// Restores the default disposition of `which`.
