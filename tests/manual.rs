@@ -18,7 +18,10 @@ const WIDTH: usize = 80;
 
 /// The programs whose texts are made.
 fn programs() -> Vec<Command> {
-    vec![tare_command()]
+    let mut programs = vec![tare_command()];
+    #[cfg(feature = "lade")]
+    programs.push(tare::image::cli::command());
+    programs
 }
 
 /// The whole command line as a clap definition.
@@ -150,7 +153,7 @@ fn checked_in_texts_agree_with_the_definition() {
         let stored = std::fs::read(&path).unwrap_or_default();
         assert!(
             stored == text,
-            "{} has drifted from src/cli/table.rs: BLESS=1 cargo test --test manual",
+            "{} has drifted from the command line: BLESS=1 cargo test --test manual",
             name.display()
         );
     }
