@@ -9,6 +9,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 
+use crate::cgroup::{CANNOT_APPLY, Cgroup, Entrance};
 use crate::error::{Doing, Error, Result};
 use crate::hooks::{Hook, Point};
 use crate::namespaces::{self, NEWPID};
@@ -80,6 +81,8 @@ struct Child<'a> {
     program: CString,
     env: Option<Strings>,
     filter: Option<&'a Filter>,
+    /// The way into the memory cgroup.
+    memory: Vec<Entrance>,
 }
 
 /// Executes the child's steps.
@@ -98,6 +101,7 @@ pub fn main(plan: &Plan, mut inherited: Inherited, trace: &Trace) -> ! {
         program: CString::default(),
         env: None,
         filter: None,
+        memory: Vec::new(),
     };
     if let Err(err) = child.run(trace) {
         child.fail(err);
@@ -139,6 +143,7 @@ impl<'a> Child<'a> {
 
     fn perform(&mut self, step: &'a ChildStep) -> Result<()> {
         match step {
+            ChildStep::JoinCgroup(now, late) => self.join_cgroups(now, late),
             ChildStep::JoinNamespace(join) => {
                 let fd = self.inherited.namespaces.remove(0);
                 namespaces::enter(fd.as_fd(), join.kind)
@@ -196,6 +201,10 @@ impl<'a> Child<'a> {
             }
             ChildStep::Chdir(path, first) => self.change_directory(path, *first),
             ChildStep::OwnStdio(uid) => process::own_stdio(*uid),
+            ChildStep::JoinMemoryCgroup => {
+                let memory = std::mem::take(&mut self.memory);
+                memory.iter().try_for_each(Entrance::enter).map_err(|e| e.context(CANNOT_APPLY))
+            }
             ChildStep::Seccomp(filter, false) => load(filter),
             ChildStep::Seccomp(filter, true) => {
                 self.filter = Some(filter);
@@ -220,6 +229,23 @@ impl<'a> Child<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Joins the cgroups while their files can still be reached.
+    fn join_cgroups(&mut self, now: &Cgroup, late: &Cgroup) -> Result<()> {
+        let is_exec = self.inherited.state.is_none();
+        let join = || -> Result<Vec<Entrance>> {
+            for entrance in now.entrances()? {
+                entrance.enter()?;
+                sys::process::close_later(entrance.into());
+            }
+            late.entrances()
+        };
+        self.memory = join().map_err(|err| match is_exec {
+            true => err.context(format!("error adding pid {} to cgroups", host_pid())),
+            false => err.context(CANNOT_APPLY),
+        })?;
+        Ok(())
     }
 
     fn join_init(&mut self, flags: u64) -> Result<()> {
@@ -303,7 +329,9 @@ impl<'a> Child<'a> {
         self.root = None;
         self.mask = Mask::default();
         let terminal = self.pty.as_ref().map(|pty| pty.slave.as_raw_fd());
-        let keep: Vec<i32> = self.inherited.descriptors().into_iter().chain(terminal).collect();
+        let memory = self.memory.iter().map(|entrance| entrance.as_fd().as_raw_fd());
+        let keep = self.inherited.descriptors().into_iter().chain(terminal).chain(memory);
+        let keep: Vec<i32> = keep.collect();
         if let Some(pty) = self.pty.take() {
             let Pty { master, slave } = pty;
             drop(master);
@@ -407,6 +435,12 @@ pub fn exec_failed(program: &str, errno: Errno) -> Error {
         Errno::ENOEXEC => err.hint("it is neither a program for this architecture nor a script with #!"),
         _ => err,
     }
+}
+
+/// This process's number in the pid namespace of the host's /proc.
+fn host_pid() -> String {
+    let link = std::fs::read_link("/proc/self");
+    link.map_or_else(|_| "?".into(), |pid| pid.to_string_lossy().into_owned())
 }
 
 fn load(filter: &Filter) -> Result<()> {

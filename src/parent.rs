@@ -6,9 +6,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::cgroup::Cgroup;
 use crate::child::{self, Inherited};
 use crate::error::{Doing, Error, Result};
 use crate::hooks::{Hook, Point};
@@ -166,14 +169,10 @@ impl<'a> Parent<'a> {
             ParentStep::ListenForStart => self.listen(),
             ParentStep::MakeCgroup(cgroup) => cgroup.create(),
             ParentStep::Limits(cgroup, limits) => cgroup.apply(limits),
-            ParentStep::Clone(flags) => self.clone_child(*flags, trace),
+            ParentStep::Clone(flags, cgroup) => self.clone_child(*flags, cgroup.as_ref(), trace),
             ParentStep::AwaitInitPid => self.await_init_pid(),
             ParentStep::ComeBack => self.away.come_back(),
             ParentStep::WriteIdMaps(uids, gids) => namespaces::write_id_maps(self.pid(), uids, gids),
-            ParentStep::JoinCgroup(cgroup) => match self.record {
-                Some(_) => cgroup.attach(self.pid()),
-                None => cgroup.join(self.pid()),
-            },
             ParentStep::OomScore(score) => self.set_oom_score(*score),
             ParentStep::Continue => self.send(&Msg::Continue(self.pid())),
             ParentStep::AwaitHooks => self.await_hooks(),
@@ -223,9 +222,11 @@ impl<'a> Parent<'a> {
         Ok(())
     }
 
-    fn clone_child(&mut self, flags: u64, trace: &Trace) -> Result<()> {
+    fn clone_child(&mut self, flags: u64, cgroup: Option<&Cgroup>, trace: &Trace) -> Result<()> {
         let (ours, theirs) = Channel::pair()?;
-        match fork_into(flags, None).map_err(|errno| clone_failed(errno, flags))? {
+        let place = cgroup.and_then(|cgroup| cgroup.places().first());
+        let (fork, born_there) = clone_into(flags, place.map(|place| Path::new(&place.dir)))?;
+        match fork {
             Fork::Child => {
                 let inherited = Inherited {
                     channel: theirs,
@@ -244,7 +245,10 @@ impl<'a> Parent<'a> {
                 self.channel = Some(ours);
                 self.namespaces.clear();
                 (self.console, self.start) = (None, None);
-                Ok(())
+                match cgroup.filter(|_| !born_there) {
+                    Some(cgroup) => cgroup.attach(self.pid()),
+                    None => Ok(()),
+                }
             }
         }
     }
@@ -446,6 +450,23 @@ fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
     std::fs::write(&new, pid.to_string())?;
     Ok(std::fs::rename(&new, path)?)
+}
+
+/// Makes the child, in the v2 cgroup `dir` at once where the kernel can do that; whether it did.
+fn clone_into(flags: u64, dir: Option<&Path>) -> Result<(Fork, bool)> {
+    let failed = |errno| clone_failed(errno, flags);
+    let Some(dir) = dir else { return Ok((fork_into(flags, None).map_err(failed)?, false)) };
+    let open = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let cgroup = nix::fcntl::open(dir, open, Mode::empty())
+        .doing(|| format!("open the cgroup {}", dir.display()))?;
+    match fork_into(flags, Some(cgroup.as_fd())) {
+        Ok(fork) => Ok((fork, true)),
+        // Older kernels, and cgroups that take no processes this way.
+        Err(Errno::ENOSYS | Errno::EINVAL | Errno::E2BIG | Errno::EOPNOTSUPP) => {
+            Ok((fork_into(flags, None).map_err(failed)?, false))
+        }
+        Err(errno) => Err(failed(errno)),
+    }
 }
 
 fn clone_failed(errno: Errno, flags: u64) -> Error {

@@ -173,20 +173,6 @@ impl Context<'_> {
             self.make_cgroup(plan, cgroup)?;
         }
         self.clone_steps(plan);
-        let (memory, rest) = match &cgroup {
-            // A cgroup namespace has the process's cgroups of that moment as its roots: all of
-            // them have to be right by then.
-            Some(cgroup) if self.namespaces.new & NEWCGROUP != 0 => (None, Some(cgroup.clone())),
-            Some(cgroup) => {
-                let (memory, rest) = cgroup.split("memory");
-                (Some(memory), Some(rest))
-            }
-            None => (None, None),
-        };
-        let joins = |part: &Cgroup| !part.places().is_empty();
-        if let Some(rest) = rest.filter(joins) {
-            plan.parent(ParentStep::JoinCgroup(rest), "linux.cgroupsPath");
-        }
         if let Some(score) = self.spec.process.as_ref().and_then(|p| p.oom_score_adj) {
             plan.parent(ParentStep::OomScore(score), "process.oomScoreAdj");
         }
@@ -195,9 +181,6 @@ impl Context<'_> {
         }
         self.hook_steps(plan);
         plan.parent(ParentStep::AwaitReady, "");
-        if let Some(memory) = memory.filter(joins) {
-            plan.parent(ParentStep::JoinCgroup(memory), "linux.cgroupsPath");
-        }
         finish(plan, self.options);
         Ok(())
     }
@@ -232,7 +215,8 @@ impl Context<'_> {
             true => 0,
             false => self.namespaces.new & !(NEWTIME | NEWCGROUP),
         };
-        plan.parent(ParentStep::Clone(flags), "linux.namespaces");
+        let unified = plan.cgroup.as_ref().map(Cgroup::unified);
+        plan.parent(ParentStep::Clone(flags, unified), "linux.namespaces");
         if self.second_fork() {
             plan.parent(ParentStep::AwaitInitPid, "linux.namespaces");
         }
@@ -252,7 +236,7 @@ impl Context<'_> {
 
     /// Whether a step of the child depends on what the runtime does after the clone.
     fn waits_for_continue(&self) -> bool {
-        self.new_user() || self.namespaces.new & NEWCGROUP != 0
+        self.new_user()
     }
 
     fn hook_steps(&self, plan: &mut Plan) {
@@ -316,6 +300,13 @@ impl Context<'_> {
     }
 
     fn namespace_steps(&self, plan: &mut Plan) {
+        if let Some(cgroup) = &plan.cgroup {
+            // A cgroup namespace has the process's cgroups of that moment as its roots: all of
+            // them have to be right by then.
+            let early = self.namespaces.new & NEWCGROUP != 0;
+            let step = join_cgroup(cgroup, early);
+            plan.child(step, "linux.cgroupsPath");
+        }
         let ours = self.namespaces.joins.iter().filter(|j| !self.joined_by_parent(j.kind.flag));
         for join in ours {
             plan.child(ChildStep::JoinNamespace(join.clone()), join.at.clone());
@@ -439,6 +430,17 @@ impl Context<'_> {
     }
 }
 
+/// Joins the v1 cgroups; the memory one too if it is to be `early`, else later. The child is born in
+/// the v2 one.
+fn join_cgroup(cgroup: &Cgroup, early: bool) -> ChildStep {
+    let (_, v1) = cgroup.split("");
+    let (memory, rest) = v1.split("memory");
+    match early {
+        true => ChildStep::JoinCgroup(v1, Cgroup::default()),
+        false => ChildStep::JoinCgroup(rest, memory),
+    }
+}
+
 /// The runtime's last steps, of a new container and of an exec alike.
 fn finish(plan: &mut Plan, options: &Options) {
     if let Some(path) = &options.pidfd_socket {
@@ -480,6 +482,7 @@ fn process_steps(
     let cwd = PathBuf::from(&process.cwd);
     plan.child(ChildStep::Chdir(cwd.clone(), true), "process.cwd");
     plan.child(ChildStep::OwnStdio(process.user.uid), "process.user.uid");
+    plan.child(ChildStep::JoinMemoryCgroup, "linux.cgroupsPath");
     // Without no_new_privs the filter needs CAP_SYS_ADMIN, which goes with the credentials.
     let mut filter = seccomp.map(|config| filter(config, plan)).transpose()?.flatten();
     if !process.no_new_privileges
@@ -560,20 +563,19 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
     if has_pid {
         plan.parent(ParentStep::EnterPidOfInit, "");
     }
-    plan.parent(ParentStep::Clone(0), "");
+    let unified = target.cgroup.as_ref().map(Cgroup::unified);
+    plan.parent(ParentStep::Clone(0, unified), "");
     if has_pid {
         plan.parent(ParentStep::ComeBack, "");
-    }
-    if let Some(cgroup) = &target.cgroup {
-        plan.parent(ParentStep::JoinCgroup(cgroup.clone()), "");
     }
     if let Some(score) = process.oom_score_adj {
         plan.parent(ParentStep::OomScore(score), "process.oomScoreAdj");
     }
-    plan.parent(ParentStep::Continue, "");
     plan.parent(ParentStep::AwaitReady, "");
     finish(&mut plan, options);
-    plan.child(ChildStep::Await, "");
+    if let Some(cgroup) = &target.cgroup {
+        plan.child(join_cgroup(cgroup, true), "");
+    }
     let flags = crate::namespaces::KINDS.iter().map(|kind| kind.flag);
     let flags = flags.filter(|flag| namespaces.has(*flag) && *flag != NEWPID && *flag != NEWTIME);
     plan.child(ChildStep::JoinNamespacesOfInit(flags.sum()), "");

@@ -50,17 +50,14 @@ pub enum ParentStep {
     MakeCgroup(Cgroup),
     /// Writes the limits.
     Limits(Cgroup, Vec<Setting>),
-    /// Makes the child in these new namespaces.
-    Clone(u64),
+    /// Makes the child in these new namespaces, and in this cgroup of v2.
+    Clone(u64, Option<Cgroup>),
     /// Learns which process becomes init after the child's second fork.
     AwaitInitPid,
     /// Comes back from the namespaces entered for the child.
     ComeBack,
     /// Maps the ids of the child's new user namespace.
     WriteIdMaps(Vec<IdMapping>, Vec<IdMapping>),
-    /// Puts the child into these of its cgroups. The memory one comes last: what it costs to set
-    /// the container up is not charged to it.
-    JoinCgroup(Cgroup),
     /// Sets the child's oom_score_adj.
     OomScore(i32),
     /// Tells the child to go on.
@@ -84,6 +81,10 @@ pub enum ParentStep {
 /// A step of the child.
 #[derive(Debug)]
 pub enum ChildStep {
+    /// Joins these of its cgroups, and takes hold of the memory one for later.
+    JoinCgroup(Cgroup, Cgroup),
+    /// Joins the memory cgroup, late: what it costs to set the container up is not charged to it.
+    JoinMemoryCgroup,
     /// Joins the namespace that the runtime has opened for it.
     JoinNamespace(Join),
     /// Joins the namespaces (`CLONE_NEW*`) of the running container's init (exec).
@@ -200,19 +201,12 @@ impl fmt::Display for ParentStep {
                 write!(f, "make the cgroup {path} in {} hierarchies", cgroup.places().len())
             }
             Self::Limits(_, limits) => write!(f, "write {} limits", limits.len()),
-            Self::Clone(0) => f.write_str("clone the child"),
-            Self::Clone(flags) => write!(f, "clone the child into new namespaces: {}", names(*flags)),
+            Self::Clone(0, _) => f.write_str("clone the child"),
+            Self::Clone(flags, _) => write!(f, "clone the child into new namespaces: {}", names(*flags)),
             Self::AwaitInitPid => f.write_str("wait for the second fork of the child"),
             Self::ComeBack => f.write_str("come back to the namespaces of tare"),
             Self::WriteIdMaps(uids, gids) => {
                 write!(f, "write id maps ({} for users, {} for groups)", uids.len(), gids.len())
-            }
-            Self::JoinCgroup(cgroup) => {
-                let names = cgroup.places().iter().map(|place| match place.controllers.as_str() {
-                    "" => "unified",
-                    controllers => controllers,
-                });
-                write!(f, "put the child into its cgroups: {}", names.collect::<Vec<_>>().join(" "))
             }
             Self::OomScore(score) => write!(f, "set oom_score_adj to {score}"),
             Self::Continue => f.write_str("tell the child to go on"),
@@ -230,6 +224,14 @@ impl fmt::Display for ParentStep {
 impl fmt::Display for ChildStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::JoinCgroup(cgroup, _) => {
+                let names = cgroup.places().iter().map(|place| match place.controllers.as_str() {
+                    "" => "unified",
+                    controllers => controllers,
+                });
+                write!(f, "join the cgroups of {}", names.collect::<Vec<_>>().join(" "))
+            }
+            Self::JoinMemoryCgroup => f.write_str("join the cgroup of memory"),
             Self::JoinNamespace(join) => {
                 write!(f, "join the {} namespace {}", join.kind.name, join.path.display())
             }

@@ -35,6 +35,8 @@ mod setting;
 mod stats;
 mod v1;
 
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +50,7 @@ pub use stats::Stats;
 pub use v1::ignored;
 
 /// Where a container's cgroups are: one directory in every mounted hierarchy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
     places: Vec<Place>,
 }
@@ -68,6 +70,39 @@ impl Place {
     /// Whether `controller` (or `name=NAME`) belongs to this hierarchy.
     pub fn has(&self, controller: &str) -> bool {
         self.controllers.split(',').any(|name| name == controller)
+    }
+}
+
+/// An open file by which the calling process moves itself into a cgroup.
+#[derive(Debug)]
+pub struct Entrance {
+    fd: OwnedFd,
+    file: String,
+}
+
+impl Entrance {
+    fn open(place: &Place) -> Result<Entrance> {
+        let name = if place.controllers.is_empty() { "cgroup.procs" } else { "tasks" };
+        let file = format!("{}/{name}", place.dir);
+        let fd = dir::open_write(&file).doing(|| format!("open {file}"))?;
+        Ok(Entrance { fd, file })
+    }
+
+    /// Moves the calling process, which has to have a single thread.
+    pub fn enter(&self) -> Result<()> {
+        dir::write_to(&self.fd, "0").doing(|| format!("write 0 to {}", self.file))
+    }
+}
+
+impl AsFd for Entrance {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl From<Entrance> for OwnedFd {
+    fn from(entrance: Entrance) -> OwnedFd {
+        entrance.fd
     }
 }
 
@@ -121,6 +156,11 @@ impl Cgroup {
         (Cgroup { places: part(true).cloned().collect() }, Cgroup { places: part(false).cloned().collect() })
     }
 
+    /// The cgroup of v2 alone.
+    pub fn unified(&self) -> Cgroup {
+        self.split("").0
+    }
+
     /// Makes the directories, parents included. A cgroup that is there already is taken over
     /// unless a process is in it or it is frozen. On failure what was made is removed again.
     pub fn create(&self) -> Result<()> {
@@ -144,6 +184,13 @@ impl Cgroup {
     /// Writes `settings` in their order; see [`Setting`] for the exceptions to it.
     pub fn apply(&self, settings: &[Setting]) -> Result<()> {
         setting::apply(self, settings)
+    }
+
+    /// Opens the files by which the calling process moves itself into these cgroups, to be used with
+    /// [`Entrance::enter`]. v1 has one for a single thread: moving the caller's own takes none of
+    /// the kernel's global locks, which cost milliseconds on a busy host.
+    pub fn entrances(&self) -> Result<Vec<Entrance>> {
+        self.places.iter().map(Entrance::open).collect()
     }
 
     /// Moves process `pid` into every hierarchy.
@@ -205,7 +252,7 @@ impl Cgroup {
 }
 
 /// The beginning of the message that callers of runc look for.
-const CANNOT_APPLY: &str = "unable to apply cgroup configuration";
+pub const CANNOT_APPLY: &str = "unable to apply cgroup configuration";
 
 /// The path without empty and `.` components, and without a leading slash.
 fn clean(path: &str) -> Result<String> {
