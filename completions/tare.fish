@@ -44,6 +44,8 @@ complete -c tare -n "__fish_tare_needs_command" -f -a "kill" -d 'send a signal t
 complete -c tare -n "__fish_tare_needs_command" -f -a "delete" -d 'remove a stopped or created container'
 complete -c tare -n "__fish_tare_needs_command" -f -a "pause" -d 'suspend all processes of a container'
 complete -c tare -n "__fish_tare_needs_command" -f -a "resume" -d 'resume a paused container'
+complete -c tare -n "__fish_tare_needs_command" -f -a "update" -d 'change the limits of a container'
+complete -c tare -n "__fish_tare_needs_command" -f -a "events" -d 'print what a container uses, and when it runs out of memory'
 complete -c tare -n "__fish_tare_needs_command" -f -a "spec" -d 'write a config.json to start from'
 complete -c tare -n "__fish_tare_needs_command" -f -a "features" -d 'print what this runtime implements, as JSON'
 complete -c tare -n "__fish_tare_needs_command" -f -a "explain" -d 'print what create would do, without doing it'
@@ -101,6 +103,27 @@ complete -c tare -n "__fish_tare_using_subcommand delete" -s f -l force -d 'kill
 complete -c tare -n "__fish_tare_using_subcommand delete" -s h -l help -d 'print this help'
 complete -c tare -n "__fish_tare_using_subcommand pause" -s h -l help -d 'print this help'
 complete -c tare -n "__fish_tare_using_subcommand resume" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand update" -s r -l resources -d 'take all limits from a JSON file, or from stdin if it is -' -r
+complete -c tare -n "__fish_tare_using_subcommand update" -l blkio-weight -d 'share of disk time, 10 to 1000' -r
+complete -c tare -n "__fish_tare_using_subcommand update" -l cpu-period -d 'length of a period for cpu-quota, in microseconds' -r
+complete -c tare -n "__fish_tare_using_subcommand update" -l cpu-quota -d 'processor time per period, in microseconds; -1 for no limit' -r
+complete -c tare -n "__fish_tare_using_subcommand update" -l cpu-burst -d 'unused quota that may be saved up, in microseconds' -r
+complete -c tare -n "__fish_tare_using_subcommand update" -l cpu-share -d 'share of processor time, 2 to 262144' -r
+complete -c tare -n "__fish_tare_using_subcommand update" -l cpu-idle -d '1 gives it only time that nobody else wants' -r
+complete -c tare -n "__fish_tare_using_subcommand update" -l cpu-rt-period -d 'length of a period for cpu-rt-runtime, in microseconds' -r
+complete -c tare -n "__fish_tare_using_subcommand update" -l cpu-rt-runtime -d 'real-time processor time per period, in microseconds' -r
+complete -c tare -n "__fish_tare_using_subcommand update" -l cpuset-cpus -d 'processors, such as 0-3,7' -r
+complete -c tare -n "__fish_tare_using_subcommand update" -l cpuset-mems -d 'memory nodes, such as 0-1' -r
+complete -c tare -n "__fish_tare_using_subcommand update" -l memory -d 'memory limit, such as 50M; -1 for none' -r
+complete -c tare -n "__fish_tare_using_subcommand update" -l memory-reservation -d 'memory that is left alone under pressure' -r
+complete -c tare -n "__fish_tare_using_subcommand update" -l memory-swap -d 'limit of memory and swap together; -1 for none' -r
+complete -c tare -n "__fish_tare_using_subcommand update" -l pids-limit -d 'number of tasks; -1 for no limit' -r
+complete -c tare -n "__fish_tare_using_subcommand update" -l l3-cache-schema -d 'not supported: Intel RDT' -r
+complete -c tare -n "__fish_tare_using_subcommand update" -l mem-bw-schema -d 'not supported: Intel RDT' -r
+complete -c tare -n "__fish_tare_using_subcommand update" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand events" -l interval -d 'time between two prints of the usage (default: 5s)' -r
+complete -c tare -n "__fish_tare_using_subcommand events" -l stats -d 'print the usage once and exit'
+complete -c tare -n "__fish_tare_using_subcommand events" -s h -l help -d 'print this help'
 complete -c tare -n "__fish_tare_using_subcommand spec" -s b -l bundle -d 'directory of config.json (default: the current one)' -r
 complete -c tare -n "__fish_tare_using_subcommand spec" -l rootless -d 'for use without root privileges'
 complete -c tare -n "__fish_tare_using_subcommand spec" -s h -l help -d 'print this help'
@@ -108,18 +131,20 @@ complete -c tare -n "__fish_tare_using_subcommand features" -s h -l help -d 'pri
 complete -c tare -n "__fish_tare_using_subcommand explain" -s b -l bundle -d 'directory of config.json (default: the current one)' -r
 complete -c tare -n "__fish_tare_using_subcommand explain" -l json -d 'print JSON'
 complete -c tare -n "__fish_tare_using_subcommand explain" -s h -l help -d 'print this help'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "create" -d 'create a container'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "start" -d 'release the process of a created container'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "run" -d 'create and start a container'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "exec" -d 'run another process in a container'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "state" -d 'print the state of a container as JSON'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "list" -d 'list containers'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "ps" -d 'show the processes of a container'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "kill" -d 'send a signal to a container'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "delete" -d 'remove a stopped or created container'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "pause" -d 'suspend all processes of a container'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "resume" -d 'resume a paused container'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "spec" -d 'write a config.json to start from'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "features" -d 'print what this runtime implements, as JSON'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "explain" -d 'print what create would do, without doing it'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume spec features explain help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "create" -d 'create a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "start" -d 'release the process of a created container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "run" -d 'create and start a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "exec" -d 'run another process in a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "state" -d 'print the state of a container as JSON'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "list" -d 'list containers'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "ps" -d 'show the processes of a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "kill" -d 'send a signal to a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "delete" -d 'remove a stopped or created container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "pause" -d 'suspend all processes of a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "resume" -d 'resume a paused container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "update" -d 'change the limits of a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "events" -d 'print what a container uses, and when it runs out of memory'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "spec" -d 'write a config.json to start from'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "features" -d 'print what this runtime implements, as JSON'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "explain" -d 'print what create would do, without doing it'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -171,6 +171,40 @@ _arguments "${_arguments_options[@]}" : \
 ':ID -- name of the container:_default' \
 && ret=0
 ;;
+(update)
+_arguments "${_arguments_options[@]}" : \
+'*-r+[take all limits from a JSON file, or from stdin if it is -]:FILE:_default' \
+'*--resources=[take all limits from a JSON file, or from stdin if it is -]:FILE:_default' \
+'*--blkio-weight=[share of disk time, 10 to 1000]:N:_default' \
+'*--cpu-period=[length of a period for cpu-quota, in microseconds]:US:_default' \
+'*--cpu-quota=[processor time per period, in microseconds; -1 for no limit]:US:_default' \
+'*--cpu-burst=[unused quota that may be saved up, in microseconds]:US:_default' \
+'*--cpu-share=[share of processor time, 2 to 262144]:N:_default' \
+'*--cpu-idle=[1 gives it only time that nobody else wants]:0|1:_default' \
+'*--cpu-rt-period=[length of a period for cpu-rt-runtime, in microseconds]:US:_default' \
+'*--cpu-rt-runtime=[real-time processor time per period, in microseconds]:US:_default' \
+'*--cpuset-cpus=[processors, such as 0-3,7]:LIST:_default' \
+'*--cpuset-mems=[memory nodes, such as 0-1]:LIST:_default' \
+'*--memory=[memory limit, such as 50M; -1 for none]:BYTES:_default' \
+'*--memory-reservation=[memory that is left alone under pressure]:BYTES:_default' \
+'*--memory-swap=[limit of memory and swap together; -1 for none]:BYTES:_default' \
+'*--pids-limit=[number of tasks; -1 for no limit]:N:_default' \
+'*--l3-cache-schema=[not supported\: Intel RDT]:SCHEMA:_default' \
+'*--mem-bw-schema=[not supported\: Intel RDT]:SCHEMA:_default' \
+'-h[print this help]' \
+'--help[print this help]' \
+':ID -- name of the container:_default' \
+&& ret=0
+;;
+(events)
+_arguments "${_arguments_options[@]}" : \
+'*--interval=[time between two prints of the usage (default\: 5s)]:TIME:_default' \
+'--stats[print the usage once and exit]' \
+'-h[print this help]' \
+'--help[print this help]' \
+':ID -- name of the container:_default' \
+&& ret=0
+;;
 (spec)
 _arguments "${_arguments_options[@]}" : \
 '*-b+[directory of config.json (default\: the current one)]:DIR:_default' \
@@ -252,6 +286,14 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(update)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(events)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (spec)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -291,6 +333,8 @@ _tare_commands() {
 'delete:remove a stopped or created container' \
 'pause:suspend all processes of a container' \
 'resume:resume a paused container' \
+'update:change the limits of a container' \
+'events:print what a container uses, and when it runs out of memory' \
 'spec:write a config.json to start from' \
 'features:print what this runtime implements, as JSON' \
 'explain:print what create would do, without doing it' \
@@ -307,6 +351,11 @@ _tare__subcmd__create_commands() {
 _tare__subcmd__delete_commands() {
     local commands; commands=()
     _describe -t commands 'tare delete commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__events_commands] )) ||
+_tare__subcmd__events_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare events commands' commands "$@"
 }
 (( $+functions[_tare__subcmd__exec_commands] )) ||
 _tare__subcmd__exec_commands() {
@@ -337,6 +386,8 @@ _tare__subcmd__help_commands() {
 'delete:remove a stopped or created container' \
 'pause:suspend all processes of a container' \
 'resume:resume a paused container' \
+'update:change the limits of a container' \
+'events:print what a container uses, and when it runs out of memory' \
 'spec:write a config.json to start from' \
 'features:print what this runtime implements, as JSON' \
 'explain:print what create would do, without doing it' \
@@ -353,6 +404,11 @@ _tare__subcmd__help__subcmd__create_commands() {
 _tare__subcmd__help__subcmd__delete_commands() {
     local commands; commands=()
     _describe -t commands 'tare help delete commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__help__subcmd__events_commands] )) ||
+_tare__subcmd__help__subcmd__events_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help events commands' commands "$@"
 }
 (( $+functions[_tare__subcmd__help__subcmd__exec_commands] )) ||
 _tare__subcmd__help__subcmd__exec_commands() {
@@ -419,6 +475,11 @@ _tare__subcmd__help__subcmd__state_commands() {
     local commands; commands=()
     _describe -t commands 'tare help state commands' commands "$@"
 }
+(( $+functions[_tare__subcmd__help__subcmd__update_commands] )) ||
+_tare__subcmd__help__subcmd__update_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help update commands' commands "$@"
+}
 (( $+functions[_tare__subcmd__kill_commands] )) ||
 _tare__subcmd__kill_commands() {
     local commands; commands=()
@@ -463,6 +524,11 @@ _tare__subcmd__start_commands() {
 _tare__subcmd__state_commands() {
     local commands; commands=()
     _describe -t commands 'tare state commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__update_commands] )) ||
+_tare__subcmd__update_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare update commands' commands "$@"
 }
 
 if [ "$funcstack[1]" = "_tare" ]; then

@@ -5,13 +5,16 @@
 
 pub mod flags;
 pub mod table;
+pub mod update;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::log::Format;
 use flags::{Matches, Until, Verb};
+use update::Update;
 
 /// Whether missing cgroup permissions are tolerated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,6 +167,17 @@ pub struct Kill {
     pub all: bool,
 }
 
+/// Options of `events`.
+#[derive(Debug)]
+pub struct Events {
+    /// The container's id.
+    pub id: String,
+    /// Time between two prints of the usage.
+    pub interval: Duration,
+    /// Print the usage once, and nothing else.
+    pub stats: bool,
+}
+
 /// A command with its options.
 #[derive(Debug)]
 #[allow(missing_docs)] // the commands' names
@@ -182,6 +196,8 @@ pub enum Command {
     Spec { bundle: PathBuf, rootless: bool },
     Features,
     Explain(Explain),
+    Update(Update),
+    Events(Events),
 }
 
 /// The first reading: what stands before the command, and the rest.
@@ -296,6 +312,8 @@ pub fn options(verb: &'static Verb, args: Vec<OsString>) -> Result<Option<Comman
         ("pause", Some(id)) => Command::Pause { id },
         ("resume", Some(id)) => Command::Resume { id },
         ("kill", Some(id)) => Command::Kill(Kill { id, signal: name()?, all: found.on("all") }),
+        ("update", Some(id)) => Command::Update(update::read(id, &found)?),
+        ("events", Some(id)) => Command::Events(events(id, &found)?),
         ("exec", Some(id)) => Command::Exec(exec(id, args.collect(), &found)?),
         ("ps", Some(id)) => {
             Command::Ps(Ps { id, format: output(&found, "format")?, args: args.collect() })
@@ -390,6 +408,32 @@ fn exec(id: String, args: Vec<OsString>, found: &Matches) -> Result<Exec> {
         ignore_paused: found.on("ignore-paused"),
         trace: found.path("trace"),
     })
+}
+
+fn events(id: String, found: &Matches) -> Result<Events> {
+    let interval = found.text("interval")?.map_or(Some(EVENTS_INTERVAL), |text| duration(&text));
+    let wrong = || {
+        Error::new("duration interval must be greater than 0")
+            .hint("an interval is a number with ms, s, m or h, such as 5s")
+    };
+    let interval = interval.filter(|interval| !interval.is_zero()).ok_or_else(wrong)?;
+    Ok(Events { id, interval, stats: found.on("stats") })
+}
+
+/// How often `events` prints the usage unless told otherwise.
+const EVENTS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A time as Go writes it, with one unit: `100ms`, `1.5s`, `2m`, `1h`.
+fn duration(text: &str) -> Option<Duration> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds = match text.get(number.len()..)? {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()
 }
 
 /// Reads `UID[:GID]`.

@@ -15,6 +15,7 @@
 //! | v1.rs, devices.rs | `linux.resources` → settings for cgroup v1 |
 //! | freezer.rs, processes.rs | stopping, listing and killing what is in a cgroup tree |
 //! | stats.rs | usage figures in the shape of `runc events --stats` |
+//! | oom.rs | notice of processes ended for want of memory |
 //!
 //! cgroup v2's files, its device programs (eBPF) and systemd become siblings of v1.rs and
 //! devices.rs, chosen in [`limits`] and [`settings`]; making, joining, freezing, killing and
@@ -30,6 +31,7 @@ mod dir;
 mod freezer;
 mod hierarchies;
 mod mounts;
+pub mod oom;
 mod processes;
 mod setting;
 mod stats;

@@ -55,6 +55,31 @@ const EXEC: &[Flag] = &[
     switch("ignore-paused", "allow exec in a paused container"),
 ];
 
+const UPDATE: &[Flag] = &[
+    option("resources", "FILE", "take all limits from a JSON file, or from stdin if it is -").letter('r'),
+    option("blkio-weight", "N", "share of disk time, 10 to 1000"),
+    option("cpu-period", "US", "length of a period for cpu-quota, in microseconds"),
+    option("cpu-quota", "US", "processor time per period, in microseconds; -1 for no limit"),
+    option("cpu-burst", "US", "unused quota that may be saved up, in microseconds"),
+    option("cpu-share", "N", "share of processor time, 2 to 262144"),
+    option("cpu-idle", "0|1", "1 gives it only time that nobody else wants"),
+    option("cpu-rt-period", "US", "length of a period for cpu-rt-runtime, in microseconds"),
+    option("cpu-rt-runtime", "US", "real-time processor time per period, in microseconds"),
+    option("cpuset-cpus", "LIST", "processors, such as 0-3,7"),
+    option("cpuset-mems", "LIST", "memory nodes, such as 0-1"),
+    option("memory", "BYTES", "memory limit, such as 50M; -1 for none"),
+    option("memory-reservation", "BYTES", "memory that is left alone under pressure"),
+    option("memory-swap", "BYTES", "limit of memory and swap together; -1 for none"),
+    option("pids-limit", "N", "number of tasks; -1 for no limit"),
+    option("l3-cache-schema", "SCHEMA", "not supported: Intel RDT"),
+    option("mem-bw-schema", "SCHEMA", "not supported: Intel RDT"),
+];
+
+const EVENTS: &[Flag] = &[
+    option("interval", "TIME", "time between two prints of the usage (default: 5s)"),
+    switch("stats", "print the usage once and exit"),
+];
+
 const FORMAT: Flag = option("format", "FORMAT", "table or json (default: table)").letter('f');
 
 /// The text of `tare --help`.
@@ -175,6 +200,25 @@ pub const VERBS: &[Verb] = &[
         flags: &[],
         stops: false,
         help: include_str!("help/resume.txt"),
+    },
+    Verb {
+        name: "update",
+        about: "change the limits of a container",
+        details: "What is not named stays as it is. With --resources, the file holds an object like \
+                  linux.resources in config.json, and the other options are not used.",
+        help: include_str!("help/update.txt"),
+        args: &[ID],
+        flags: &[UPDATE],
+        stops: false,
+    },
+    Verb {
+        name: "events",
+        about: "print what a container uses, and when it runs out of memory",
+        details: "One JSON object a line, until the container is deleted.",
+        help: include_str!("help/events.txt"),
+        args: &[ID],
+        flags: &[EVENTS],
+        stops: false,
     },
     Verb {
         name: "spec",

@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod delete;
+pub mod events;
 pub mod exec;
 pub mod explain;
 pub mod features;
@@ -13,6 +14,7 @@ pub mod run;
 pub mod spec;
 pub mod start;
 pub mod state;
+pub mod update;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -79,6 +81,8 @@ fn perform(global: &Global, command: Command) -> Result<i32> {
         Command::Resume { id } => pause::resume(global, &id),
         Command::Spec { bundle, rootless } => spec::run(&bundle, rootless),
         Command::Features => features::run(),
+        Command::Update(options) => update::run(global, &options),
+        Command::Events(options) => events::run(global, &options),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -76,6 +77,15 @@ pub fn parse<'a, T: Deserialize<'a>>(text: &'a str, file: &Path) -> Result<(T, V
 pub fn read(path: &Path) -> Result<String> {
     let file = File::open(path).doing(|| format!("open {}", path.display()))?;
     read_text(file, path, 0)
+}
+
+/// As [`read`], from standard input.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_stdin() -> Result<String> {
+    let input = std::io::stdin().as_fd().try_clone_to_owned().doing(|| "open standard input")?;
+    read_text(File::from(input), Path::new("stdin"), 0)
 }
 
 /// Adds to `err`, if it names a JSON path, where that is in `text`, which was read from `file`.

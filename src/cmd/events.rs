@@ -1,0 +1,72 @@
+//! `tare events`.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::cgroup::oom::{OomWatch, Seen};
+use crate::cgroup::{Cgroup, Stats};
+use crate::cli::{Events, Global};
+use crate::error::{Error, Result};
+use crate::state::{Root, Status};
+
+/// A line of output: the shape is runc's.
+#[derive(Serialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Stats>,
+}
+
+/// Prints the usage of a container once, or at intervals until it is deleted; then also each time
+/// that it runs out of memory.
+///
+/// # Errors
+/// The container is missing, not running or without cgroup, or its figures cannot be read.
+pub fn run(global: &Global, options: &Events) -> Result<i32> {
+    let container = Root::open(global.root.as_deref())?.container(&options.id)?;
+    let state = container.load()?;
+    if container.status(&state)? == Status::Stopped {
+        return Err(Error::new(format!("container with id {} is not running", options.id)));
+    }
+    let cgroup = state.cgroup.ok_or_else(|| {
+        Error::new(format!("container {} has no cgroup: its usage is not known", options.id))
+    })?;
+    match options.stats {
+        true => stats(&options.id, &cgroup)?,
+        false => watch(&options.id, &cgroup, options.interval)?,
+    }
+    Ok(0)
+}
+
+fn watch(id: &str, cgroup: &Cgroup, interval: Duration) -> Result<()> {
+    let watch = OomWatch::new(cgroup)?;
+    let mut next = Instant::now() + interval;
+    loop {
+        match watch.wait(next.saturating_duration_since(Instant::now()))? {
+            Seen::Removed => return Ok(()),
+            Seen::Oom => line(&Event { kind: "oom", id, data: None })?,
+            Seen::Nothing => {}
+        }
+        if Instant::now() >= next {
+            next += interval;
+            match stats(id, cgroup) {
+                // Deleted between look and read.
+                Err(_) if !cgroup.exists() => return Ok(()),
+                printed => printed?,
+            }
+        }
+    }
+}
+
+fn stats(id: &str, cgroup: &Cgroup) -> Result<()> {
+    line(&Event { kind: "stats", id, data: Some(cgroup.stats()?) })
+}
+
+fn line(event: &Event) -> Result<()> {
+    let json = serde_json::to_string(event)
+        .map_err(|err| Error::new(format!("write an event as JSON: {err}")))?;
+    super::print(&(json + "\n")).map(drop)
+}

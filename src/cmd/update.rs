@@ -1,0 +1,53 @@
+//! `tare update`.
+
+use std::path::Path;
+
+use crate::cgroup::{self, Cgroup, Hierarchies};
+use crate::cli::Global;
+use crate::cli::update::Update;
+use crate::error::{Error, Result};
+use crate::log;
+use crate::spec::config::Resources;
+use crate::spec::load;
+use crate::state::{Root, Status, not_running};
+
+/// Changes the limits of a container. What is not named stays; device rules stay always, as in
+/// runc.
+///
+/// # Errors
+/// The container is missing or not running, a limit is wrong, or the kernel refuses it.
+pub fn run(global: &Global, options: &Update) -> Result<i32> {
+    let container = Root::open(global.root.as_deref())?.container(&options.id)?;
+    container.lock()?;
+    let state = container.load()?;
+    if container.status(&state)? == Status::Stopped {
+        return Err(not_running().hint("only what runs can be limited"));
+    }
+    let cgroup = state.cgroup.ok_or_else(|| {
+        Error::new(format!("container {} has no cgroup: it cannot be limited", options.id))
+    })?;
+    let context = |err: Error| err.context(format!("cannot update \"{}\"", options.id));
+    match &options.file {
+        Some(path) => from_file(path, &cgroup).map_err(context)?,
+        None => apply(&options.limits, &cgroup).map_err(context)?,
+    }
+    Ok(0)
+}
+
+fn from_file(path: &Path, cgroup: &Cgroup) -> Result<()> {
+    let (text, path) = match path == Path::new("-") {
+        true => (load::read_stdin()?, Path::new("stdin")),
+        false => (load::read(path)?, path),
+    };
+    let (resources, warnings) = load::parse::<Resources>(&text, path)?;
+    warnings.iter().for_each(|warning| log::warn(warning));
+    // The paths of errors begin at config.json's root; this file holds the resources alone.
+    apply(&resources, cgroup).map_err(|err| load::place_part(&text, path, "linux.resources.", err))
+}
+
+fn apply(resources: &Resources, cgroup: &Cgroup) -> Result<()> {
+    if let Some((at, why)) = cgroup::ignored(resources) {
+        log::warn(&format!("{at}: {why}"));
+    }
+    cgroup.apply(&cgroup::limits(resources, &Hierarchies::probe()?)?)
+}
