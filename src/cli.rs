@@ -181,6 +181,7 @@ pub struct Events {
 /// A command with its options.
 #[derive(Debug)]
 #[allow(missing_docs)] // the commands' names
+#[allow(clippy::large_enum_variant)] // there is one, for the life of the program
 pub enum Command {
     Create(Create),
     Start { id: String },

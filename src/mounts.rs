@@ -411,7 +411,7 @@ impl Mount {
         let informs = |path: &&str| self.destination.strip_prefix("/proc") == Ok(Path::new(path));
         let allowed = match on_proc {
             true => is_proc(mount)?,
-            false => self.is_bind() && COVERABLE.iter().any(|path| informs(&path)),
+            false => self.is_bind() && COVERABLE.iter().any(informs),
         };
         if allowed {
             return Ok(());

@@ -13,9 +13,7 @@ use nix::errno::Errno;
 use crate::cgroup::Cgroup;
 use crate::cli::Global;
 use crate::error::{Error, Result};
-use crate::hooks::{Hook, Point};
-use crate::log;
-use crate::spec::config::Hooks;
+use crate::{log, parent};
 use crate::state::{Container, Root, Stage, State, Status};
 use crate::sys::pidfd;
 
@@ -65,7 +63,7 @@ fn delete(container: &Container, force: bool) -> Result<()> {
     }
     end(&state)?;
     container.remove()?;
-    poststop(&state);
+    parent::poststop(&state);
     Ok(())
 }
 
@@ -141,15 +139,4 @@ fn kill_strays(cgroup: &Cgroup) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Runs the poststop hooks; the container is gone whatever they say (runtime.md, "Lifecycle").
-fn poststop(state: &State) {
-    let hooks = Hooks { poststop: state.hooks.poststop.clone(), ..Hooks::default() };
-    for hook in Hook::plan(Point::Poststop, &hooks) {
-        let json = state.for_hooks(Status::Stopped);
-        if let Err(err) = hook.run(json.as_bytes(), &state.bundle) {
-            log::warn(&err.message());
-        }
-    }
 }
