@@ -163,8 +163,13 @@ fn tmpfs_takes_size_and_mode() {
 
 #[test]
 fn tmpfs_keeps_the_mode_of_what_it_covers() {
-    let c = Container::new(&["/bin/stat", "-c", "%a", "/tmp"]).mount("tmpfs", "tmpfs", "/tmp", &[]);
-    assert_eq!(c.run(), "1777\n");
+    for mode in ["711", "1750"] {
+        let c = Container::sh("stat -c %a /data; mount | grep -c 'on /data type tmpfs'");
+        let c = c.mount("tmpfs", "tmpfs", "/data", &["size=1m"]);
+        std::fs::create_dir(c.rootfs().join("data")).unwrap();
+        Cmd::new(&["chmod", mode, &c.rootfs().join("data").to_string_lossy()]).ok();
+        assert_eq!(c.run(), format!("{mode}\n1\n"));
+    }
 }
 
 #[test]
@@ -295,6 +300,17 @@ fn a_missing_source_is_named() {
         "{said}"
     );
     c.assert_nothing_left();
+}
+
+#[test]
+fn files_and_directories_do_not_cover_each_other() {
+    let file = Container::new(&["/bin/true"]).mount("bind", "config.json", "/etc", &["bind"]);
+    let directory = Container::new(&["/bin/true"]).mount("bind", "shared", "/bin/cat", &["rbind"]);
+    for c in [file, directory] {
+        let said = c.boot("run", &[]).fails(1).to_lowercase();
+        assert!(said.contains("not a directory"), "{said}");
+        c.assert_nothing_left();
+    }
 }
 
 #[test]

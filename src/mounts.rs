@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::fstat;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::symlinkat;
 
@@ -310,7 +311,7 @@ impl Mount {
         root.forget();
         let mount = match &self.kind {
             Kind::FileSystem(name) => {
-                let mount = self.file_system(name)?;
+                let mount = self.file_system(name, self.covered_mode(root, name))?;
                 let (target, plain) = self.directory(root, name)?;
                 self.attach(mount.as_fd(), target, plain)?;
                 mount
@@ -353,7 +354,18 @@ impl Mount {
         })
     }
 
-    fn file_system(&self, name: &CStr) -> Result<OwnedFd> {
+    /// The mode of the directory that a tmpfs covers, if no other is asked for: runc's containers
+    /// find there what the image had.
+    fn covered_mode(&self, root: &Root, name: &CStr) -> Option<CString> {
+        if name != c"tmpfs" || self.options.iter().any(|option| option.key.as_c_str() == c"mode") {
+            return None;
+        }
+        let covered = root.resolve(&self.destination).ok()?;
+        let mode = fstat(&covered).ok()?.st_mode & 0o7777;
+        c_string(format!("{mode:o}")).ok()
+    }
+
+    fn file_system(&self, name: &CStr, mode: Option<CString>) -> Result<OwnedFd> {
         let context = FsContext::open(name).map_err(|errno| {
             let err = self.fault(errno, "type");
             if errno != Errno::ENODEV {
@@ -374,6 +386,9 @@ impl Mount {
                 None => context.set_flag(&option.key),
             };
             done.map_err(|errno| said(errno, option.index))?;
+        }
+        if let Some(mode) = mode {
+            context.set(c"mode", &mode).map_err(|errno| said(errno, None))?;
         }
         context.create().map_err(|errno| said(errno, None))?;
         let mount = context.mount(self.attributes.set).map_err(|errno| said(errno, None))?;
@@ -427,7 +442,14 @@ impl Mount {
         if !plain || self.destination.starts_with("/proc") {
             self.check_proc(mount, target.as_fd())?;
         }
-        attach(mount, target.as_fd()).map_err(|errno| self.fault(errno, "destination"))?;
+        match attach(mount, target.as_fd()) {
+            // The kernel says only EINVAL; engines look for these words.
+            Err(Errno::EINVAL) if is_dir(mount)? != is_dir(&target)? => {
+                let err = self.fault(Errno::ENOTDIR, "destination");
+                return Err(err.hint("a directory goes on a directory only, a file on a file only"));
+            }
+            other => other.map_err(|errno| self.fault(errno, "destination"))?,
+        }
         close_later(target);
         Ok(())
     }
