@@ -503,3 +503,16 @@ fn the_log_file_has_the_error_as_engines_read_it() {
     assert!(last["time"].as_str().unwrap().contains('T'), "{last}");
     c.assert_nothing_left();
 }
+
+#[test]
+fn a_container_without_a_process_stays_created() {
+    let c = Container::idle().with(|c| drop(c.as_object_mut().unwrap().remove("process")));
+    c.create();
+    for _ in 0..2 {
+        let said = c.act("start").fails(1);
+        assert!(said.contains("without a process") || !is_tare(), "{said}");
+        assert!(c.state()["status"] == "created" || !is_tare());
+    }
+    c.act("delete").ok();
+    c.assert_nothing_left();
+}

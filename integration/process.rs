@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Cmd, Container, eventually, is_tare};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The value of a line of /proc/self/status.
 fn field<'a>(status: &'a str, name: &str) -> &'a str {
@@ -377,4 +377,46 @@ fn limits_of_a_container_are_those_of_exec() {
     assert_eq!(field(&status, "CapBnd"), "0000000020000420");
     assert_eq!(field(&status, "NoNewPrivs"), "1");
     c.end();
+}
+
+/// As an unprivileged user's tools make it: setgroups(2) is denied for good.
+#[test]
+fn a_joined_user_namespace_may_deny_groups() {
+    let words = ["unshare", "--user", "--map-root-user", "sleep", "600"];
+    let mut owner = Cmd::new(&words).command().spawn().unwrap();
+    let path = format!("/proc/{}/ns/user", owner.id());
+    let map = format!("/proc/{}/uid_map", owner.id());
+    eventually("id map", || !std::fs::read_to_string(&map).unwrap_or_default().is_empty());
+    let c = Container::sh("grep Groups /proc/self/status; cat /proc/self/setgroups; sleep 600");
+    let c = c.namespace("user", Some(&path)).with(|c| {
+        let pts = |mount: &&mut Value| mount["type"] == "devpts";
+        let mounts = c["mounts"].as_array_mut().unwrap();
+        mounts.iter_mut().find(pts).unwrap()["options"] = json!(["newinstance"]);
+    });
+    let with_groups = json!([7]);
+    let run = c.boot("run", &[]).spawn();
+    c.wait_for("running");
+    let inside = c.exec_sh("grep Groups /proc/self/status");
+    assert_eq!(inside.trim_end(), "Groups:", "groups of the host are dropped");
+    c.kill("KILL");
+    let said = run.answer();
+    assert!(said.stdout.contains("Groups:\t\ndeny") || said.stdout.contains("Groups:\t \ndeny"), "{said:?}");
+    c.end();
+    let c = c.with(|c| c["process"]["user"]["additionalGids"] = with_groups);
+    c.boot("run", &[]).fails(1);
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+}
+
+/// The filter may deny what the runtime itself uses up to the exec.
+#[test]
+fn a_filter_without_close_range_is_no_obstacle() {
+    for no_new_privileges in [false, true] {
+        let c = Container::new(&["/bin/echo", "through"]).with(|c| {
+            c["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+                {"names": ["close_range", "openat2", "clone3", "mount"], "action": "SCMP_ACT_ERRNO"}]});
+        });
+        assert_eq!(c.run(), "through\n");
+    }
 }

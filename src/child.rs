@@ -12,7 +12,7 @@ use nix::sys::stat::{Mode, umask};
 use crate::cgroup::{CANNOT_APPLY, Cgroup, Entrance};
 use crate::error::{Doing, Error, Result};
 use crate::hooks::{Hook, Point};
-use crate::namespaces::{self, NEWPID};
+use crate::namespaces::{self, NEWPID, NEWUSER};
 use crate::path::Root;
 use crate::plan::Plan;
 use crate::rootfs::{self, Mask};
@@ -122,7 +122,7 @@ impl<'a> Child<'a> {
                 if entry.at.is_empty() { err } else { err.at(entry.at.as_str()) }
             })?;
         }
-        Err(Error::new("cannot start a container without a process").at("process"))
+        Err(no_process())
     }
 
     /// Sends a failure to whoever waits for this child. Nobody may be there any more.
@@ -146,6 +146,9 @@ impl<'a> Child<'a> {
             ChildStep::JoinCgroup(now, late) => self.join_cgroups(now, late),
             ChildStep::JoinNamespace(join) => {
                 let fd = self.inherited.namespaces.remove(0);
+                if join.kind.flag == NEWUSER {
+                    namespaces::drop_groups()?;
+                }
                 namespaces::enter(fd.as_fd(), join.kind)
             }
             ChildStep::JoinNamespacesOfInit(flags) => self.join_init(*flags),
@@ -250,6 +253,9 @@ impl<'a> Child<'a> {
 
     fn join_init(&mut self, flags: u64) -> Result<()> {
         let init = self.inherited.init.as_ref().ok_or(Errno::ESRCH)?;
+        if flags & NEWUSER != 0 {
+            namespaces::drop_groups()?;
+        }
         sys::process::enter(init.as_fd(), flags)?;
         let root = Root::open(Path::new("/"))?;
         umask(Mode::empty());
@@ -387,7 +393,12 @@ impl<'a> Child<'a> {
             let connection = OwnedFd::from(connection);
             if says_start(connection.as_fd()) {
                 self.report = Report::Start(connection);
-                return Ok(());
+                if self.plan.payload.is_some() {
+                    return Ok(());
+                }
+                // An error leaves the container as it was (runtime.md, "Errors").
+                self.fail(no_process());
+                self.report = Report::Channel;
             }
         }
     }
@@ -441,6 +452,10 @@ pub fn exec_failed(program: &str, errno: Errno) -> Error {
 fn host_pid() -> String {
     let link = std::fs::read_link("/proc/self");
     link.map_or_else(|_| "?".into(), |pid| pid.to_string_lossy().into_owned())
+}
+
+fn no_process() -> Error {
+    Error::new("cannot start a container without a process").at("process")
 }
 
 fn load(filter: &Filter) -> Result<()> {

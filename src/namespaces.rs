@@ -181,6 +181,16 @@ pub fn write_id_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result
     Ok(())
 }
 
+/// Drops the supplementary groups of the host: the user namespace that is joined next may deny
+/// setgroups(2), and the payload would keep them.
+pub fn drop_groups() -> Result<()> {
+    match sys::security::set_groups(&[]) {
+        // Without privileges there is no way, and nothing that the caller does not have anyway.
+        Err(Errno::EPERM) => Ok(()),
+        other => other.doing(|| "drop the supplementary groups"),
+    }
+}
+
 /// Becomes the root of the user namespace just entered.
 pub fn become_root() -> Result<()> {
     let root = nix::unistd::Uid::from_raw(0);

@@ -117,7 +117,7 @@ impl Credentials {
             sys::keep_capabilities(true)?;
         }
         if !self.groups_denied {
-            sys::set_groups(&self.groups).doing(|| "set the supplementary groups")?;
+            self.set_groups()?;
         }
         let (gid, uid) = (Gid::from_raw(self.gid), Uid::from_raw(self.uid));
         setresgid(gid, gid, gid).map_err(|e| no_such_id(e, "gid", self.gid))?;
@@ -126,6 +126,16 @@ impl Credentials {
             sys::keep_capabilities(false)?;
         }
         self.capabilities.apply()
+    }
+
+    /// A user namespace that was made by an unprivileged user denies setgroups(2); the groups have
+    /// been dropped before it was joined, so there is nothing left to do if none are wanted.
+    fn set_groups(&self) -> Result<()> {
+        let set = sys::set_groups(&self.groups);
+        if set == Err(Errno::EPERM) && self.groups.is_empty() && nix::unistd::getgroups()?.is_empty() {
+            return Ok(());
+        }
+        set.doing(|| "set the supplementary groups")
     }
 }
 
