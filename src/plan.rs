@@ -21,6 +21,10 @@ use crate::step::{ChildStep, Entry, ParentStep};
 /// The umask of a payload whose configuration names none (runc's).
 const DEFAULT_UMASK: u32 = 0o022;
 
+/// What making and executing the stub takes: where the payload's filter denies one of them, the
+/// runtime runs from a protected copy of its binary and executes the payload itself.
+const STUB_CALLS: [&str; 4] = ["memfd_create", "write", "fcntl", "execveat"];
+
 /// What a caller asks for beside `config.json`.
 #[derive(Debug, Default)]
 pub struct Options {
@@ -489,6 +493,8 @@ fn process_steps(
         && let Some(filter) = filter.take()
     {
         plan.child(ChildStep::Seccomp(filter, false), "linux.seccomp");
+        let denied = |call: &&str| seccomp.is_some_and(|config| !seccomp::allows(config, call));
+        plan.exposed |= STUB_CALLS.iter().any(|call| denied(&call));
     }
     let credentials = credentials(process, host, plan, groups_denied);
     plan.child(ChildStep::Credentials(credentials), "process.user");

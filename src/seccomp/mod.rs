@@ -96,6 +96,16 @@ fn compile_for(config: &Seccomp, family: &Family) -> Result<Option<Filter>> {
     Ok(Some(Filter { program, flags, listener, unknown }))
 }
 
+/// Whether a profile surely lets the call `name` through, whatever its arguments.
+pub fn allows(config: &Seccomp, name: &str) -> bool {
+    let mut entries = config.syscalls.iter().filter(|entry| entry.names.iter().any(|n| n == name));
+    let lets_through = |action: &str| matches!(action, "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG");
+    match lets_through(&config.default_action) {
+        true => entries.all(|entry| lets_through(&entry.action)),
+        false => entries.any(|entry| lets_through(&entry.action) && entry.args.is_empty()),
+    }
+}
+
 /// A profile whose names are resolved.
 struct Profile {
     rules: Vec<Rule>,
