@@ -359,3 +359,61 @@ fn host_paths_stay_as_they_were() {
     assert_eq!((before.mode(), before.rdev()), (after.mode(), after.rdev()));
     Cmd::new(&["test", "-c", "/dev/null"]).ok();
 }
+
+#[test]
+fn a_tmpfs_begins_with_a_copy() {
+    let script = "stat -c '%a %u:%g' /etc/d /etc/d/f; cat /etc/d/f /etc/d/link; echo new >/etc/d/f; \
+                  test -p /etc/d/fifo && echo fifo";
+    let c = Container::sh(script).mount("tmpfs", "tmpfs", "/etc/d", &["tmpcopyup", "size=1m"]);
+    let dir = c.rootfs().join("etc/d");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("f"), "old\n").unwrap();
+    std::os::unix::fs::chown(dir.join("f"), Some(7), Some(8)).unwrap();
+    Cmd::new(&["chmod", "6756"]).args(&[dir.join("f").to_str().unwrap()]).ok();
+    Cmd::new(&["chmod", "1711"]).args(&[dir.to_str().unwrap()]).ok();
+    Cmd::new(&["mkfifo"]).args(&[dir.join("fifo").to_str().unwrap()]).ok();
+    symlink("f", dir.join("link")).unwrap();
+    assert_eq!(c.run(), "1711 0:0\n6756 7:8\nold\nold\nfifo\n");
+    assert_eq!(std::fs::read_to_string(dir.join("f")).unwrap(), "old\n");
+}
+
+#[test]
+fn a_copy_that_is_too_large_is_refused() {
+    let c = Container::sh("true").mount("tmpfs", "tmpfs", "/etc/d", &["tmpcopyup", "size=64k"]);
+    let dir = c.rootfs().join("etc/d");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("f"), vec![1; 1 << 20]).unwrap();
+    let said = c.boot("run", &[]).fails(1);
+    assert!(said.to_lowercase().contains("no space left on device"), "{said}");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_shared_bind_mount_shares_its_mounts_with_the_host() {
+    for (option, shares) in [("rshared", true), ("rslave", false), ("rprivate", false)] {
+        let c = Container::sh("mkdir /m/sub && mount -t tmpfs inner /m/sub");
+        let source = host_dir(&c, "source");
+        let c = c.mount("bind", &source, "/m", &["rbind", option]).with(|c| {
+            c["linux"]["rootfsPropagation"] = json!("shared");
+            for set in ["bounding", "effective", "permitted"] {
+                c["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
+            }
+        });
+        // In a mount namespace of its own, whose mounts nobody else sees.
+        let script = format!(
+            "mount -t tmpfs outer {source} && mount --make-shared {source} && \"$@\" && \
+             ! grep -q ' {source}/sub .* inner ' /proc/self/mountinfo; echo shares: $?"
+        );
+        let unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
+        let said = c.boot("run", &[]).under(&unshare).ok();
+        assert_eq!(said, format!("shares: {}\n", i32::from(shares)), "{option}");
+    }
+}
+
+#[test]
+fn a_file_on_a_directory_is_told_in_known_words() {
+    let c = Container::sh("true").mount("bind", "/etc/passwd", "/tmp", &["bind"]);
+    let said = c.boot("run", &[]).fails(1);
+    assert!(said.contains("not a directory"), "{said}");
+    c.assert_nothing_left();
+}

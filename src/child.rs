@@ -12,6 +12,7 @@ use nix::sys::stat::{Mode, umask};
 use crate::cgroup::{CANNOT_APPLY, Cgroup, Entrance};
 use crate::error::{Doing, Error, Result};
 use crate::hooks::{Hook, Point};
+use crate::mounts::Mount;
 use crate::namespaces::{self, NEWPID, NEWUSER};
 use crate::path::Root;
 use crate::plan::Plan;
@@ -156,6 +157,7 @@ impl<'a> Child<'a> {
             ChildStep::ForkInit => self.fork_init(),
             ChildStep::Await => self.await_continue(),
             ChildStep::PinSources(root) => self.pin_sources(root),
+            ChildStep::PinShared => self.pin(Mount::is_shared),
             ChildStep::BecomeRoot => namespaces::become_root(),
             ChildStep::Loopback => Ok(sys::process::loopback_up()?),
             ChildStep::Hostname(name) => Ok(nix::unistd::sethostname(name)?),
@@ -303,14 +305,23 @@ impl<'a> Child<'a> {
     /// files: so they are opened before, used after.
     fn pin_sources(&mut self, root: &Path) -> Result<()> {
         self.pinned_root = Some(rootfs::pin(root)?);
-        for entry in &self.plan.child {
-            match &entry.step {
-                ChildStep::Mount(mount) if mount.is_bind() => {
-                    let pinned = mount.pin().map_err(|e| e.or_doing(|| mount.to_string()))?;
-                    self.pinned.push(Some(pinned));
-                }
-                ChildStep::Mount(_) | ChildStep::CgroupMounts { .. } => self.pinned.push(None),
-                _ => {}
+        self.pin(Mount::is_bind)
+    }
+
+    /// Takes hold of the sources of the mounts that are `wanted` and not held yet.
+    fn pin(&mut self, wanted: fn(&Mount) -> bool) -> Result<()> {
+        let is_mount = |step: &&ChildStep| {
+            matches!(step, ChildStep::Mount(_) | ChildStep::CgroupMounts { .. })
+        };
+        let mounts = self.plan.child.iter().map(|entry| &entry.step).filter(is_mount);
+        for (index, step) in mounts.enumerate() {
+            if self.pinned.len() == index {
+                self.pinned.push(None);
+            }
+            if let (ChildStep::Mount(mount), Some(held @ None)) = (step, self.pinned.get_mut(index))
+                && wanted(mount)
+            {
+                *held = Some(mount.pin().map_err(|e| e.or_doing(|| mount.to_string()))?);
             }
         }
         Ok(())
@@ -443,7 +454,9 @@ pub fn exec_failed(program: &str, errno: Errno) -> Error {
     let err = Error::sys(format!("exec {program}"), errno).at("process.args[0]");
     match errno {
         Errno::ENOENT => err.hint("the file is there: the interpreter that it names is missing"),
-        Errno::ENOEXEC => err.hint("it is neither a program for this architecture nor a script with #!"),
+        Errno::ENOEXEC => {
+            err.hint("it is neither a program for this architecture nor a script with #!")
+        }
         _ => err,
     }
 }

@@ -17,6 +17,7 @@ pub mod spec;
 pub mod state;
 pub mod wire;
 // L3: the steps of a container, how each is planned and done.
+pub mod copyup;
 pub mod devices;
 pub mod hooks;
 pub mod mounts;

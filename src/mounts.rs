@@ -36,6 +36,8 @@ enum Effect {
     Bind(bool),
     /// Changes the attributes of what is mounted there already.
     Remount,
+    /// A tmpfs begins with a copy of what it covers.
+    CopyUp,
     /// A word that stands for what is the case anyway.
     Nothing,
     /// A word for the file system, without meaning for a bind mount.
@@ -104,11 +106,12 @@ const OPTIONS: &[(&str, Effect)] = &[
     ("suid", Effect::Attribute(0, attr::NOSUID)),
     ("symfollow", Effect::Attribute(0, attr::NOSYMFOLLOW)),
     ("sync", Effect::FileSystem),
+    ("tmpcopyup", Effect::CopyUp),
     ("unbindable", Effect::Propagation(MsFlags::MS_UNBINDABLE, false)),
 ];
 
 /// Words that the specification knows and this version does not do.
-const NOT_SUPPORTED: &[&str] = &["idmap", "ridmap", "tmpcopyup"];
+const NOT_SUPPORTED: &[&str] = &["idmap", "ridmap"];
 
 /// Files below /proc that lxcfs and its like bind their own over: they inform, nothing trusts them.
 const COVERABLE: [&str; 10] = [
@@ -168,6 +171,8 @@ pub struct Mount {
     propagation: Vec<(MsFlags, bool)>,
     /// What the file system is told.
     options: Vec<FsOption>,
+    /// The option that asks for a copy of what it covers.
+    copy_up: Option<usize>,
     /// The entry of `mounts` that it comes from: the stem of JSON paths.
     at: String,
 }
@@ -188,9 +193,11 @@ impl Mount {
             recursive: Attributes::default(),
             propagation: Vec::new(),
             options: Vec::new(),
+            copy_up: None,
             at: at.clone(),
         };
-        text(&entry.destination, "destination").map_err(|e| e.at(format!("{}.destination", mount.at)))?;
+        text(&entry.destination, "destination")
+            .map_err(|e| e.at(format!("{}.destination", mount.at)))?;
         for (i, option) in entry.options.iter().enumerate() {
             mount.option(i, option, entry, bundle)?;
         }
@@ -210,6 +217,7 @@ impl Mount {
             Some(Effect::Propagation(flag, all)) => self.propagation.push((flag, all)),
             Some(Effect::Bind(all)) => self.kind = Kind::Bind(self.source(entry, bundle)?, all),
             Some(Effect::Remount) => self.kind = Kind::Remount,
+            Some(Effect::CopyUp) => self.copy_up = Some(i),
             Some(Effect::Nothing) => {}
             Some(Effect::FileSystem) | None if word.is_empty() => {}
             Some(Effect::FileSystem) | None => self.fs_option(Some(i), word)?,
@@ -248,6 +256,10 @@ impl Mount {
             // File system words on a bind mount have no meaning and are ignored by every runtime.
             Kind::Bind(..) => self.options.clear(),
             Kind::Remount => {}
+            Kind::FileSystem(name) if self.copy_up.is_some() && name.as_c_str() != c"tmpfs" => {
+                let at = format!("{}.options[{}]", self.at, self.copy_up.unwrap_or_default());
+                return Err(Error::new("tmpcopyup is for a tmpfs only").at(at));
+            }
             Kind::FileSystem(name) if name.is_empty() || kind == "none" => {
                 return Err(Error::new(format!("mount on {} has no type", entry.destination))
                     .at(format!("{}.type", self.at))
@@ -265,7 +277,8 @@ impl Mount {
     /// be read-only, once they are in place.
     pub fn become_tmpfs(&mut self) -> bool {
         self.kind = Kind::FileSystem(c"tmpfs".into());
-        self.options = vec![FsOption { key: c"mode".into(), value: Some(c"755".into()), index: None }];
+        self.options =
+            vec![FsOption { key: c"mode".into(), value: Some(c"755".into()), index: None }];
         let read_only = self.attributes.set & attr::RDONLY != 0;
         self.attributes.set &= !attr::RDONLY;
         read_only
@@ -294,7 +307,12 @@ impl Mount {
         }
         let read_only = if read_only { attr::RDONLY } else { 0 };
         let safe = attr::NOSUID | attr::NODEV | attr::NOEXEC | read_only;
-        set_attributes(tmpfs.as_fd(), Attributes { set: safe, ..Attributes::default() }, None, true)?;
+        set_attributes(
+            tmpfs.as_fd(),
+            Attributes { set: safe, ..Attributes::default() },
+            None,
+            true,
+        )?;
         close_later(tmpfs);
         Ok(())
     }
@@ -313,6 +331,10 @@ impl Mount {
             Kind::FileSystem(name) => {
                 let mount = self.file_system(name, self.covered_mode(root, name))?;
                 let (target, plain) = self.directory(root, name)?;
+                if let Some(index) = self.copy_up {
+                    crate::copyup::copy(target.as_fd(), mount.as_fd())
+                        .map_err(|errno| self.fault(errno, &format!("options[{index}]")))?;
+                }
                 self.attach(mount.as_fd(), target, plain)?;
                 mount
             }
@@ -339,6 +361,12 @@ impl Mount {
         Ok(mount)
     }
 
+    /// Whether it is to share its mounts with its source.
+    pub fn is_shared(&self) -> bool {
+        self.is_bind()
+            && self.propagation.last().is_some_and(|(flag, _)| *flag == MsFlags::MS_SHARED)
+    }
+
     /// Whether it is a bind mount.
     pub fn is_bind(&self) -> bool {
         matches!(self.kind, Kind::Bind(..))
@@ -350,7 +378,11 @@ impl Mount {
         let here = nix::fcntl::AT_FDCWD;
         clone_tree(here, source, *recursive).map_err(|errno| {
             let err = self.fault(errno, "source");
-            if errno == Errno::ENOENT { err.hint("the source of a bind mount has to exist") } else { err }
+            if errno == Errno::ENOENT {
+                err.hint("the source of a bind mount has to exist")
+            } else {
+                err
+            }
         })
     }
 
@@ -567,7 +599,9 @@ mod tests {
 
     #[test]
     fn the_last_word_decides() {
-        let e = entry(r#"{"destination":"/a","source":"/b","options":["rbind","ro","rw","noatime","relatime"]}"#);
+        let e = entry(
+            r#"{"destination":"/a","source":"/b","options":["rbind","ro","rw","noatime","relatime"]}"#,
+        );
         let mount = Mount::plan(0, &e, Path::new("/")).unwrap();
         assert_eq!(mount.attributes.set, 0);
         assert_eq!(mount.attributes.clear, attr::RDONLY | ATIME);
@@ -579,7 +613,7 @@ mod tests {
         for (json, at) in [
             (r#"{"destination":"/a"}"#, "mounts[3].type"),
             (r#"{"destination":"/a","type":"bind"}"#, "mounts[3].source"),
-            (r#"{"destination":"/a","type":"tmpfs","options":["tmpcopyup"]}"#, "mounts[3].options[0]"),
+            (r#"{"destination":"/a","type":"tmpfs","options":["ridmap"]}"#, "mounts[3].options[0]"),
         ] {
             assert_eq!(Mount::plan(3, &entry(json), Path::new("/")).unwrap_err().path(), Some(at));
         }

@@ -260,6 +260,7 @@ impl Context<'_> {
     fn child_steps(&self, plan: &mut Plan) -> Result<()> {
         self.namespace_steps(plan);
         self.mount_steps(plan)?;
+        pin_shared(plan);
         self.device_steps(plan)?;
         let terminal = self.spec.process.as_ref().filter(|process| process.terminal);
         if let Some(process) = terminal {
@@ -462,6 +463,19 @@ fn finish(plan: &mut Plan, options: &Options) {
 fn terminal_step(process: &Process, options: &Options, console: bool) -> ChildStep {
     let size = process.console_size.as_ref().map(|size| (size.height, size.width));
     ChildStep::Terminal { console, size, to_socket: options.console_socket.is_some() }
+}
+
+/// The sources of binds that are to be shared are held before the mount namespace is cut off.
+fn pin_shared(plan: &mut Plan) {
+    let shared = |entry: &Entry<ChildStep>| match &entry.step {
+        ChildStep::Mount(mount) => mount.is_shared(),
+        _ => false,
+    };
+    let isolate = |entry: &Entry<ChildStep>| matches!(entry.step, ChildStep::IsolateMounts(_));
+    let at = plan.child.iter().find(|entry| shared(entry)).map(|entry| entry.at.clone());
+    if let (Some(at), Some(index)) = (at, plan.child.iter().position(isolate)) {
+        plan.child.insert(index, Entry { step: ChildStep::PinShared, at });
+    }
 }
 
 /// The child's steps from the set-up container to the payload: the same for init and exec.

@@ -97,6 +97,9 @@ pub enum ChildStep {
     Await,
     /// Takes hold of the root file system and the sources of bind mounts, while it still may.
     PinSources(PathBuf),
+    /// Takes hold of the sources of bind mounts that are to be shared with the host, while they
+    /// still are.
+    PinShared,
     /// Becomes root of the user namespace.
     BecomeRoot,
     /// Brings up `lo`.
@@ -239,6 +242,7 @@ impl fmt::Display for ChildStep {
             Self::Unshare(flags) => write!(f, "make new namespaces: {}", names(*flags)),
             Self::ForkInit => f.write_str("fork the first process of the pid namespace"),
             Self::Await => f.write_str("wait for the runtime"),
+            Self::PinShared => f.write_str("take hold of the sources of shared bind mounts"),
             Self::PinSources(root) => write!(f, "take hold of {} and of the sources of bind mounts", root.display()),
             Self::BecomeRoot => f.write_str("become root of the user namespace"),
             Self::Loopback => f.write_str("bring up the loopback interface"),

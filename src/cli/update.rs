@@ -90,7 +90,14 @@ mod tests {
 
     #[test]
     fn amounts_have_units() {
-        let good = [("-1", -1), ("0", 0), ("7", 7), ("50M", 50 << 20), ("50mb", 50 << 20), ("2GiB", 2 << 30)];
+        let good = [
+            ("-1", -1),
+            ("0", 0),
+            ("7", 7),
+            ("50M", 50 << 20),
+            ("50mb", 50 << 20),
+            ("2GiB", 2 << 30),
+        ];
         for (text, bytes) in good {
             assert_eq!(amount(text), Some(bytes), "{text}");
         }
