@@ -75,6 +75,8 @@ pub struct Parent<'a> {
     master: Option<OwnedFd>,
     preserve: Preserve,
     hooks_ran: bool,
+    /// The cgroups that exist by now.
+    made: Vec<Cgroup>,
 }
 
 /// Which descriptors of the caller the payload gets.
@@ -111,6 +113,7 @@ impl<'a> Parent<'a> {
             master: None,
             preserve,
             hooks_ran: false,
+            made: Vec::new(),
         }
     }
 
@@ -167,7 +170,11 @@ impl<'a> Parent<'a> {
                 Ok(())
             }
             ParentStep::ListenForStart => self.listen(),
-            ParentStep::MakeCgroup(cgroup) => cgroup.create(),
+            ParentStep::MakeCgroup(cgroup) => {
+                cgroup.create()?;
+                self.made.push(cgroup.clone());
+                Ok(())
+            }
             ParentStep::Limits(cgroup, limits) => cgroup.apply(limits),
             ParentStep::Clone(flags, cgroup) => self.clone_child(*flags, cgroup.as_ref(), trace),
             ParentStep::AwaitInitPid => self.await_init_pid(),
@@ -398,8 +405,8 @@ impl<'a> Parent<'a> {
             self.reap();
         }
         let Some(record) = &self.record else { return };
-        let cgroup = record.state.cgroup.as_ref();
-        let removed = cgroup.map_or(Ok(()), |c| c.kill(libc::SIGKILL).and_then(|()| c.remove()));
+        // Only what this create has made: a cgroup that it refused because others are in it is theirs.
+        let removed = self.made.iter().try_for_each(|c| c.kill(libc::SIGKILL).and_then(|()| c.remove()));
         let removed = removed.and_then(|()| record.container.remove());
         if let Err(err) = removed {
             crate::log::warn(&format!("undo what was made of container {}: {err}", record.state.id));

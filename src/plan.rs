@@ -172,32 +172,51 @@ impl Context<'_> {
         if !self.options.start {
             plan.parent(ParentStep::ListenForStart, "");
         }
-        let cgroup = plan.cgroup.clone();
-        if let Some(cgroup) = &cgroup {
-            self.make_cgroup(plan, cgroup)?;
-        }
+        let cgroup = plan.cgroup.clone().unwrap_or_default();
+        let (before, meanwhile) = match self.shares_time() {
+            true => cgroup.split(""),
+            false => (cgroup, Cgroup::default()),
+        };
+        self.cgroup_steps(plan, before)?;
         self.clone_steps(plan);
+        if self.new_user() {
+            plan.parent(ParentStep::Continue, "");
+        }
+        if self.shares_time() {
+            self.cgroup_steps(plan, meanwhile)?;
+            plan.parent(ParentStep::Continue, "");
+        }
         if let Some(score) = self.spec.process.as_ref().and_then(|p| p.oom_score_adj) {
             plan.parent(ParentStep::OomScore(score), "process.oomScoreAdj");
         }
-        if self.waits_for_continue() {
-            plan.parent(ParentStep::Continue, "");
-        }
         self.hook_steps(plan);
-        plan.parent(ParentStep::AwaitReady, "");
-        finish(plan, self.options);
+        finish(plan, self.options, self.sync);
         Ok(())
     }
 
-    fn make_cgroup(&self, plan: &mut Plan, cgroup: &Cgroup) -> Result<()> {
+    /// Whether the runtime makes the v1 cgroups while the child makes its mounts: on two cores that
+    /// hides their cost. A child that becomes another user has to have joined them before.
+    fn shares_time(&self) -> bool {
+        !self.new_user() && !self.late_namespaces()
+    }
+
+    /// Makes the cgroups, with the limits if v1's are among them: v2 has none yet.
+    fn cgroup_steps(&self, plan: &mut Plan, cgroup: Cgroup) -> Result<()> {
+        if cgroup.places().is_empty() {
+            return Ok(());
+        }
         plan.parent(ParentStep::MakeCgroup(cgroup.clone()), "linux.cgroupsPath");
+        let is_unified_part = cgroup == cgroup.unified() && Some(&cgroup) != plan.cgroup.as_ref();
+        if is_unified_part {
+            return Ok(());
+        }
         let none = Default::default();
         let resources = self.linux.resources.as_ref().unwrap_or(&none);
         let limits = cgroup::settings(resources, host_hierarchies(self.host))?;
         let ignored = cgroup::ignored(resources).into_iter();
         plan.warnings.extend(ignored.map(|(at, why)| format!("{at} is ignored: {why}")));
         if !limits.is_empty() {
-            plan.parent(ParentStep::Limits(cgroup.clone(), limits), "linux.resources");
+            plan.parent(ParentStep::Limits(cgroup, limits), "linux.resources");
         }
         Ok(())
     }
@@ -236,11 +255,6 @@ impl Context<'_> {
 
     fn second_fork(&self) -> bool {
         self.late_namespaces() && self.namespaces.new & NEWPID != 0
-    }
-
-    /// Whether a step of the child depends on what the runtime does after the clone.
-    fn waits_for_continue(&self) -> bool {
-        self.new_user()
     }
 
     fn hook_steps(&self, plan: &mut Plan) {
@@ -305,12 +319,8 @@ impl Context<'_> {
     }
 
     fn namespace_steps(&self, plan: &mut Plan) {
-        if let Some(cgroup) = &plan.cgroup {
-            // A cgroup namespace has the process's cgroups of that moment as its roots: all of
-            // them have to be right by then.
-            let early = self.namespaces.new & NEWCGROUP != 0;
-            let step = join_cgroup(cgroup, early);
-            plan.child(step, "linux.cgroupsPath");
+        if !self.shares_time() {
+            self.join_cgroup_steps(plan);
         }
         let ours = self.namespaces.joins.iter().filter(|j| !self.joined_by_parent(j.kind.flag));
         for join in ours {
@@ -326,11 +336,8 @@ impl Context<'_> {
         if self.second_fork() {
             plan.child(ChildStep::ForkInit, "linux.namespaces");
         }
-        if self.waits_for_continue() {
+        if self.new_user() {
             plan.child(ChildStep::Await, "");
-        }
-        if self.namespaces.new & NEWCGROUP != 0 {
-            plan.child(ChildStep::Unshare(NEWCGROUP), "linux.namespaces");
         }
         plan.child(ChildStep::IsolateMounts(self.receives_mounts()), "linux.rootfsPropagation");
         if self.new_user() {
@@ -348,6 +355,19 @@ impl Context<'_> {
         }
     }
 
+    /// Joins the cgroups, and makes the cgroup namespace: it has the process's cgroups of that moment
+    /// as its roots, so all of them have to be right by then.
+    fn join_cgroup_steps(&self, plan: &mut Plan) {
+        let namespace = self.namespaces.new & NEWCGROUP != 0;
+        if let Some(cgroup) = &plan.cgroup {
+            let step = join_cgroup(cgroup, namespace);
+            plan.child(step, "linux.cgroupsPath");
+        }
+        if namespace {
+            plan.child(ChildStep::Unshare(NEWCGROUP), "linux.namespaces");
+        }
+    }
+
     /// Mounts of the host come in if the root or any mount is to be a slave or shared; runc starts
     /// from a slave unless told otherwise.
     fn receives_mounts(&self) -> bool {
@@ -357,9 +377,13 @@ impl Context<'_> {
 
     fn mount_steps(&self, plan: &mut Plan) -> Result<()> {
         plan.child(ChildStep::EnterRootfs(plan.rootfs.clone()), "root.path");
+        let mut joined = !self.shares_time();
         for (index, entry) in self.spec.mounts.iter().enumerate() {
             let mut mount = Mount::plan(index, entry, &self.options.bundle)?;
             let is_cgroup = matches!(&mount.kind, Kind::FileSystem(name) if name.as_c_str() == c"cgroup");
+            if is_cgroup && !std::mem::replace(&mut joined, true) {
+                self.await_cgroup_steps(plan);
+            }
             let hierarchies = plan.cgroup.as_ref().filter(|_| is_cgroup).map(Cgroup::mounts);
             let step = match hierarchies {
                 Some(hierarchies) => {
@@ -371,7 +395,15 @@ impl Context<'_> {
             };
             plan.child(step, format!("mounts[{index}]"));
         }
+        if !joined {
+            self.await_cgroup_steps(plan);
+        }
         Ok(())
+    }
+
+    fn await_cgroup_steps(&self, plan: &mut Plan) {
+        plan.child(ChildStep::Await, "");
+        self.join_cgroup_steps(plan);
     }
 
     /// Devices and links, unless /dev is the host's or another's: then it is as it should be.
@@ -446,15 +478,23 @@ fn join_cgroup(cgroup: &Cgroup, early: bool) -> ChildStep {
     }
 }
 
-/// The runtime's last steps, of a new container and of an exec alike.
-fn finish(plan: &mut Plan, options: &Options) {
+/// The runtime's last steps, of a new container and of an exec alike. Where the runtime starts the
+/// payload itself and no hook looks at the state, it is saved while the child is still at work.
+fn finish(plan: &mut Plan, options: &Options, hooks: bool) {
+    let early = options.start && !hooks;
+    if early {
+        plan.parent(ParentStep::SaveState, "");
+    }
+    plan.parent(ParentStep::AwaitReady, "");
     if let Some(path) = &options.pidfd_socket {
         plan.parent(ParentStep::SendPidfd(path.clone()), "");
     }
     if let Some(path) = &options.pid_file {
         plan.parent(ParentStep::PidFile(path.clone()), "");
     }
-    plan.parent(ParentStep::SaveState, "");
+    if !early {
+        plan.parent(ParentStep::SaveState, "");
+    }
     // The child waits for `start` only once its container can be found by its state.
     let release = if options.start { ParentStep::Start } else { ParentStep::Continue };
     plan.parent(release, "");
@@ -591,8 +631,7 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
     if let Some(score) = process.oom_score_adj {
         plan.parent(ParentStep::OomScore(score), "process.oomScoreAdj");
     }
-    plan.parent(ParentStep::AwaitReady, "");
-    finish(&mut plan, options);
+    finish(&mut plan, options, false);
     if let Some(cgroup) = &target.cgroup {
         plan.child(join_cgroup(cgroup, true), "");
     }
