@@ -20,16 +20,17 @@ def run(smoke):
     life(smoke, cli)
     shared(smoke, cli)
     images(smoke, cli)
+    remapped(smoke)
 
 
-def start(smoke):
-    """The daemon; the beginning of every docker command."""
-    host = "unix://" + smoke.path("d.sock")
+def start(smoke, name="d", options=()):
+    """A daemon; the beginning of every docker command."""
+    host = "unix://" + smoke.path(name + ".sock")
     cli = ["docker", "--host", host]
-    smoke.daemon(["dockerd", "--host", host, "--data-root", smoke.path("root"), "--exec-root",
-                  smoke.path("exec"), "--pidfile", smoke.path("pid"), "--bridge=none",
+    smoke.daemon(["dockerd", "--host", host, "--data-root", smoke.path(name, "root"), "--exec-root",
+                  smoke.path(name, "exec"), "--pidfile", smoke.path(name + ".pid"), "--bridge=none",
                   "--iptables=false", "--ip6tables=false", "--ip-masq=false", "--userland-proxy=false",
-                  "--add-runtime", "it=" + smoke.runtime, "--default-runtime", "it"],
+                  "--add-runtime", "it=" + smoke.runtime, "--default-runtime", "it", *options],
                  [*cli, "version"])
     smoke.check([*cli, "info"], words="Default Runtime: it")
     return cli
@@ -293,3 +294,32 @@ def images(smoke, cli):
     with open(os.path.join(context, "Dockerfile"), "w", encoding="utf-8") as file:
         file.write("FROM box\nRUN exit 12\n")
     smoke.check([*env, *cli, "build", context], code=12, words="returned a non-zero code: 12")
+
+
+def remapped(smoke):
+    """A daemon whose containers have a user namespace."""
+    for kind in ("subuid", "subgid"):
+        with open(smoke.path(kind), "w", encoding="utf-8") as file:
+            file.write("nobody:100000:65536\n")
+        # In this world only.
+        subprocess.run(["mount", "--bind", smoke.path(kind), "/etc/" + kind], check=True)
+    # The mapped root has to get through to the daemon's directory.
+    os.chmod(smoke.scratch, 0o755)
+    cli = start(smoke, "mapped", ["--userns-remap=nobody:nogroup"])
+    smoke.check([*cli, "load", "--input", smoke.image()], words="box")
+    run = [*cli, "run", "--rm"]
+    smoke.check([*run, "box", "cat", "/proc/self/uid_map", "/proc/self/gid_map"], words="100000      65536")
+    smoke.check([*run, "--user", "1000:1001", "--tmpfs", "/scratch:mode=1777", "--hostname", "web", "box",
+                 "sh", "-c", "id -u; touch /scratch/f; stat -c %u:%g /scratch/f; hostname; echo x >/dev/null"],
+                words="1000\n1000:1001\nweb")
+    smoke.check([*run, "--read-only", "--memory", "32m", "--volume", "named:/vol", "box", "sh", "-c",
+                 "touch /vol/f && touch /f"], 1, "Read-only")
+    smoke.check([*run, "--userns=host", "box", "cat", "/proc/self/uid_map"], words="4294967295")
+    smoke.check([*run, "-t", "box", "tty"], words="/dev/pts/0")
+    smoke.check([*run, "box", "/no/such"], 127, "no such file or directory")
+    smoke.check([*cli, "run", "-d", "--name", "box", "box", "sleep", "600"])
+    smoke.check([*cli, "exec", "box", "cat", "/proc/self/uid_map"], words="100000      65536")
+    smoke.check([*cli, "exec", "-t", "--user", "1000", "box", "sh", "-c", "tty; id -u"],
+                words=("/dev/pts/", "1000"))
+    smoke.check([*run, "--pid", "container:box", "--ipc", "none", "box", "ps"], words="sleep 600")
+    smoke.check([*cli, "rm", "-f", "box"])
