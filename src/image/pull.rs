@@ -114,7 +114,7 @@ fn layers(
     // An image may hold the same layer several times.
     let jobs: BTreeMap<&Digest, &Descriptor> = diff_ids.iter().zip(&image.layers).collect();
     let jobs: Vec<_> = jobs.into_iter().filter(|(diff_id, _)| !store.has_layer(diff_id)).collect();
-    jobs.iter().for_each(|(_, layer)| progress.expect(layer.size));
+    jobs.iter().for_each(|(_, layer)| progress.announce(layer.size));
     let threads = THREADS.min(jobs.len());
     let next = Mutex::new(jobs.into_iter());
     let failed = Mutex::new(None);
