@@ -1,8 +1,7 @@
 //! lade with real images, as root: trees compared with umoci's, pulls that are killed, damaged or
 //! doubled, and what garbage collection may and may not remove.
 //!
-//! Needs Debian's umoci, skopeo, runc, libcap2-bin and busybox-static. runc stands in for tare,
-//! so that a failure here is lade's.
+//! Needs Debian's umoci, skopeo, libcap2-bin and busybox-static.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
@@ -39,7 +38,11 @@ impl Place {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lade"));
-        command.arg("--store").arg(self.path("store")).args(args).env("TARE", "runc");
+        command
+            .arg("--store")
+            .arg(self.path("store"))
+            .args(args)
+            .env("TARE", env!("CARGO_BIN_EXE_tare"));
         command
     }
 
@@ -570,7 +573,7 @@ fn containers_run_and_leave_nothing() {
     wait_until("removal after the end", || place.count("run") == 0);
     let name = format!("lade-test-{}-b", std::process::id());
     place.ok(&["run", "-d", "--name", &name, &image, "/bin/sleep", "100"]);
-    place.fails(&["delete", &name], "");
+    place.fails(&["delete", &name], "is not stopped");
     place.ok(&["delete", "-f", &name]);
     assert_eq!((place.count("run"), place.count("bundles")), (0, 0));
 }

@@ -308,6 +308,8 @@ fn failure(url: &Url, err: ureq::Error) -> Failure {
         ureq::Error::Io(io) => match tls_error(io) {
             Some(tls) => explain_tls(doing, tls),
             None if is_unknown_host(io) => unknown_host(doing),
+            None if io.kind() == ConnectionRefused => Error::io(doing, io)
+                .hint("nothing listens there: is the registry up, and are host and port right?"),
             None => Error::io(doing, io),
         },
         ureq::Error::Timeout(_) => Error::new(format!("{doing}: the server does not answer")),

@@ -41,7 +41,7 @@ impl Progress {
     }
 
     /// `count` more bytes will have to be read.
-    pub fn expect(&self, count: u64) {
+    pub fn announce(&self, count: u64) {
         self.total.fetch_add(count, Ordering::Relaxed);
     }
 
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn the_bar_is_full_at_the_end() {
         let progress = Progress::new(true);
-        progress.expect(200);
+        progress.announce(200);
         progress.add(100);
         assert!(progress.bar().starts_with("[===============               ] 100 B of 200 B"));
         progress.add(100);

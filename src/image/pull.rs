@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::errno::Errno;
 use oci_spec::image::ImageConfiguration;
 
 use super::digest::Digest;
@@ -113,7 +114,7 @@ fn layers(
     // An image may hold the same layer several times.
     let jobs: BTreeMap<&Digest, &Descriptor> = diff_ids.iter().zip(&image.layers).collect();
     let jobs: Vec<_> = jobs.into_iter().filter(|(diff_id, _)| !store.has_layer(diff_id)).collect();
-    jobs.iter().for_each(|(_, layer)| progress.expect(layer.size));
+    jobs.iter().for_each(|(_, layer)| progress.announce(layer.size));
     let threads = THREADS.min(jobs.len());
     let next = Mutex::new(jobs.into_iter());
     let failed = Mutex::new(None);
@@ -158,7 +159,7 @@ impl Job<'_> {
         }
         let layer = self
             .unpack(&claim)
-            .map_err(|err| err.context(format!("layer {}", self.descriptor.digest)))?;
+            .map_err(|err| full(err).context(format!("layer {}", self.descriptor.digest)))?;
         self.store.commit(&claim, self.diff_id, &layer)?;
         self.progress.line(&format!("{} {}", self.diff_id, bytes(self.descriptor.size)));
         Ok(())
@@ -188,7 +189,7 @@ impl Job<'_> {
     /// failed rather than the content.
     fn attempt(&self, claim: &Claim, lost: &AtomicBool) -> Result<(bool, Result<Unpacked>)> {
         let size = self.descriptor.size;
-        if size < MIN_PARTIAL {
+        if size < MIN_PARTIAL || !self.source.is_remote() {
             let from = self.rest_of_blob(0, lost)?;
             return Ok((false, self.pass(claim, from)));
         }
@@ -226,11 +227,12 @@ impl Job<'_> {
         // A wrong digest explains whatever else went wrong, so it is what is told.
         let found = blob.finish();
         match (&unpacked, &found) {
-            (_, Ok((found, count))) if (found, count) != (digest, size) => {
-                Err(Error::new(format!(
+            (_, Ok((found, count))) if (found, count) != (digest, size) => Err(Error::new(
+                format!(
                     "content is {found} of {count} bytes, not what was asked for ({size} bytes)"
-                )))
-            }
+                ),
+            )
+            .hint("the image is damaged where it comes from, or something on the way alters it")),
             (Ok(_), Err(err)) => Err(Error::io("read layer", err)),
             _ => unpacked,
         }
@@ -253,6 +255,16 @@ impl Job<'_> {
                 self.diff_id
             ))),
         }
+    }
+}
+
+/// What to do about a full disk.
+fn full(err: Error) -> Error {
+    match err.errno() {
+        Some(Errno::ENOSPC | Errno::EDQUOT) => {
+            err.hint("`lade rm` and `lade gc` free space; --store DIR chooses another place")
+        }
+        _ => err,
     }
 }
 

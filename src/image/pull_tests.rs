@@ -12,6 +12,8 @@ use std::sync::atomic::AtomicU64;
 struct Memory {
     blobs: HashMap<Digest, Vec<u8>>,
     manifest: Digest,
+    /// Whether it stands for a registry.
+    remote: bool,
     /// Blobs end with an error after this many bytes.
     cut: Option<u64>,
     /// Where the last blob was read from.
@@ -31,6 +33,10 @@ impl Source for Memory {
             _ => Box::new(bytes),
         })
     }
+    fn is_remote(&self) -> bool {
+        self.remote
+    }
+
     fn name(&self) -> String {
         "test".into()
     }
@@ -90,7 +96,7 @@ impl Case {
         let (manifest, _) = add(manifest.to_string().into_bytes());
         let dir = std::env::temp_dir().join(format!("lade-pull-{name}-{}", std::process::id()));
         let store = Store::open(Some(&dir)).unwrap();
-        let source = Memory { blobs, manifest, cut: None, offset: AtomicU64::new(0) };
+        let source = Memory { blobs, manifest, cut: None, remote: true, offset: AtomicU64::new(0) };
         Case { source, store, dir, layer, diff_id }
     }
 
@@ -161,6 +167,15 @@ fn a_lost_connection_is_resumed_by_the_next_pull() {
     case.source.cut = None;
     case.pull().unwrap();
     assert_eq!(case.source.offset.load(Ordering::Relaxed), 2_000_000);
+    assert!(!case.partial().exists());
+}
+
+#[test]
+fn what_lies_on_this_machine_is_not_kept_twice() {
+    let mut case = Case::new("local", None);
+    case.source.remote = false;
+    case.source.cut = Some(2_000_000);
+    case.refuses("connection reset by peer");
     assert!(!case.partial().exists());
 }
 

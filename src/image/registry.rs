@@ -113,6 +113,10 @@ impl Source for Registry {
         self.0.reference.to_string()
     }
 
+    fn is_remote(&self) -> bool {
+        true
+    }
+
     fn pinned(&self) -> bool {
         self.0.reference.digest.is_some()
     }
@@ -146,7 +150,7 @@ impl Inner {
         let headers = [("accept", accept.join(", "))];
         let reply = self.ask(server, &format!("manifests/{target}"), &headers)?;
         if !reply.status.is_success() {
-            return Err(reply.refusal());
+            return Err(explained(reply));
         }
         let media_type = reply.header(header::CONTENT_TYPE).unwrap_or_default();
         let media_type =
@@ -211,7 +215,7 @@ impl Inner {
             .flat_map(auth::parse_challenges)
             .collect();
         if challenges.is_empty() {
-            return Err(reply.refusal());
+            return Err(explained(reply));
         }
         let asker = Asker {
             host: &server.endpoint.host,
@@ -270,6 +274,19 @@ fn verify(bytes: &[u8], wanted: Option<&Digest>, promised: Option<&str>) -> Resu
     Ok(wanted.cloned().unwrap_or_else(|| Digest::of_sha256(bytes)))
 }
 
+/// The error that a status other than 2xx means, with what a user can do about it.
+fn explained(reply: Reply) -> Error {
+    let hint = match reply.status.as_u16() {
+        400 if !reply.url.https => "it may expect https: try without --plain-http",
+        401 | 403 => "are the user and the password right, and may this user pull from here?",
+        404 => "are name and tag right? A registry may also hide what one has to log in for",
+        429 => "the registry limits how often one may pull; logging in may raise the limit",
+        500.. => "the registry has a problem of its own; try again later",
+        _ => return reply.refusal(),
+    };
+    reply.refusal().hint(hint)
+}
+
 /// Brings an answer's body to `offset`: the server did so (206), or the bytes are skipped (200).
 fn position(reply: Reply, offset: u64, size: u64) -> Result<BodyReader<'static>> {
     let url = reply.url.public();
@@ -294,7 +311,7 @@ fn position(reply: Reply, offset: u64, size: u64) -> Result<BodyReader<'static>>
                 skipped => Err(Error::new(format!("GET {url}: it ends at {skipped} of {size}"))),
             }
         }
-        _ => Err(reply.refusal()),
+        _ => Err(explained(reply)),
     }
 }
 

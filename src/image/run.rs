@@ -5,10 +5,13 @@
 //! process in the background that waits for the container's end.
 
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::unistd::Pid;
@@ -17,7 +20,7 @@ use super::bundle;
 use super::config::Overrides;
 use super::store::{ImageRecord, Store};
 use crate::error::{Doing, Error, Result};
-use crate::sys::spawn;
+use crate::sys::{pidfd, spawn};
 
 /// Signals that are passed on to the container.
 const FORWARDED: [Signal; 7] = [
@@ -96,9 +99,9 @@ fn detached(store: &Store, mut command: Command, name: &str, remove: bool) -> Re
     let status = command.status().doing(|| "run tare")?;
     if !status.success() {
         // The runtime spoke into the log, which is about to be removed.
-        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let text = std::fs::read(&log).unwrap_or_default();
         bundle::remove(&store.run_path(name))?;
-        return Err(Error::new(text.trim_end().to_owned()));
+        return Err(reported(&text));
     }
     println!("{name}");
     if remove {
@@ -113,17 +116,25 @@ fn detached(store: &Store, mut command: Command, name: &str, remove: bool) -> Re
 
 /// Runs a command to its end, passing signals on to it.
 fn supervise(command: &mut Command) -> Result<ExitStatus> {
-    let mut signals: SigSet = FORWARDED.into_iter().collect();
-    signals.add(Signal::SIGCHLD);
+    let signals: SigSet = FORWARDED.into_iter().collect();
     // Blocked before the child exists, so that none is lost in between.
     signals.thread_block().doing(|| "block signals")?;
-    let fd = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC).doing(|| "open a signalfd")?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    let fd = SignalFd::with_flags(&signals, flags).doing(|| "open a signalfd")?;
     let mut child = spawn::unblocked(command).spawn().doing(|| "run tare")?;
+    // Not SIGCHLD: with a second thread, which may take it, it could get lost.
+    let pid = i32::try_from(child.id()).unwrap_or(0);
+    let end = pidfd::open(pid).doing(|| "watch tare")?;
     loop {
+        let mut ready = [fd.as_fd(), end.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        match poll(&mut ready, PollTimeout::NONE) {
+            Err(Errno::EINTR) => {}
+            other => drop(other.doing(|| "wait for tare")?),
+        }
         if let Some(status) = child.try_wait().doing(|| "wait for tare")? {
             return Ok(status);
         }
-        if let Some(info) = fd.read_signal().doing(|| "wait for signals")? {
+        while let Some(info) = fd.read_signal().doing(|| "wait for signals")? {
             forward(&child, &info);
         }
     }
@@ -134,7 +145,6 @@ fn forward(child: &Child, info: &siginfo) {
     let pid = i32::try_from(child.id()).ok();
     // What a terminal sends reaches tare by itself: it is in the same process group.
     if let (Some(signal), Some(pid)) = (signal, pid)
-        && signal != Signal::SIGCHLD
         && info.ssi_code != SI_KERNEL
     {
         // It may have ended meanwhile; then there is nobody to tell.
@@ -151,12 +161,13 @@ pub fn delete(store: &Store, name: &str, force: bool) -> Result<()> {
     if !dir.exists() {
         return Err(Error::new(format!("there is no container {name:?}")));
     }
-    let mut args = vec!["delete"];
-    args.extend(force.then_some("--force"));
-    args.push(name);
-    let out = tare(&args)?;
+    if !force && is_running(name)? {
+        return Err(Error::new(format!("the container {name:?} is not stopped"))
+            .hint(format!("`lade delete --force {name}` kills and removes it")));
+    }
+    let out = tare(&["delete", "--force", name])?;
     if !out.status.success() && is_known(name)? {
-        return Err(Error::new(String::from_utf8_lossy(&out.stderr).trim_end().to_owned()));
+        return Err(reported(&out.stderr));
     }
     bundle::remove(&dir)
 }
@@ -188,6 +199,22 @@ pub fn clean(store: &Store) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The error that the runtime printed, less its name and the line that it adds for programs.
+fn reported(text: &[u8]) -> Error {
+    let text = String::from_utf8_lossy(text);
+    let lines = text.lines().filter(|line| !line.starts_with("level=error "));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    Error::new(text.strip_prefix("tare: ").unwrap_or(&text))
+}
+
+/// Whether the runtime knows a container of this name that has not stopped.
+fn is_running(name: &str) -> Result<bool> {
+    let out = tare(&["state", name])?;
+    let state: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
+    let status = state.get("status").and_then(serde_json::Value::as_str);
+    Ok(out.status.success() && status != Some("stopped"))
 }
 
 /// Whether the runtime knows a container of this name.

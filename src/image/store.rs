@@ -112,7 +112,7 @@ impl Store {
         };
         let store = Store { root };
         for dir in ["blobs", "images", "layers", "staging", "partial", "bundles", "run"] {
-            make_directory(&store.root.join(dir))?;
+            make_directory(&store.root.join(dir)).map_err(elsewhere)?;
         }
         Ok(store)
     }
@@ -497,6 +497,16 @@ fn default_place() -> Result<PathBuf> {
     let data = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")));
     data.map(|data| data.join("lade"))
         .ok_or_else(|| Error::new("find a place for images").hint("set HOME, or give --store DIR"))
+}
+
+/// What to do about a store that cannot be made.
+fn elsewhere(err: Error) -> Error {
+    match err.errno() {
+        Some(Errno::EACCES | Errno::EPERM | Errno::EROFS) => {
+            err.hint("run lade as root, or choose another place with --store DIR")
+        }
+        _ => err,
+    }
 }
 
 /// Makes a directory that is nobody else's business: images hold setuid programs.

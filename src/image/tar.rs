@@ -110,17 +110,15 @@ impl<R: Read> Reader<R> {
         io::copy(&mut self.inner.by_ref().take(self.padding), &mut io::sink())?;
         (self.left, self.padding) = (0, 0);
         let Some(header) = self.block()? else { return Ok(None) };
-        if header.as_bytes().iter().all(|b| *b == 0) {
+        if is_empty(&header) {
             return match self.block()? {
-                Some(next) if next.as_bytes().iter().any(|b| *b != 0) => {
+                Some(next) if !is_empty(&next) => {
                     Err(invalid("entries after the end of the archive"))
                 }
                 _ => Ok(None),
             };
         }
-        let bytes = header.as_bytes().iter().enumerate();
-        let sum = bytes.map(|(i, b)| if (148..156).contains(&i) { 32 } else { u32::from(*b) });
-        if header.cksum()? != sum.sum::<u32>() {
+        if header.cksum()? != checksum(&header) {
             return Err(invalid("a header's checksum is wrong"));
         }
         Ok(Some(header))
@@ -226,6 +224,18 @@ impl Entry {
         }
         Ok(())
     }
+}
+
+/// Whether it is a block of zeros, two of which end an archive.
+fn is_empty(header: &Header) -> bool {
+    header.as_bytes() == &[0; BLOCK as usize]
+}
+
+/// The sum of all bytes, those of the checksum itself counted as spaces. Every header of every
+/// entry goes through here, so it is a plain loop over the block.
+fn checksum(header: &Header) -> u32 {
+    let sum = |bytes: &[u8]| bytes.iter().map(|b| u32::from(*b)).sum::<u32>();
+    sum(header.as_bytes()) - sum(&header.as_old().cksum) + 32 * 8
 }
 
 /// The value of a header's field; one that is left blank counts as zero, as everywhere.

@@ -27,6 +27,12 @@ pub trait Source: Sync {
     /// or the archive's own tag.
     fn name(&self) -> String;
 
+    /// Whether what was read of a blob is worth keeping for another try: reading it again costs
+    /// more than a second copy on the disk.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     /// Whether the user named the image by digest, so that nothing about it is left to choose.
     fn pinned(&self) -> bool {
         false
