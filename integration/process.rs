@@ -382,7 +382,7 @@ fn limits_of_a_container_are_those_of_exec() {
 /// As an unprivileged user's tools make it: setgroups(2) is denied for good.
 #[test]
 fn a_joined_user_namespace_may_deny_groups() {
-    let words = ["unshare", "--user", "--map-root-user", "sleep", "600"];
+    let words = ["unshare", "--user", "--map-root-user", "sleep", "60"];
     let mut owner = Cmd::new(&words).command().spawn().unwrap();
     let path = format!("/proc/{}/ns/user", owner.id());
     let map = format!("/proc/{}/uid_map", owner.id());
@@ -395,12 +395,16 @@ fn a_joined_user_namespace_may_deny_groups() {
     });
     let with_groups = json!([7]);
     let run = c.boot("run", &[]).spawn();
+    eventually("state", || c.act("state").answer().code == 0);
     c.wait_for("running");
     let inside = c.exec_sh("grep Groups /proc/self/status");
     assert_eq!(inside.trim_end(), "Groups:", "groups of the host are dropped");
     c.kill("KILL");
     let said = run.answer();
-    assert!(said.stdout.contains("Groups:\t\ndeny") || said.stdout.contains("Groups:\t \ndeny"), "{said:?}");
+    assert!(
+        said.stdout.contains("Groups:\t\ndeny") || said.stdout.contains("Groups:\t \ndeny"),
+        "{said:?}"
+    );
     c.end();
     let c = c.with(|c| c["process"]["user"]["additionalGids"] = with_groups);
     c.boot("run", &[]).fails(1);

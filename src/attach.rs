@@ -13,8 +13,8 @@ use nix::unistd::{Pid, isatty, read, write};
 
 use crate::error::{Doing, Result};
 use crate::parent::{Made, Process};
-use crate::sys::process::{stdio, wait_signal};
 use crate::sys::pidfd;
+use crate::sys::process::{stdio, wait_signal};
 
 /// Waits for the end of `made`'s process; its exit code, or 128 and the signal that killed it.
 /// All signals have to be blocked since before the process was made, so that none is lost.
@@ -94,7 +94,9 @@ impl Relay {
             if ready.input && !copy(stdio(0), self.master.as_fd()) {
                 self.input = false;
             }
-            if ready.signal && let Some(code) = self.signals()? {
+            if ready.signal
+                && let Some(code) = self.signals()?
+            {
                 self.drain();
                 return Ok(code);
             }
@@ -115,7 +117,8 @@ impl Relay {
         };
         let [signal, master, input] = fds;
         let any = |fd: &PollFd| fd.revents().is_some_and(|events| !events.is_empty());
-        let ready = Ready { signal: any(&signal), master: any(&master), input: self.input && any(&input) };
+        let ready =
+            Ready { signal: any(&signal), master: any(&master), input: self.input && any(&input) };
         if ready.master && master.revents() == Some(PollFlags::POLLHUP) && !ready.signal {
             // Nobody has the terminal open just now; that may change, so look again in a while.
             std::thread::sleep(std::time::Duration::from_millis(5));

@@ -14,8 +14,14 @@ use crate::spec::config;
 use crate::sys::mount::{attach, clone_tree};
 
 /// The devices that every container has: name in /dev, major and minor number.
-const DEFAULT: [(&str, u64, u64); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const DEFAULT: [(&str, u64, u64); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 
 /// The links that every container has in /dev: name and target.
 pub const LINKS: [(&str, &str); 5] = [
@@ -64,13 +70,16 @@ impl Device {
                     .hint("a device is of type c, b, u or p"));
             }
         };
-        let number = |value: Option<i64>, member: &str| match value {
-            None | Some(_) if kind == SFlag::S_IFIFO => Ok(0),
-            Some(n @ 0..) => Ok(n as u64),
-            _ => Err(Error::new(format!("device {} needs a {member} number", entry.path)).at(at(member))),
-        };
+        let number =
+            |value: Option<i64>, member: &str| match value {
+                None | Some(_) if kind == SFlag::S_IFIFO => Ok(0),
+                Some(n @ 0..) => Ok(n as u64),
+                _ => Err(Error::new(format!("device {} needs a {member} number", entry.path))
+                    .at(at(member))),
+            };
         let path = PathBuf::from(&entry.path);
-        c_string(&path).map_err(|_| Error::new("a device path holds a NUL character").at(at("path")))?;
+        c_string(&path)
+            .map_err(|_| Error::new("a device path holds a NUL character").at(at("path")))?;
         Ok(Device {
             path,
             kind,
@@ -96,7 +105,13 @@ impl Device {
         }
         if (self.uid, self.gid) != (0, 0) {
             let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
-            nix::unistd::fchownat(&*dir, name, Some(self.uid.into()), Some(self.gid.into()), flags)?;
+            nix::unistd::fchownat(
+                &*dir,
+                name,
+                Some(self.uid.into()),
+                Some(self.gid.into()),
+                flags,
+            )?;
         }
         Ok(())
     }
@@ -111,7 +126,8 @@ impl Device {
         if same_kind && (self.kind == SFlag::S_IFIFO || stat.st_rdev == number) {
             return Ok(());
         }
-        Err(Error::from(Errno::EEXIST).hint("something else is at that path in the root file system"))
+        Err(Error::from(Errno::EEXIST)
+            .hint("something else is at that path in the root file system"))
     }
 
     fn bind(&self, root: &Root) -> Result<()> {
@@ -147,7 +163,11 @@ pub fn link(root: &Root, path: &Path, target: &Path) -> Result<()> {
 
 /// Opens the character device `path` as a path descriptor after checking its number; links are
 /// refused.
-pub fn open_device(root: &Root, path: &Path, number: (u64, u64)) -> std::result::Result<OwnedFd, Errno> {
+pub fn open_device(
+    root: &Root,
+    path: &Path,
+    number: (u64, u64),
+) -> std::result::Result<OwnedFd, Errno> {
     let fd = root.resolve_plain(path)?;
     check_device(fd.as_fd(), SFlag::S_IFCHR, number)?;
     Ok(fd)
@@ -156,5 +176,9 @@ pub fn open_device(root: &Root, path: &Path, number: (u64, u64)) -> std::result:
 fn check_device(fd: BorrowedFd, kind: SFlag, number: (u64, u64)) -> std::result::Result<(), Errno> {
     let stat = fstat(fd)?;
     let same_kind = stat.st_mode & SFlag::S_IFMT.bits() == kind.bits();
-    if same_kind && stat.st_rdev == makedev(number.0, number.1) { Ok(()) } else { Err(Errno::ENODEV) }
+    if same_kind && stat.st_rdev == makedev(number.0, number.1) {
+        Ok(())
+    } else {
+        Err(Errno::ENODEV)
+    }
 }

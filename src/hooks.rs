@@ -127,7 +127,11 @@ impl Hook {
             let missing = e.raw_os_error() == Some(libc::ENOENT);
             let err = Error::io(format!("{name}: fork/exec {}", self.path.display()), &e);
             let err = err.at(format!("{}.path", self.at()));
-            if missing { err.hint("the program of the hook, or its interpreter, is missing") } else { err }
+            if missing {
+                err.hint("the program of the hook, or its interpreter, is missing")
+            } else {
+                err
+            }
         })?;
         match self.wait(child)? {
             None => Err(fail(format!(
@@ -188,7 +192,9 @@ fn end(status: ExitStatus) -> String {
 
 fn memory(content: &[u8]) -> Result<File> {
     let mut file = File::from(memfd_create(c"hook", MFdFlags::MFD_CLOEXEC)?);
-    file.write_all(content).and_then(|()| file.rewind()).map_err(|e| Error::io("write state", &e))?;
+    file.write_all(content)
+        .and_then(|()| file.rewind())
+        .map_err(|e| Error::io("write state", &e))?;
     Ok(file)
 }
 

@@ -111,8 +111,9 @@ pub fn open(join: &Join) -> Result<OwnedFd> {
     let fd = nix::fcntl::open(&join.path, flags, Mode::empty())?;
     match nix::sys::statfs::fstatfs(&fd)?.filesystem_type() {
         nix::sys::statfs::NSFS_MAGIC => Ok(fd),
-        _ => Err(Error::from(Errno::EINVAL)
-            .hint("the path of a namespace is a file such as /proc/PID/ns/net, or a bind mount of one")),
+        _ => Err(Error::from(Errno::EINVAL).hint(
+            "the path of a namespace is a file such as /proc/PID/ns/net, or a bind mount of one",
+        )),
     }
 }
 
@@ -158,12 +159,15 @@ impl Excursion {
 /// (time_namespaces(7)). The offsets have to be set before the first process enters.
 pub fn unshare_time(offsets: &[(String, TimeOffset)]) -> Result<()> {
     sys::process::unshare(NEWTIME)?;
-    let lines: String =
-        offsets.iter().map(|(clock, by)| format!("{clock} {} {}\n", by.secs, by.nanosecs)).collect();
+    let lines: String = offsets
+        .iter()
+        .map(|(clock, by)| format!("{clock} {} {}\n", by.secs, by.nanosecs))
+        .collect();
     if lines.is_empty() {
         return Ok(());
     }
-    std::fs::write("/proc/self/timens_offsets", lines).doing(|| "set the clocks of the time namespace")
+    std::fs::write("/proc/self/timens_offsets", lines)
+        .doing(|| "set the clocks of the time namespace")
 }
 
 /// Writes the id maps of the process `pid`, which waits in a new user namespace.

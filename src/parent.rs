@@ -99,7 +99,12 @@ pub struct Traces {
 
 impl<'a> Parent<'a> {
     /// Prepares to run `plan`: for a new container with a `record`, for an exec with `init`.
-    pub fn new(plan: &'a Plan, record: Option<Record<'a>>, init: Option<OwnedFd>, preserve: Preserve) -> Self {
+    pub fn new(
+        plan: &'a Plan,
+        record: Option<Record<'a>>,
+        init: Option<OwnedFd>,
+        preserve: Preserve,
+    ) -> Self {
         Parent {
             plan,
             record,
@@ -179,7 +184,9 @@ impl<'a> Parent<'a> {
             ParentStep::Clone(flags, cgroup) => self.clone_child(*flags, cgroup.as_ref(), trace),
             ParentStep::AwaitInitPid => self.await_init_pid(),
             ParentStep::ComeBack => self.away.come_back(),
-            ParentStep::WriteIdMaps(uids, gids) => namespaces::write_id_maps(self.pid(), uids, gids),
+            ParentStep::WriteIdMaps(uids, gids) => {
+                namespaces::write_id_maps(self.pid(), uids, gids)
+            }
             ParentStep::OomScore(score) => self.set_oom_score(*score),
             ParentStep::Continue => self.send(&Msg::Continue(self.pid())),
             ParentStep::AwaitHooks => self.await_hooks(),
@@ -315,7 +322,9 @@ impl<'a> Parent<'a> {
         let status = self.reap();
         let err = Error::new(format!("the container's process ended before its start: {status}"));
         if status.contains("signal 9") {
-            return err.hint("if nobody killed it, a memory limit below what starting takes may be the cause");
+            return err.hint(
+                "if nobody killed it, a memory limit below what starting takes may be the cause",
+            );
         }
         err
     }
@@ -406,10 +415,14 @@ impl<'a> Parent<'a> {
         }
         let Some(record) = &self.record else { return };
         // Only what this create has made: a cgroup that it refused because others are in it is theirs.
-        let removed = self.made.iter().try_for_each(|c| c.kill(libc::SIGKILL).and_then(|()| c.remove()));
+        let removed =
+            self.made.iter().try_for_each(|c| c.kill(libc::SIGKILL).and_then(|()| c.remove()));
         let removed = removed.and_then(|()| record.container.remove());
         if let Err(err) = removed {
-            crate::log::warn(&format!("undo what was made of container {}: {err}", record.state.id));
+            crate::log::warn(&format!(
+                "undo what was made of container {}: {err}",
+                record.state.id
+            ));
         }
         if self.hooks_ran {
             poststop(&record.state);
@@ -432,7 +445,9 @@ pub fn poststop(state: &State) {
 /// The first one that fails: the container has to be stopped then (runtime.md "Start", step 10).
 pub fn poststart(state: &State) -> Result<()> {
     let json = state.for_hooks(Status::Running);
-    later(state, Point::Poststart).iter().try_for_each(|hook| hook.run(json.as_bytes(), &state.bundle))
+    later(state, Point::Poststart)
+        .iter()
+        .try_for_each(|hook| hook.run(json.as_bytes(), &state.bundle))
 }
 
 fn later(state: &State, point: Point) -> Vec<Hook> {
@@ -480,7 +495,9 @@ fn clone_failed(errno: Errno, flags: u64) -> Error {
     let err = Error::from(errno);
     match errno {
         Errno::EINVAL if flags != 0 => err.hint("the kernel lacks one of these namespaces"),
-        Errno::EPERM => err.hint("new namespaces need root, or a user namespace (see spec --rootless)"),
+        Errno::EPERM => {
+            err.hint("new namespaces need root, or a user namespace (see spec --rootless)")
+        }
         Errno::ENOSPC => err.hint("a limit in /proc/sys/user/max_*_namespaces is reached"),
         _ => err,
     }

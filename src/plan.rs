@@ -90,15 +90,18 @@ pub fn container(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
     refuse_unsupported(spec, linux)?;
     let namespaces = Namespaces::plan(&linux.namespaces)?;
     if !namespaces.has(NEWNS) {
-        return Err(Error::new("a container without a mount namespace of its own would change the host's mounts")
-            .at("linux.namespaces")
-            .hint("add {\"type\": \"mount\"}"));
+        return Err(Error::new(
+            "a container without a mount namespace of its own would change the host's mounts",
+        )
+        .at("linux.namespaces")
+        .hint("add {\"type\": \"mount\"}"));
     }
     let root = spec.root.as_ref().ok_or_else(|| Error::new("root must be set").at("root"))?;
     let mut plan = Plan { rootfs: options.bundle.join(&root.path), ..Plan::default() };
     plan.shared_pid_namespace = !namespaces.has(NEWPID);
     plan.exposed = namespaces.new & NEWPID == 0;
-    plan.cgroup = Some(Cgroup::plan(host_hierarchies(host), linux.cgroups_path.as_deref(), &options.id)?);
+    plan.cgroup =
+        Some(Cgroup::plan(host_hierarchies(host), linux.cgroups_path.as_deref(), &options.id)?);
     if let Some(process) = &spec.process {
         plan.payload = Some(Payload::plan(process)?);
         check_terminal(process, options)?;
@@ -120,14 +123,18 @@ fn host_hierarchies(host: &Host) -> &cgroup::Hierarchies {
 /// A terminal has to go somewhere.
 fn check_terminal(process: &Process, options: &Options) -> Result<()> {
     if process.terminal && options.console_socket.is_none() && !options.attached {
-        return Err(Error::new("cannot allocate tty if tare will detach without setting console socket")
-            .at("process.terminal")
-            .hint("give a --console-socket, run without --detach, or set terminal to false"));
+        return Err(Error::new(
+            "cannot allocate tty if tare will detach without setting console socket",
+        )
+        .at("process.terminal")
+        .hint("give a --console-socket, run without --detach, or set terminal to false"));
     }
     if !process.terminal && options.console_socket.is_some() {
-        return Err(Error::new("cannot use console socket if tare will not detach or allocate tty")
-            .at("process.terminal")
-            .hint("leave out --console-socket, or set terminal to true"));
+        return Err(Error::new(
+            "cannot use console socket if tare will not detach or allocate tty",
+        )
+        .at("process.terminal")
+        .hint("leave out --console-socket, or set terminal to true"));
     }
     Ok(())
 }
@@ -298,7 +305,14 @@ impl Context<'_> {
         match &self.spec.process {
             Some(process) => {
                 let filter = self.linux.seccomp.as_ref();
-                process_steps(plan, process, filter, self.host, self.options, self.groups_denied())?;
+                process_steps(
+                    plan,
+                    process,
+                    filter,
+                    self.host,
+                    self.options,
+                    self.groups_denied(),
+                )?;
                 self.start_steps(plan);
             }
             None => plan.child(ChildStep::AwaitStart, ""),
@@ -314,7 +328,8 @@ impl Context<'_> {
         let hooks = self.hooks(Point::StartContainer);
         let await_start = plan.child.iter().position(|e| matches!(e.step, ChildStep::AwaitStart));
         let Some(at) = await_start else { return };
-        let entries = hooks.into_iter().map(|hook| Entry { at: hook.at(), step: ChildStep::Hook(hook) });
+        let entries =
+            hooks.into_iter().map(|hook| Entry { at: hook.at(), step: ChildStep::Hook(hook) });
         plan.child.splice(at + 1..at + 1, entries);
     }
 
@@ -380,7 +395,8 @@ impl Context<'_> {
         let mut joined = !self.shares_time();
         for (index, entry) in self.spec.mounts.iter().enumerate() {
             let mut mount = Mount::plan(index, entry, &self.options.bundle)?;
-            let is_cgroup = matches!(&mount.kind, Kind::FileSystem(name) if name.as_c_str() == c"cgroup");
+            let is_cgroup =
+                matches!(&mount.kind, Kind::FileSystem(name) if name.as_c_str() == c"cgroup");
             if is_cgroup && !std::mem::replace(&mut joined, true) {
                 self.await_cgroup_steps(plan);
             }
@@ -449,7 +465,10 @@ impl Context<'_> {
             plan.child(step, format!("linux.readonlyPaths[{index}]"));
         }
         for (index, path) in self.linux.masked_paths.iter().enumerate() {
-            plan.child(ChildStep::MaskPath(PathBuf::from(path)), format!("linux.maskedPaths[{index}]"));
+            plan.child(
+                ChildStep::MaskPath(PathBuf::from(path)),
+                format!("linux.maskedPaths[{index}]"),
+            );
         }
         if let Some(word) = &self.linux.rootfs_propagation {
             let known = PROPAGATION.iter().find(|(name, _)| name == word);
@@ -576,7 +595,12 @@ fn filter(config: &Seccomp, _plan: &mut Plan) -> Result<Option<Filter>> {
     }
 }
 
-fn credentials(process: &Process, host: &Host, plan: &mut Plan, groups_denied: bool) -> Credentials {
+fn credentials(
+    process: &Process,
+    host: &Host,
+    plan: &mut Plan,
+    groups_denied: bool,
+) -> Credentials {
     let (capabilities, missing) =
         Capabilities::plan(process.capabilities.as_ref(), host.capabilities);
     if !missing.is_empty() {
@@ -584,7 +608,8 @@ fn credentials(process: &Process, host: &Host, plan: &mut Plan, groups_denied: b
         plan.warnings.push(format!("ignoring unknown or unavailable capabilities: [{names}]"));
     }
     for name in capabilities.ambient_refused(process.capabilities.as_ref()) {
-        plan.warnings.push(format!("can't raise ambient capability {name}: operation not permitted"));
+        plan.warnings
+            .push(format!("can't raise ambient capability {name}: operation not permitted"));
     }
     Credentials {
         uid: process.user.uid,

@@ -122,7 +122,8 @@ impl Payload {
     pub fn find(&self) -> Result<CString> {
         let name = self.args.strings().first().map_or(c"", |name| name.as_c_str());
         let shown = name.to_string_lossy();
-        let fail = |what: String| Error::new(format!("exec: \"{shown}\": {what}")).at("process.args[0]");
+        let fail =
+            |what: String| Error::new(format!("exec: \"{shown}\": {what}")).at("process.args[0]");
         if name.to_bytes().contains(&b'/') {
             return match executable(name) {
                 Ok(()) => Ok(name.into()),
@@ -163,8 +164,9 @@ fn refused(path: &CStr, errno: Errno) -> Error {
 
 fn c_strings(texts: &[String], at: &str) -> Result<Vec<CString>> {
     let convert = |(i, text): (usize, &String)| {
-        CString::new(text.as_str())
-            .map_err(|_| Error::new("an argument or variable holds a NUL character").at(format!("{at}[{i}]")))
+        CString::new(text.as_str()).map_err(|_| {
+            Error::new("an argument or variable holds a NUL character").at(format!("{at}[{i}]"))
+        })
     };
     texts.iter().enumerate().map(convert).collect()
 }
@@ -235,7 +237,9 @@ pub fn own_stdio(uid: u32) -> Result<()> {
         }
         match sys::security::chown_fd(fd, uid, None) {
             Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS | Errno::EBADF) => {}
-            Err(errno) => return Err(Error::sys(format!("chown descriptor {}", fd.as_raw_fd()), errno)),
+            Err(errno) => {
+                return Err(Error::sys(format!("chown descriptor {}", fd.as_raw_fd()), errno));
+            }
         }
     }
     Ok(())

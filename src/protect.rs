@@ -43,7 +43,10 @@ pub fn ensure() -> Result<()> {
         [name.as_bytes(), b"=", value.as_bytes()].concat()
     };
     let env = strings(std::env::vars_os().map(variable).collect())?;
-    Err(Error::sys("start tare from a protected copy of its binary", exec_fd(copy.as_fd(), &args, &env)))
+    Err(Error::sys(
+        "start tare from a protected copy of its binary",
+        exec_fd(copy.as_fd(), &args, &env),
+    ))
 }
 
 /// Whether the binary of this process is a sealed file or lies on a read-only overlay.

@@ -116,7 +116,10 @@ impl Mask {
     }
 }
 
-fn get_or_make(slot: &mut Option<OwnedFd>, make: impl FnOnce() -> Result<OwnedFd>) -> Result<&OwnedFd> {
+fn get_or_make(
+    slot: &mut Option<OwnedFd>,
+    make: impl FnOnce() -> Result<OwnedFd>,
+) -> Result<&OwnedFd> {
     match slot {
         Some(made) => Ok(made),
         empty => Ok(empty.insert(make()?)),

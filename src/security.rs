@@ -132,7 +132,10 @@ impl Credentials {
     /// been dropped before it was joined, so there is nothing left to do if none are wanted.
     fn set_groups(&self) -> Result<()> {
         let set = sys::set_groups(&self.groups);
-        if set == Err(Errno::EPERM) && self.groups.is_empty() && nix::unistd::getgroups()?.is_empty() {
+        if set == Err(Errno::EPERM)
+            && self.groups.is_empty()
+            && nix::unistd::getgroups()?.is_empty()
+        {
             return Ok(());
         }
         set.doing(|| "set the supplementary groups")
@@ -153,7 +156,8 @@ mod tests {
 
     #[test]
     fn unknown_and_unavailable_names_are_returned_once() {
-        let json = r#"{"bounding":["CAP_KILL","CAP_NOPE","CAP_SYS_ADMIN"],"effective":["CAP_NOPE"]}"#;
+        let json =
+            r#"{"bounding":["CAP_KILL","CAP_NOPE","CAP_SYS_ADMIN"],"effective":["CAP_NOPE"]}"#;
         let config = serde_json::from_str(json).unwrap();
         let (caps, missing) = Capabilities::plan(Some(&config), 1 << 5);
         assert_eq!(caps.bounding, 1 << 5);

@@ -675,7 +675,11 @@ impl Container {
         let file = nix::unistd::UnlinkatFlags::NoRemoveDir;
         let known = |name| matches!(unlinkat(&self.dir, name, file), Ok(()) | Err(Errno::ENOENT));
         if [STATE, CONFIG].into_iter().all(known) {
-            match nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, &self.path, nix::unistd::UnlinkatFlags::RemoveDir) {
+            match nix::unistd::unlinkat(
+                nix::fcntl::AT_FDCWD,
+                &self.path,
+                nix::unistd::UnlinkatFlags::RemoveDir,
+            ) {
                 Ok(()) | Err(Errno::ENOENT) => return Ok(()),
                 Err(_) => {}
             }

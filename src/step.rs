@@ -193,11 +193,20 @@ impl fmt::Display for ParentStep {
                 write!(f, "open the {} namespace {}", join.kind.name, join.path.display())
             }
             Self::EnterForChild(join) => {
-                write!(f, "enter the {} namespace {} for the child", join.kind.name, join.path.display())
+                write!(
+                    f,
+                    "enter the {} namespace {} for the child",
+                    join.kind.name,
+                    join.path.display()
+                )
             }
-            Self::EnterPidOfInit => f.write_str("enter the pid namespace of the container for the child"),
+            Self::EnterPidOfInit => {
+                f.write_str("enter the pid namespace of the container for the child")
+            }
             Self::UnshareTime(_) => f.write_str("make a time namespace for the child"),
-            Self::ConnectConsole(path) => write!(f, "connect to the console socket {}", path.display()),
+            Self::ConnectConsole(path) => {
+                write!(f, "connect to the console socket {}", path.display())
+            }
             Self::ListenForStart => f.write_str("make the socket that start connects to"),
             Self::MakeCgroup(cgroup) => {
                 let path = cgroup.places().first().map_or("", |place| place.dir.as_str());
@@ -205,7 +214,9 @@ impl fmt::Display for ParentStep {
             }
             Self::Limits(_, limits) => write!(f, "write {} limits", limits.len()),
             Self::Clone(0, _) => f.write_str("clone the child"),
-            Self::Clone(flags, _) => write!(f, "clone the child into new namespaces: {}", names(*flags)),
+            Self::Clone(flags, _) => {
+                write!(f, "clone the child into new namespaces: {}", names(*flags))
+            }
             Self::AwaitInitPid => f.write_str("wait for the second fork of the child"),
             Self::ComeBack => f.write_str("come back to the namespaces of tare"),
             Self::WriteIdMaps(uids, gids) => {
@@ -238,25 +249,38 @@ impl fmt::Display for ChildStep {
             Self::JoinNamespace(join) => {
                 write!(f, "join the {} namespace {}", join.kind.name, join.path.display())
             }
-            Self::JoinNamespacesOfInit(flags) => write!(f, "join the container's namespaces: {}", names(*flags)),
+            Self::JoinNamespacesOfInit(flags) => {
+                write!(f, "join the container's namespaces: {}", names(*flags))
+            }
             Self::Unshare(flags) => write!(f, "make new namespaces: {}", names(*flags)),
             Self::ForkInit => f.write_str("fork the first process of the pid namespace"),
             Self::Await => f.write_str("wait for the runtime"),
             Self::PinShared => f.write_str("take hold of the sources of shared bind mounts"),
-            Self::PinSources(root) => write!(f, "take hold of {} and of the sources of bind mounts", root.display()),
+            Self::PinSources(root) => {
+                write!(f, "take hold of {} and of the sources of bind mounts", root.display())
+            }
             Self::BecomeRoot => f.write_str("become root of the user namespace"),
             Self::Loopback => f.write_str("bring up the loopback interface"),
             Self::Hostname(name) => write!(f, "set the host name to {name}"),
             Self::Domainname(name) => write!(f, "set the domain name to {name}"),
             Self::IsolateMounts(false) => f.write_str("make all mounts private"),
             Self::IsolateMounts(true) => f.write_str("make all mounts slaves of the host's"),
-            Self::EnterRootfs(path) => write!(f, "mount the root file system {} on itself", path.display()),
+            Self::EnterRootfs(path) => {
+                write!(f, "mount the root file system {} on itself", path.display())
+            }
             Self::Mount(mount) => mount.fmt(f),
             Self::CgroupMounts { mount, hierarchies, .. } => {
-                write!(f, "mount {} cgroup hierarchies on {}", hierarchies.len(), mount.destination.display())
+                write!(
+                    f,
+                    "mount {} cgroup hierarchies on {}",
+                    hierarchies.len(),
+                    mount.destination.display()
+                )
             }
             Self::Device(device, false) => device.fmt(f),
-            Self::Device(device, true) => write!(f, "bind the host's {} into the root", device.path.display()),
+            Self::Device(device, true) => {
+                write!(f, "bind the host's {} into the root", device.path.display())
+            }
             Self::Link(path, to) => write!(f, "link {} to {}", path.display(), to.display()),
             Self::Terminal { .. } => f.write_str("allocate the terminal"),
             Self::SyncHooks => f.write_str("wait for the hooks of the runtime"),
@@ -276,7 +300,9 @@ impl fmt::Display for ChildStep {
             Self::Umask(mask) => write!(f, "set the umask to {mask:04o}"),
             Self::Chdir(path, _) => write!(f, "go to the working directory {}", path.display()),
             Self::OwnStdio(uid) => write!(f, "give the standard descriptors to user {uid}"),
-            Self::Seccomp(filter, _) => write!(f, "load the seccomp filter ({} instructions)", filter.program.len()),
+            Self::Seccomp(filter, _) => {
+                write!(f, "load the seccomp filter ({} instructions)", filter.program.len())
+            }
             Self::Credentials(user) => write!(f, "become user {} and group {}", user.uid, user.gid),
             Self::NoNewPrivileges => f.write_str("rule out new privileges"),
             Self::FindProgram => f.write_str("find the program"),

@@ -31,7 +31,12 @@ impl Trace {
         result
     }
 
-    fn events<S: Display>(&self, name: &str, thread: u32, steps: &[Entry<S>]) -> Vec<serde_json::Value> {
+    fn events<S: Display>(
+        &self,
+        name: &str,
+        thread: u32,
+        steps: &[Entry<S>],
+    ) -> Vec<serde_json::Value> {
         let Some(words) = &self.0 else { return Vec::new() };
         let micros = |nanos: u64| nanos as f64 / 1000.0;
         let event = |(index, entry): (usize, &Entry<S>)| {

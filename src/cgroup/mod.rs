@@ -155,7 +155,10 @@ impl Cgroup {
     /// together; cgroup v2 has a single hierarchy, which is the rest.
     pub fn split(&self, controller: &str) -> (Cgroup, Cgroup) {
         let part = |with: bool| self.places.iter().filter(move |p| p.has(controller) == with);
-        (Cgroup { places: part(true).cloned().collect() }, Cgroup { places: part(false).cloned().collect() })
+        (
+            Cgroup { places: part(true).cloned().collect() },
+            Cgroup { places: part(false).cloned().collect() },
+        )
     }
 
     /// The cgroup of v2 alone.

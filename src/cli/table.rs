@@ -56,7 +56,8 @@ const EXEC: &[Flag] = &[
 ];
 
 const UPDATE: &[Flag] = &[
-    option("resources", "FILE", "take all limits from a JSON file, or from stdin if it is -").letter('r'),
+    option("resources", "FILE", "take all limits from a JSON file, or from stdin if it is -")
+        .letter('r'),
     option("blkio-weight", "N", "share of disk time, 10 to 1000"),
     option("cpu-period", "US", "length of a period for cpu-quota, in microseconds"),
     option("cpu-quota", "US", "processor time per period, in microseconds; -1 for no limit"),

@@ -80,8 +80,10 @@ pub fn traces(plan: &Plan, file: Option<&Path>) -> Result<Traces> {
 
 fn plan(global: &Global, config: &Config, options: &Options) -> Result<Plan> {
     if global.systemd_cgroup {
-        return Err(Error::new("cgroups made by systemd are not supported by this version of tare")
-            .hint("leave out --systemd-cgroup"));
+        return Err(Error::new(
+            "cgroups made by systemd are not supported by this version of tare",
+        )
+        .hint("leave out --systemd-cgroup"));
     }
     spec::check::check(&config.spec)?;
     let host = Host::probe()?;

@@ -13,9 +13,9 @@ use nix::errno::Errno;
 use crate::cgroup::Cgroup;
 use crate::cli::Global;
 use crate::error::{Error, Result};
-use crate::{log, parent};
 use crate::state::{Container, Root, Stage, State, Status};
 use crate::sys::pidfd;
+use crate::{log, parent};
 
 /// How long a process may take to end after SIGKILL, or another caller to give up the container.
 const LIMIT: Duration = Duration::from_secs(10);

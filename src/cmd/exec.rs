@@ -44,7 +44,8 @@ fn exec(global: &Global, options: &Exec) -> Result<Made> {
     let state = container.load()?;
     let init = running_init(&container, &state, options)?;
     let config = container.config()?;
-    let config = String::from_utf8(config).map_err(|_| Error::new("the saved config.json is not UTF-8"))?;
+    let config =
+        String::from_utf8(config).map_err(|_| Error::new("the saved config.json is not UTF-8"))?;
     let file = Path::new("config.json");
     let (spec, _) = load::parse::<Spec>(&config, file)?;
     let plan = match &options.process {

@@ -77,7 +77,8 @@ fn details(step: &ParentStep) -> Vec<(String, String)> {
 fn as_json(plan: &Plan) -> String {
     let parent = plan.parent.iter().map(|entry| {
         let details = details(&entry.step).into_iter();
-        let details: Vec<Value> = details.map(|(what, at)| json!({"what": what, "at": at})).collect();
+        let details: Vec<Value> =
+            details.map(|(what, at)| json!({"what": what, "at": at})).collect();
         let mut step = step("parent", entry);
         if let (Some(object), false) = (step.as_object_mut(), details.is_empty()) {
             object.insert("details".into(), Value::from(details));

@@ -69,7 +69,8 @@ fn placed(container: &Container, err: Error) -> Error {
 
 /// A container whose poststart hook failed is stopped (runtime.md, "Lifecycle", step 10).
 fn stop(state: &State) {
-    let stopped = state.init().and_then(|init| init.map_or(Ok(()), |init| init.signal(libc::SIGKILL)));
+    let stopped =
+        state.init().and_then(|init| init.map_or(Ok(()), |init| init.signal(libc::SIGKILL)));
     if let Err(err) = stopped {
         crate::log::warn(&err.message());
     }

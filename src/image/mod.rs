@@ -44,8 +44,8 @@ pub mod pull;
 
 // Bundles: what a runtime is given.
 pub mod copy;
-pub mod user;
 pub mod overlay;
+pub mod user;
 
 pub mod config;
 

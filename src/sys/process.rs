@@ -47,9 +47,8 @@ pub fn fork_into(flags: u64, into: Option<BorrowedFd>) -> Result<Fork, Errno> {
     }
     // SAFETY: no stack is given, so the child runs on a copy of ours as after fork(2); the
     // program has a single thread, so no lock of another thread can be held in the child.
-    let mut pid = unsafe {
-        libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>())
-    };
+    let mut pid =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
     if pid == -1 && Errno::last() == Errno::ENOSYS && into.is_none() {
         let flags = args.flags | args.exit_signal;
         // SAFETY: as above; clone(2) on x86-64 takes flags, stack, parent_tid (here the pidfd).
@@ -239,10 +238,8 @@ pub fn loopback_up() -> Result<(), Errno> {
     request.ifr_name[1] = b'o' as libc::c_char;
     request.ifr_ifru.ifru_flags = libc::IFF_UP as i16;
     // SAFETY: SIOCSIFFLAGS reads one whole ifreq.
-    Errno::result(unsafe {
-        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request)
-    })
-    .map(drop)
+    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) })
+        .map(drop)
 }
 
 /// Sets one resource limit (prlimit(2)); `resource` is one of `RLIMIT_*`.

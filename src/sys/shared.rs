@@ -16,7 +16,8 @@ impl Words {
     /// Maps `count` numbers, all zero. They stay mapped for the life of the process.
     pub fn new(count: usize) -> Result<Self, Errno> {
         let size = count.max(1) * size_of::<AtomicU64>();
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        let (protection, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing of ours.
         let memory = unsafe { libc::mmap(std::ptr::null_mut(), size, protection, flags, -1, 0) };
         if memory == libc::MAP_FAILED {

@@ -44,9 +44,12 @@ pub struct Failure {
 impl Failure {
     /// Reads the eight bytes of a report: the stage ("seccomp": 1, "exec": 2), then the errno.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let word = |range: std::ops::Range<usize>| Some(i32::from_ne_bytes(bytes.get(range)?.try_into().ok()?));
+        let word = |range: std::ops::Range<usize>| {
+            Some(i32::from_ne_bytes(bytes.get(range)?.try_into().ok()?))
+        };
         let (stage, errno) = (word(0..4)?, word(4..8)?);
-        (bytes.len() == 8 && (1..=2).contains(&stage)).then_some(Failure { seccomp: stage == 1, errno })
+        (bytes.len() == 8 && (1..=2).contains(&stage))
+            .then_some(Failure { seccomp: stage == 1, errno })
     }
 
     /// The eight bytes of a failed execve(2), for a child that calls it without the stub.
