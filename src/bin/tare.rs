@@ -1,10 +1,12 @@
 //! Entry of the runtime.
-#![cfg_attr(target_env = "gnu", no_main)]
+#![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
-#[cfg(target_env = "gnu")]
+#[cfg(all(target_env = "gnu", not(test)))]
 tare::entry!(tare::cmd::main);
 
-#[cfg(not(target_env = "gnu"))]
+// Only glibc hands the arguments over before Rust's own start; a test program has that start.
+#[cfg(not(all(target_env = "gnu", not(test))))]
+#[cfg_attr(test, allow(dead_code))]
 fn main() {
     std::process::exit(tare::cmd::main());
 }
