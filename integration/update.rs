@@ -127,8 +127,9 @@ fn events_tell_of_lack_of_memory_and_end_with_the_container() {
     eventually("the lack is told", || {
         events.printed().contains(&format!("{{\"type\":\"oom\",\"id\":\"{}\"}}\n", c.id))
     });
-    c.end();
+    c.act("delete").args(&["--force"]).ok();
     let answer = events.answer();
     assert_eq!(answer.code, 0, "{}", answer.stderr);
+    c.assert_nothing_left();
     assert!(c.act("events").args(&["--interval", "0s"]).fails(1).contains("greater than 0"));
 }
