@@ -356,6 +356,18 @@ fn a_container_starts_under_512_kib() {
 }
 
 #[test]
+fn a_memory_limit_too_low_to_start_is_named() {
+    let c = Container::new(&["/bin/true"])
+        .with(|c| c["linux"]["resources"]["memory"] = json!({"limit": 4096}));
+    let said = c.boot("run", &[]).fails(1);
+    if is_tare() {
+        assert!(said.contains("container init was OOM-killed (memory limit too low?)"), "{said}");
+        assert!(said.contains("linux.resources.memory.limit = 4096"), "{said}");
+    }
+    c.assert_nothing_left();
+}
+
+#[test]
 fn the_payload_leads_a_session_of_its_own() {
     let c = Container::sh("cut() { :; }; read line </proc/self/stat; echo $line");
     let said = c.run();

@@ -320,13 +320,27 @@ impl<'a> Parent<'a> {
     /// The child ended without a word.
     fn died(&mut self) -> Error {
         let status = self.reap();
-        let err = Error::new(format!("the container's process ended before its start: {status}"));
-        if status.contains("signal 9") {
-            return err.hint(
-                "if nobody killed it, a memory limit below what starting takes may be the cause",
-            );
+        match self.memory_limit().filter(|_| status.contains("signal 9")) {
+            Some(at) if self.lacked_memory() => {
+                Error::new("container init was OOM-killed (memory limit too low?)").at(at)
+            }
+            _ => Error::new(format!("the container's process ended before its start: {status}")),
         }
-        err
+    }
+
+    /// The JSON path of the container's memory limit.
+    fn memory_limit(&self) -> Option<String> {
+        let limits = self.plan.parent.iter().find_map(|entry| match &entry.step {
+            ParentStep::Limits(_, limits) => Some(limits),
+            _ => None,
+        });
+        let memory = limits?.iter().find(|limit| limit.file.starts_with("memory."))?;
+        Some(memory.at.to_string())
+    }
+
+    /// Whether the kernel ended a process of the container for want of memory.
+    fn lacked_memory(&self) -> bool {
+        self.plan.cgroup.as_ref().is_some_and(|cgroup| cgroup.oom_kills() > 0)
     }
 
     fn reap(&mut self) -> String {
@@ -384,7 +398,11 @@ impl<'a> Parent<'a> {
 
     /// Releases the payload, and waits until execve(2) has succeeded: it closes the channel.
     fn start(&mut self) -> Result<()> {
-        self.send(&Msg::Start(self.pid()))?;
+        match self.send(&Msg::Start(self.pid())) {
+            // Killed since it was ready: a container that has ended, as its exit code will tell.
+            Err(err) if err.errno() == Some(Errno::EPIPE) => {}
+            sent => sent?,
+        }
         match self.channel()?.receive()? {
             None => Ok(()),
             Some(Msg::Failed(err)) => Err(self.name_program(err)),

@@ -567,7 +567,7 @@ fn process_steps(
     {
         plan.child(ChildStep::Seccomp(filter, false), "linux.seccomp");
         let denied = |call: &&str| seccomp.is_some_and(|config| !seccomp::allows(config, call));
-        plan.exposed |= STUB_CALLS.iter().any(|call| denied(call));
+        plan.exposed |= STUB_CALLS.iter().any(denied);
     }
     let credentials = credentials(process, host, plan, groups_denied);
     plan.child(ChildStep::Credentials(credentials), "process.user");

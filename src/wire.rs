@@ -188,8 +188,8 @@ impl Channel {
             let flags = MsgFlags::MSG_CMSG_CLOEXEC;
             let socket = self.0.as_raw_fd();
             match recvmsg::<()>(socket, &mut slices, Some(&mut control), flags) {
-                Err(Errno::EINTR) => {}
-                Err(Errno::ECONNRESET) => return Ok((None, None)),
+                // The other side ended without reading ours; told once, before its own last word.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 other => {
                     let got = other?;
                     let fd = got.cmsgs()?.find_map(|message| match message {

@@ -12,6 +12,19 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::{Cgroup, dir};
 use crate::error::{Doing, Result};
 
+impl Cgroup {
+    /// How many processes the kernel has ended here for want of memory (`oom_kill` of
+    /// `memory.oom_control` on v1 and of `memory.events` on v2); 0 without a memory cgroup.
+    pub fn oom_kills(&self) -> u64 {
+        let Some(place) = self.controller("memory") else { return 0 };
+        let read = |file| std::fs::read_to_string(format!("{}/{file}", place.dir));
+        let text = read("memory.oom_control").or_else(|_| read("memory.events"));
+        let text = text.unwrap_or_default();
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+    }
+}
+
 /// What [`OomWatch::wait`] has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
