@@ -259,7 +259,12 @@ fn gone(pid: i32) -> Error {
 struct Stat {
     start: u64,
     alive: bool,
+    /// Whether it has executed a program since it was forked.
+    executed: bool,
 }
+
+/// Flag of a process that has not called execve(2) since its fork (include/linux/sched.h).
+const PF_FORKNOEXEC: u32 = 0x40;
 
 /// Reads /proc/PID/stat (proc_pid_stat(5)); `None`: there is no such process.
 fn stat(pid: i32) -> Result<Option<Stat>> {
@@ -278,14 +283,17 @@ fn stat(pid: i32) -> Result<Option<Stat>> {
 }
 
 /// The program's name stands in parentheses and may hold anything, so fields are counted from
-/// the last one: the state is the first after it, the start time the twentieth.
+/// the last one: the state is the first after it, the flags the seventh, the start time the
+/// twentieth.
 fn parse_stat(text: &[u8]) -> Option<Stat> {
     let name_end = text.iter().rposition(|byte| *byte == b')')?;
     let fields = std::str::from_utf8(text.get(name_end + 1..)?).ok()?;
     let mut fields = fields.split_ascii_whitespace();
     let state = fields.next()?;
-    let start = fields.nth(18)?.parse().ok()?;
-    Some(Stat { start, alive: !matches!(state, "Z" | "X") })
+    let flags: u32 = fields.nth(5)?.parse().ok()?;
+    let start = fields.nth(12)?.parse().ok()?;
+    let alive = !matches!(state, "Z" | "X");
+    Some(Stat { start, alive, executed: flags & PF_FORKNOEXEC == 0 })
 }
 
 /// Refuses what cannot be a container's id: it has to be one plain file name.
@@ -651,6 +659,10 @@ impl Container {
             Stage::Creating => Status::Creating,
             _ if state.cgroup.as_ref().is_some_and(frozen) => Status::Paused,
             Stage::Created => Status::Created,
+            // `run` saves the state while the child is still at work.
+            Stage::Started if stat(state.pid)?.is_some_and(|stat| !stat.executed) => {
+                Status::Created
+            }
             Stage::Started => Status::Running,
         })
     }
