@@ -1,0 +1,247 @@
+//! The child's steps of a new container, up to what it shares with an exec.
+
+use std::path::{Path, PathBuf};
+
+use super::process::{process_steps, terminal_step};
+use super::{Context, Plan};
+use crate::cgroup::Cgroup;
+use crate::devices::{self, Device};
+use crate::error::{Error, Result};
+use crate::hooks::Point;
+use crate::mounts::{Kind, Mount};
+use crate::namespaces::{NEWCGROUP, NEWNET, NEWPID, NEWTIME, NEWUSER};
+use crate::rootfs::PROPAGATION;
+use crate::spec::position::member;
+use crate::step::{ChildStep, Entry};
+impl Context<'_> {
+    pub(super) fn child_steps(&self, plan: &mut Plan) -> Result<()> {
+        self.namespace_steps(plan);
+        self.mount_steps(plan)?;
+        pin_shared(plan);
+        self.device_steps(plan)?;
+        let terminal = self.spec.process.as_ref().filter(|process| process.terminal);
+        if let Some(process) = terminal {
+            plan.child(terminal_step(process, self.options, true), "process.terminal");
+        }
+        if self.sync {
+            plan.child(ChildStep::SyncHooks, "");
+        }
+        for hook in self.hooks(Point::CreateContainer) {
+            let at = hook.at();
+            plan.child(ChildStep::Hook(hook), at);
+        }
+        if let Some(payload) = &plan.payload {
+            let cwd = payload.cwd.clone();
+            if cwd != Path::new("/") {
+                plan.child(ChildStep::MakeCwd(cwd), "process.cwd");
+            }
+        }
+        plan.child(ChildStep::PivotRoot(self.options.no_pivot), "root.path");
+        self.restriction_steps(plan)?;
+        match &self.spec.process {
+            Some(process) => {
+                let filter = self.linux.seccomp.as_ref();
+                process_steps(
+                    plan,
+                    process,
+                    filter,
+                    self.host,
+                    self.options,
+                    self.groups_denied(),
+                )?;
+                self.start_steps(plan);
+            }
+            None => plan.child(ChildStep::AwaitStart, ""),
+        }
+        Ok(())
+    }
+
+    fn groups_denied(&self) -> bool {
+        self.new_user() && crate::sys::process::euid() != 0
+    }
+
+    fn start_steps(&self, plan: &mut Plan) {
+        let hooks = self.hooks(Point::StartContainer);
+        let await_start = plan.child.iter().position(|e| matches!(e.step, ChildStep::AwaitStart));
+        let Some(at) = await_start else { return };
+        let entries =
+            hooks.into_iter().map(|hook| Entry { at: hook.at(), step: ChildStep::Hook(hook) });
+        plan.child.splice(at + 1..at + 1, entries);
+    }
+
+    fn namespace_steps(&self, plan: &mut Plan) {
+        if !self.shares_time() {
+            self.join_cgroup_steps(plan);
+        }
+        let ours = self.namespaces.joins.iter().filter(|j| !self.joined_by_parent(j.kind.flag));
+        for join in ours {
+            plan.child(ChildStep::JoinNamespace(join.clone()), join.at.clone());
+        }
+        if self.late_namespaces() {
+            plan.child(ChildStep::BecomeRoot, "linux.namespaces");
+            let late = self.namespaces.new & !(NEWPID | NEWTIME | NEWCGROUP);
+            if late != 0 {
+                plan.child(ChildStep::Unshare(late), "linux.namespaces");
+            }
+        }
+        if self.second_fork() {
+            plan.child(ChildStep::ForkInit, "linux.namespaces");
+        }
+        if self.new_user() {
+            plan.child(ChildStep::Await, "");
+        }
+        plan.child(ChildStep::IsolateMounts(self.receives_mounts()), "linux.rootfsPropagation");
+        if self.new_user() {
+            plan.child(ChildStep::PinSources(plan.rootfs.clone()), "root.path");
+            plan.child(ChildStep::BecomeRoot, "linux.uidMappings");
+        }
+        if self.namespaces.new & NEWNET != 0 {
+            plan.child(ChildStep::Loopback, "linux.namespaces");
+        }
+        if let Some(name) = self.spec.hostname.as_ref().filter(|name| !name.is_empty()) {
+            plan.child(ChildStep::Hostname(name.clone()), "hostname");
+        }
+        if let Some(name) = self.spec.domainname.as_ref().filter(|name| !name.is_empty()) {
+            plan.child(ChildStep::Domainname(name.clone()), "domainname");
+        }
+    }
+
+    /// Joins the cgroups, and makes the cgroup namespace: it has the process's cgroups of that moment
+    /// as its roots, so all of them have to be right by then.
+    fn join_cgroup_steps(&self, plan: &mut Plan) {
+        let namespace = self.namespaces.new & NEWCGROUP != 0;
+        if let Some(cgroup) = &plan.cgroup {
+            let step = join_cgroup(cgroup, namespace);
+            plan.child(step, "linux.cgroupsPath");
+        }
+        if namespace {
+            plan.child(ChildStep::Unshare(NEWCGROUP), "linux.namespaces");
+        }
+    }
+
+    /// Mounts of the host come in if the root or any mount is to be a slave or shared; runc starts
+    /// from a slave unless told otherwise.
+    fn receives_mounts(&self) -> bool {
+        let word = self.linux.rootfs_propagation.as_deref().unwrap_or("rslave");
+        !word.ends_with("private")
+    }
+
+    fn mount_steps(&self, plan: &mut Plan) -> Result<()> {
+        plan.child(ChildStep::EnterRootfs(plan.rootfs.clone()), "root.path");
+        let mut joined = !self.shares_time();
+        for (index, entry) in self.spec.mounts.iter().enumerate() {
+            let mut mount = Mount::plan(index, entry, &self.options.bundle)?;
+            let is_cgroup =
+                matches!(&mount.kind, Kind::FileSystem(name) if name.as_c_str() == c"cgroup");
+            if is_cgroup && !std::mem::replace(&mut joined, true) {
+                self.await_cgroup_steps(plan);
+            }
+            let hierarchies = plan.cgroup.as_ref().filter(|_| is_cgroup).map(Cgroup::mounts);
+            let step = match hierarchies {
+                Some(hierarchies) => {
+                    let read_only = mount.become_tmpfs();
+                    let namespaced = self.namespaces.has(NEWCGROUP);
+                    ChildStep::CgroupMounts { mount, hierarchies, namespaced, read_only }
+                }
+                None => ChildStep::Mount(mount),
+            };
+            plan.child(step, format!("mounts[{index}]"));
+        }
+        if !joined {
+            self.await_cgroup_steps(plan);
+        }
+        Ok(())
+    }
+
+    fn await_cgroup_steps(&self, plan: &mut Plan) {
+        plan.child(ChildStep::Await, "");
+        self.join_cgroup_steps(plan);
+    }
+
+    /// Devices and links, unless /dev is the host's or another's: then it is as it should be.
+    fn device_steps(&self, plan: &mut Plan) -> Result<()> {
+        let is_bind = |entry: &Entry<ChildStep>| match &entry.step {
+            ChildStep::Mount(mount) => {
+                matches!(mount.kind, Kind::Bind(..)) && mount.destination == Path::new("/dev")
+            }
+            _ => false,
+        };
+        if plan.child.iter().any(is_bind) {
+            return Ok(());
+        }
+        let bind = self.namespaces.has(NEWUSER);
+        let listed: Vec<Device> = self
+            .linux
+            .devices
+            .iter()
+            .enumerate()
+            .map(|(index, entry)| Device::plan(index, entry))
+            .collect::<Result<_>>()?;
+        for device in Device::defaults() {
+            if listed.iter().all(|other| other.path != device.path) {
+                plan.child(ChildStep::Device(device, bind), "");
+            }
+        }
+        for (index, device) in listed.into_iter().enumerate() {
+            plan.child(ChildStep::Device(device, bind), format!("linux.devices[{index}]"));
+        }
+        for (path, target) in devices::LINKS {
+            plan.child(ChildStep::Link(path.into(), target.into()), "");
+        }
+        Ok(())
+    }
+
+    fn restriction_steps(&self, plan: &mut Plan) -> Result<()> {
+        for (key, value) in &self.linux.sysctl {
+            let step = ChildStep::Sysctl(key.clone(), value.clone());
+            plan.child(step, member("linux.sysctl", key));
+        }
+        for (index, path) in self.linux.readonly_paths.iter().enumerate() {
+            let step = ChildStep::ReadOnlyPath(PathBuf::from(path));
+            plan.child(step, format!("linux.readonlyPaths[{index}]"));
+        }
+        for (index, path) in self.linux.masked_paths.iter().enumerate() {
+            plan.child(
+                ChildStep::MaskPath(PathBuf::from(path)),
+                format!("linux.maskedPaths[{index}]"),
+            );
+        }
+        if let Some(word) = &self.linux.rootfs_propagation {
+            let known = PROPAGATION.iter().find(|(name, _)| name == word);
+            let (_, flag) = known.ok_or_else(|| {
+                Error::new(format!("rootfsPropagation=\"{word}\" is not supported"))
+                    .at("linux.rootfsPropagation")
+            })?;
+            let recursive = word.starts_with('r');
+            plan.child(ChildStep::RootPropagation(*flag, recursive), "linux.rootfsPropagation");
+        }
+        if self.spec.root.as_ref().is_some_and(|root| root.readonly) {
+            plan.child(ChildStep::ReadOnlyRoot, "root.readonly");
+        }
+        Ok(())
+    }
+}
+
+/// Joins the v1 cgroups; the memory one too if it is to be `early`, else later. The child is born in
+/// the v2 one.
+pub(super) fn join_cgroup(cgroup: &Cgroup, early: bool) -> ChildStep {
+    let (_, v1) = cgroup.split("");
+    let (memory, rest) = v1.split("memory");
+    match early {
+        true => ChildStep::JoinCgroup(v1, Cgroup::default()),
+        false => ChildStep::JoinCgroup(rest, memory),
+    }
+}
+
+/// The sources of binds that are to be shared are held before the mount namespace is cut off.
+fn pin_shared(plan: &mut Plan) {
+    let shared = |entry: &Entry<ChildStep>| match &entry.step {
+        ChildStep::Mount(mount) => mount.is_shared(),
+        _ => false,
+    };
+    let isolate = |entry: &Entry<ChildStep>| matches!(entry.step, ChildStep::IsolateMounts(_));
+    let at = plan.child.iter().find(|entry| shared(entry)).map(|entry| entry.at.clone());
+    if let (Some(at), Some(index)) = (at, plan.child.iter().position(isolate)) {
+        plan.child.insert(index, Entry { step: ChildStep::PinShared, at });
+    }
+}

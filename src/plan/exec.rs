@@ -1,0 +1,66 @@
+//! The steps of one more process in a running container.
+
+use super::child::join_cgroup;
+use super::process::{process_steps, terminal_step};
+use super::runtime::finish;
+use super::{Options, Plan, check_terminal, refuse_in_process};
+use crate::cgroup::Cgroup;
+use crate::error::Result;
+use crate::host::Host;
+use crate::namespaces::{NEWPID, NEWTIME, NEWUSER, Namespaces};
+use crate::process::Payload;
+use crate::spec::config::{Linux, Process, Spec};
+use crate::step::{ChildStep, ParentStep};
+
+/// What an exec needs to know of the container that it goes into.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// The container's configuration.
+    pub spec: &'a Spec,
+    /// The cgroup that the process joins.
+    pub cgroup: Option<Cgroup>,
+}
+
+/// Plans one more process in a running container.
+///
+/// # Errors
+/// Whatever in `process` cannot be done, with its JSON path in the process object.
+pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) -> Result<Plan> {
+    refuse_in_process(process)?;
+    let none = Linux::default();
+    let linux = target.spec.linux.as_ref().unwrap_or(&none);
+    let namespaces = Namespaces::plan(&linux.namespaces)?;
+    let mut plan = Plan { exposed: true, ..Plan::default() };
+    plan.payload = Some(Payload::plan(process)?);
+    check_terminal(process, options)?;
+    if let Some(path) = &options.console_socket {
+        plan.parent(ParentStep::ConnectConsole(path.clone()), "process.terminal");
+    }
+    let has_pid = namespaces.has(NEWPID);
+    if has_pid {
+        plan.parent(ParentStep::EnterPidOfInit, "");
+    }
+    let unified = target.cgroup.as_ref().map(Cgroup::unified);
+    plan.parent(ParentStep::Clone(0, unified), "");
+    if has_pid {
+        plan.parent(ParentStep::ComeBack, "");
+    }
+    if let Some(score) = process.oom_score_adj {
+        plan.parent(ParentStep::OomScore(score), "process.oomScoreAdj");
+    }
+    finish(&mut plan, options, false);
+    if let Some(cgroup) = &target.cgroup {
+        plan.child(join_cgroup(cgroup, true), "");
+    }
+    let flags = crate::namespaces::KINDS.iter().map(|kind| kind.flag);
+    let flags = flags.filter(|flag| namespaces.has(*flag) && *flag != NEWPID && *flag != NEWTIME);
+    plan.child(ChildStep::JoinNamespacesOfInit(flags.sum()), "");
+    if namespaces.has(NEWUSER) {
+        plan.child(ChildStep::BecomeRoot, "");
+    }
+    if process.terminal {
+        plan.child(terminal_step(process, options, false), "process.terminal");
+    }
+    process_steps(&mut plan, process, linux.seccomp.as_ref(), host, options, false)?;
+    Ok(plan)
+}

@@ -1,0 +1,138 @@
+//! The runtime's steps of a new container.
+
+use super::{Context, Options, Plan, host_hierarchies};
+use crate::cgroup::{self, Cgroup};
+use crate::error::Result;
+use crate::hooks::Point;
+use crate::namespaces::{NEWCGROUP, NEWPID, NEWTIME};
+use crate::step::ParentStep;
+impl Context<'_> {
+    pub(super) fn parent_steps(&self, plan: &mut Plan) -> Result<()> {
+        plan.parent(ParentStep::MakeState, "");
+        if let Some(path) = &self.options.console_socket {
+            plan.parent(ParentStep::ConnectConsole(path.clone()), "process.terminal");
+        }
+        if !self.options.start {
+            plan.parent(ParentStep::ListenForStart, "");
+        }
+        let cgroup = plan.cgroup.clone().unwrap_or_default();
+        let (before, meanwhile) = match self.shares_time() {
+            true => cgroup.split(""),
+            false => (cgroup, Cgroup::default()),
+        };
+        self.cgroup_steps(plan, before)?;
+        self.clone_steps(plan);
+        if self.new_user() {
+            plan.parent(ParentStep::Continue, "");
+        }
+        if self.shares_time() {
+            self.cgroup_steps(plan, meanwhile)?;
+            plan.parent(ParentStep::Continue, "");
+        }
+        if let Some(score) = self.spec.process.as_ref().and_then(|p| p.oom_score_adj) {
+            plan.parent(ParentStep::OomScore(score), "process.oomScoreAdj");
+        }
+        self.hook_steps(plan);
+        finish(plan, self.options, self.sync);
+        Ok(())
+    }
+
+    /// Whether the runtime makes the v1 cgroups while the child makes its mounts: on two cores that
+    /// hides their cost. A child that becomes another user has to have joined them before.
+    pub(super) fn shares_time(&self) -> bool {
+        !self.new_user() && !self.late_namespaces()
+    }
+
+    /// Makes the cgroups, with the limits if v1's are among them: v2 has none yet.
+    fn cgroup_steps(&self, plan: &mut Plan, cgroup: Cgroup) -> Result<()> {
+        if cgroup.places().is_empty() {
+            return Ok(());
+        }
+        plan.parent(ParentStep::MakeCgroup(cgroup.clone()), "linux.cgroupsPath");
+        let is_unified_part = cgroup == cgroup.unified() && Some(&cgroup) != plan.cgroup.as_ref();
+        if is_unified_part {
+            return Ok(());
+        }
+        let none = Default::default();
+        let resources = self.linux.resources.as_ref().unwrap_or(&none);
+        let limits = cgroup::settings(resources, host_hierarchies(self.host))?;
+        let ignored = cgroup::ignored(resources).into_iter();
+        plan.warnings.extend(ignored.map(|(at, why)| format!("{at} is ignored: {why}")));
+        if !limits.is_empty() {
+            plan.parent(ParentStep::Limits(cgroup, limits), "linux.resources");
+        }
+        Ok(())
+    }
+
+    fn clone_steps(&self, plan: &mut Plan) {
+        for join in &self.namespaces.joins {
+            let step = match self.joined_by_parent(join.kind.flag) {
+                true => ParentStep::EnterForChild(join.clone()),
+                false => ParentStep::OpenNamespace(join.clone()),
+            };
+            plan.parent(step, join.at.clone());
+        }
+        if self.namespaces.new & NEWTIME != 0 {
+            let offsets = self.linux.time_offsets.iter().flatten();
+            let offsets = offsets.map(|(clock, by)| (clock.clone(), *by)).collect();
+            plan.parent(ParentStep::UnshareTime(offsets), "linux.timeOffsets");
+        }
+        let flags = match self.late_namespaces() {
+            true => 0,
+            false => self.namespaces.new & !(NEWTIME | NEWCGROUP),
+        };
+        let unified = plan.cgroup.as_ref().map(Cgroup::unified);
+        plan.parent(ParentStep::Clone(flags, unified), "linux.namespaces");
+        if self.second_fork() {
+            plan.parent(ParentStep::AwaitInitPid, "linux.namespaces");
+        }
+        let away = self.namespaces.joins.iter().any(|join| self.joined_by_parent(join.kind.flag));
+        if away || self.namespaces.new & NEWTIME != 0 {
+            plan.parent(ParentStep::ComeBack, "");
+        }
+        if self.new_user() {
+            let maps = (self.linux.uid_mappings.clone(), self.linux.gid_mappings.clone());
+            plan.parent(ParentStep::WriteIdMaps(maps.0, maps.1), "linux.uidMappings");
+        }
+    }
+
+    pub(super) fn second_fork(&self) -> bool {
+        self.late_namespaces() && self.namespaces.new & NEWPID != 0
+    }
+
+    fn hook_steps(&self, plan: &mut Plan) {
+        if !self.sync {
+            return;
+        }
+        plan.parent(ParentStep::AwaitHooks, "");
+        for point in [Point::Prestart, Point::CreateRuntime] {
+            for hook in self.hooks(point) {
+                let at = hook.at();
+                plan.parent(ParentStep::Hook(hook), at);
+            }
+        }
+        plan.parent(ParentStep::Continue, "");
+    }
+}
+
+/// The runtime's last steps, of a new container and of an exec alike. Where the runtime starts the
+/// payload itself and no hook looks at the state, it is saved while the child is still at work.
+pub(super) fn finish(plan: &mut Plan, options: &Options, hooks: bool) {
+    let early = options.start && !hooks;
+    if early {
+        plan.parent(ParentStep::SaveState, "");
+    }
+    plan.parent(ParentStep::AwaitReady, "");
+    if let Some(path) = &options.pidfd_socket {
+        plan.parent(ParentStep::SendPidfd(path.clone()), "");
+    }
+    if let Some(path) = &options.pid_file {
+        plan.parent(ParentStep::PidFile(path.clone()), "");
+    }
+    if !early {
+        plan.parent(ParentStep::SaveState, "");
+    }
+    // The child waits for `start` only once its container can be found by its state.
+    let release = if options.start { ParentStep::Start } else { ParentStep::Continue };
+    plan.parent(release, "");
+}
