@@ -1,0 +1,78 @@
+//! A mount of type `cgroup`: what a container sees of its cgroups.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::symlinkat;
+
+use super::{FsOption, Kind, Mount};
+use crate::cgroup::CgroupMount;
+use crate::error::{Doing, Result};
+use crate::path::{Root, c_string};
+use crate::sys::mount::{Attributes, FsContext, attach_at, attr, clone_tree, set_attributes};
+use crate::sys::process::close_later;
+
+impl Mount {
+    /// Turns a mount of type cgroup into the tmpfs that holds the v1 hierarchies; whether that is to
+    /// be read-only, once they are in place.
+    pub fn become_tmpfs(&mut self) -> bool {
+        self.kind = Kind::FileSystem(c"tmpfs".into());
+        self.options =
+            vec![FsOption { key: c"mode".into(), value: Some(c"755".into()), index: None }];
+        let read_only = self.attributes.set & attr::RDONLY != 0;
+        self.attributes.set &= !attr::RDONLY;
+        read_only
+    }
+
+    /// Makes the hierarchies below the tmpfs of [`Mount::become_tmpfs`]: the container's own
+    /// directory of each or, in a cgroup namespace, a mount that shows nothing else anyway.
+    pub fn perform_cgroups(
+        &self,
+        root: &Root,
+        hierarchies: &[CgroupMount],
+        namespaced: bool,
+        read_only: bool,
+    ) -> Result<()> {
+        let tmpfs = self.make(root, None)?;
+        for hierarchy in hierarchies {
+            let doing = || format!("mount the cgroup hierarchy {}", hierarchy.name);
+            let mount = if namespaced { fresh(hierarchy) } else { own(hierarchy) }.doing(doing)?;
+            let name = c_string(&hierarchy.name)?;
+            mkdirat(&tmpfs, name.as_c_str(), Mode::from_bits_truncate(0o755)).doing(doing)?;
+            attach_at(mount.as_fd(), tmpfs.as_fd(), &name).doing(doing)?;
+            close_later(mount);
+            for link in &hierarchy.links {
+                symlinkat(&*hierarchy.name, &tmpfs, &**link).doing(doing)?;
+            }
+        }
+        let read_only = if read_only { attr::RDONLY } else { 0 };
+        let safe = attr::NOSUID | attr::NODEV | attr::NOEXEC | read_only;
+        set_attributes(
+            tmpfs.as_fd(),
+            Attributes { set: safe, ..Attributes::default() },
+            None,
+            true,
+        )?;
+        close_later(tmpfs);
+        Ok(())
+    }
+}
+
+/// The container's own directory of a hierarchy.
+fn own(hierarchy: &CgroupMount) -> std::result::Result<OwnedFd, Errno> {
+    clone_tree(nix::fcntl::AT_FDCWD, &c_string(&hierarchy.dir)?, false)
+}
+
+/// A new mount of a hierarchy, rooted at the cgroup namespace.
+fn fresh(hierarchy: &CgroupMount) -> std::result::Result<OwnedFd, Errno> {
+    let context = FsContext::open(c"cgroup")?;
+    for word in hierarchy.data.split(',') {
+        match word.split_once('=') {
+            Some((key, value)) => context.set(&c_string(key)?, &c_string(value)?)?,
+            None => context.set_flag(&c_string(word)?)?,
+        }
+    }
+    context.create()?;
+    context.mount(0)
+}

@@ -1,0 +1,317 @@
+//! Mounts: what the entries of `mounts` mean (config.md, config-linux.md "Default Filesystems"),
+//! and how each is made: detached, configured, then attached to a target resolved beneath the
+//! root.
+
+mod cgroups;
+mod options;
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::mount::MsFlags;
+use nix::sys::stat::fstat;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+
+pub use options::option_names;
+
+use crate::error::{Error, Result};
+use crate::path::{Root, as_path, c_string, is_dir};
+use crate::sys::mount::{Attributes, FsContext, attach, attr, clone_tree, set_attributes};
+use crate::sys::process::close_later;
+
+/// Files below /proc that lxcfs and its like bind their own over: they inform, nothing trusts them.
+const COVERABLE: [&str; 10] = [
+    "cpuinfo",
+    "diskstats",
+    "loadavg",
+    "meminfo",
+    "slabinfo",
+    "stat",
+    "swaps",
+    "sys/crypto/fips_enabled",
+    "sys/kernel/ns_last_pid",
+    "uptime",
+];
+
+/// All attributes that a bind mount's options decide between them.
+const BIND_ATTRIBUTES: u64 =
+    attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC | attr::NODIRATIME | attr::NOSYMFOLLOW;
+
+/// A word for the file system: `size=64k`, `newinstance`.
+#[derive(Debug)]
+pub struct FsOption {
+    key: CString,
+    value: Option<CString>,
+    /// Position among the entry's options, for errors; `None` if it was not written there.
+    index: Option<usize>,
+}
+
+/// What is mounted.
+#[derive(Debug)]
+pub enum Kind {
+    /// A file system of this type.
+    FileSystem(CString),
+    /// The file or directory at this path of the host; with everything below it if true.
+    Bind(CString, bool),
+    /// What is mounted there already gets other attributes.
+    Remount,
+}
+
+/// One mount, ready to be made.
+#[derive(Debug)]
+pub struct Mount {
+    /// Where, as the container sees it.
+    pub destination: PathBuf,
+    /// What.
+    pub kind: Kind,
+    /// Its attributes.
+    attributes: Attributes,
+    /// Attributes of it and of everything below it.
+    recursive: Attributes,
+    /// Changes of propagation, in order.
+    propagation: Vec<(MsFlags, bool)>,
+    /// What the file system is told.
+    options: Vec<FsOption>,
+    /// The option that asks for a copy of what it covers.
+    copy_up: Option<usize>,
+    /// The entry of `mounts` that it comes from: the stem of JSON paths.
+    at: String,
+}
+
+impl Mount {
+    /// Makes the mount in the root `root`. `pinned` is a detached copy of a bind mount's source
+    /// that was made while it could still be reached.
+    pub fn perform(&self, root: &Root, pinned: Option<OwnedFd>) -> Result<()> {
+        close_later(self.make(root, pinned)?);
+        Ok(())
+    }
+
+    /// Makes the mount and returns a descriptor of it.
+    fn make(&self, root: &Root, pinned: Option<OwnedFd>) -> Result<OwnedFd> {
+        root.forget();
+        let mount = match &self.kind {
+            Kind::FileSystem(name) => {
+                let mount = self.file_system(name, self.covered_mode(root, name))?;
+                let (target, plain) = self.directory(root, name)?;
+                if let Some(index) = self.copy_up {
+                    crate::copyup::copy(target.as_fd(), mount.as_fd())
+                        .map_err(|errno| self.fault(errno, &format!("options[{index}]")))?;
+                }
+                self.attach(mount.as_fd(), target, plain)?;
+                mount
+            }
+            Kind::Bind(..) => {
+                let mount = pinned.map_or_else(|| self.pin(), Ok)?;
+                let target = if is_dir(&mount)? {
+                    root.make_dir(&self.destination)
+                } else {
+                    root.make_file(&self.destination)
+                };
+                let target = target.map_err(|e| self.fault(e, "destination"))?;
+                self.bind_attributes(mount.as_fd())?;
+                self.attach(mount.as_fd(), target, false)?;
+                mount
+            }
+            Kind::Remount => {
+                let target = root.resolve(&self.destination);
+                let target = target.map_err(|e| self.fault(e, "destination"))?;
+                set_attributes(target.as_fd(), self.attributes, None, false)?;
+                target
+            }
+        };
+        self.spread(mount.as_fd())?;
+        Ok(mount)
+    }
+
+    /// Whether it is to share its mounts with its source.
+    pub fn is_shared(&self) -> bool {
+        self.is_bind()
+            && self.propagation.last().is_some_and(|(flag, _)| *flag == MsFlags::MS_SHARED)
+    }
+
+    /// Whether it is a bind mount.
+    pub fn is_bind(&self) -> bool {
+        matches!(self.kind, Kind::Bind(..))
+    }
+
+    /// A detached copy of a bind mount's source.
+    pub fn pin(&self) -> Result<OwnedFd> {
+        let Kind::Bind(source, recursive) = &self.kind else { return Err(Errno::EINVAL.into()) };
+        let here = nix::fcntl::AT_FDCWD;
+        clone_tree(here, source, *recursive).map_err(|errno| {
+            let err = self.fault(errno, "source");
+            if errno == Errno::ENOENT {
+                err.hint("the source of a bind mount has to exist")
+            } else {
+                err
+            }
+        })
+    }
+
+    /// The mode of the directory that a tmpfs covers, if no other is asked for: runc's containers
+    /// find there what the image had.
+    fn covered_mode(&self, root: &Root, name: &CStr) -> Option<CString> {
+        if name != c"tmpfs" || self.options.iter().any(|option| option.key.as_c_str() == c"mode") {
+            return None;
+        }
+        let covered = root.resolve(&self.destination).ok()?;
+        let mode = fstat(&covered).ok()?.st_mode & 0o7777;
+        c_string(format!("{mode:o}")).ok()
+    }
+
+    fn file_system(&self, name: &CStr, mode: Option<CString>) -> Result<OwnedFd> {
+        let context = FsContext::open(name).map_err(|errno| {
+            let err = self.fault(errno, "type");
+            if errno != Errno::ENODEV {
+                return err;
+            }
+            err.hint("the kernel has no file system of this type (see /proc/filesystems)")
+        })?;
+        let said = |errno: Errno, at: Option<usize>| {
+            let err = match at {
+                Some(i) => self.fault(errno, &format!("options[{i}]")),
+                None => Error::from(errno),
+            };
+            explain(err, &context.messages())
+        };
+        for option in &self.options {
+            let done = match &option.value {
+                Some(value) => context.set(&option.key, value),
+                None => context.set_flag(&option.key),
+            };
+            done.map_err(|errno| said(errno, option.index))?;
+        }
+        if let Some(mode) = mode {
+            context.set(c"mode", &mode).map_err(|errno| said(errno, None))?;
+        }
+        context.create().map_err(|errno| said(errno, None))?;
+        let mount = context.mount(self.attributes.set).map_err(|errno| said(errno, None))?;
+        context.close_later();
+        Ok(mount)
+    }
+
+    /// The directory that a file system is mounted on, and whether it was reached without a link.
+    /// proc and sysfs go on real directories only: through a link they would land where the later
+    /// checks do not look (CVE-2019-19921, CVE-2023-27561).
+    fn directory(&self, root: &Root, name: &CStr) -> Result<(OwnedFd, bool)> {
+        let strict = name == c"proc" || name == c"sysfs";
+        match root.make_plain_dir(&self.destination) {
+            Ok(dir) => Ok((dir, true)),
+            Err(Errno::ELOOP | Errno::ENOTDIR) if strict => {
+                let name = name.to_string_lossy();
+                let what = format!("filesystem \"{name}\" must be mounted on ordinary directory");
+                Err(Error::new(what).at(format!("{}.destination", self.at)))
+            }
+            Err(_) => {
+                let made = root.make_dir(&self.destination);
+                Ok((made.map_err(|errno| self.fault(errno, "destination"))?, false))
+            }
+        }
+    }
+
+    /// Nothing may cover what the runtime and others trust in /proc (CVE-2019-16884): over /proc
+    /// itself only a procfs goes, and below it a bind mount over one of the files that only inform.
+    fn check_proc(&self, mount: BorrowedFd, target: BorrowedFd) -> Result<()> {
+        let is_proc = |fd| Ok::<_, Errno>(fstatfs(fd)?.filesystem_type() == PROC_SUPER_MAGIC);
+        let on_proc = self.destination == Path::new("/proc");
+        if !on_proc && !is_proc(target)? {
+            return Ok(());
+        }
+        let informs = |path: &&str| self.destination.strip_prefix("/proc") == Ok(Path::new(path));
+        let allowed = match on_proc {
+            true => is_proc(mount)?,
+            false => self.is_bind() && COVERABLE.iter().any(informs),
+        };
+        if allowed {
+            return Ok(());
+        }
+        let what = self.destination.display();
+        Err(Error::new(format!("\"{what}\" cannot be mounted because it is inside /proc"))
+            .at(format!("{}.destination", self.at))
+            .hint("only a procfs may be mounted on /proc, and bind mounts on files such as /proc/uptime"))
+    }
+
+    fn attach(&self, mount: BorrowedFd, target: OwnedFd, plain: bool) -> Result<()> {
+        // A path without links that does not begin at /proc does not end there either.
+        if !plain || self.destination.starts_with("/proc") {
+            self.check_proc(mount, target.as_fd())?;
+        }
+        match attach(mount, target.as_fd()) {
+            // The kernel says only EINVAL; engines look for these words.
+            Err(Errno::EINVAL) if is_dir(mount)? != is_dir(&target)? => {
+                let err = self.fault(Errno::ENOTDIR, "destination");
+                return Err(err.hint("a directory goes on a directory only, a file on a file only"));
+            }
+            other => other.map_err(|errno| self.fault(errno, "destination"))?,
+        }
+        close_later(target);
+        Ok(())
+    }
+
+    /// The options of a bind mount replace the source's attributes, unless it has none at all.
+    /// Attributes that the kernel locks (the source belongs to another user namespace) are kept if
+    /// they were not asked to go.
+    fn bind_attributes(&self, mount: BorrowedFd) -> Result<()> {
+        let asked = self.attributes;
+        if asked == Attributes::default() {
+            return Ok(());
+        }
+        let all = Attributes { clear: asked.clear | BIND_ATTRIBUTES & !asked.set, ..asked };
+        match set_attributes(mount, all, None, false) {
+            Err(Errno::EPERM) => Ok(set_attributes(mount, asked, None, false)?),
+            other => Ok(other?),
+        }
+    }
+
+    /// Recursive attributes and propagation, which concern the mount once it is attached.
+    fn spread(&self, mount: BorrowedFd) -> Result<()> {
+        if self.recursive != Attributes::default() {
+            set_attributes(mount, self.recursive, None, true)?;
+        }
+        for (flag, all) in &self.propagation {
+            let change = Attributes { propagation: flag.bits(), ..Attributes::default() };
+            set_attributes(mount, change, None, *all)?;
+        }
+        Ok(())
+    }
+
+    fn fault(&self, errno: Errno, member: &str) -> Error {
+        Error::from(errno).at(format!("{}.{member}", self.at))
+    }
+}
+
+impl fmt::Display for Mount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on = self.destination.display();
+        match &self.kind {
+            Kind::FileSystem(name) => write!(f, "mount {} on {on}", name.to_string_lossy()),
+            Kind::Bind(source, false) => write!(f, "bind {} on {on}", as_path(source).display()),
+            Kind::Bind(source, true) => write!(f, "rbind {} on {on}", as_path(source).display()),
+            Kind::Remount => write!(f, "remount {on}"),
+        }
+    }
+}
+
+/// Adds the kernel's text and, where it is about a known mistake, a cure.
+fn explain(err: Error, text: &str) -> Error {
+    if text.is_empty() {
+        return err;
+    }
+    let hint = if text.contains("'size'") || text.contains("'nr_") {
+        Some("a size is a number with an optional k, m, g or %")
+    } else if text.contains("'mode'") {
+        Some("a mode is an octal number such as 755")
+    } else if text.contains("Unknown parameter") {
+        Some("this file system does not know the option; tare features lists those of the runtime")
+    } else {
+        None
+    };
+    let err = err.kernel(text);
+    match hint {
+        Some(hint) => err.hint(hint),
+        None => err,
+    }
+}

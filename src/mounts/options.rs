@@ -1,0 +1,255 @@
+//! What the words in an entry of `mounts` mean (config.md, "Linux mount options").
+
+use std::ffi::CString;
+use std::path::Path;
+
+use nix::mount::MsFlags;
+
+use super::{FsOption, Kind, Mount};
+use crate::error::{Error, Result};
+use crate::path::c_string;
+use crate::spec::config;
+use crate::sys::mount::{Attributes, attr};
+
+/// What a word among a mount's options orders.
+#[derive(Debug, Clone, Copy)]
+enum Effect {
+    /// Sets the first and clears the second mask of attributes.
+    Attribute(u64, u64),
+    /// The same for the mount and everything below it.
+    Recursive(u64, u64),
+    /// Sets the propagation; for all below it too if the second is true.
+    Propagation(MsFlags, bool),
+    /// A bind mount, recursive if true.
+    Bind(bool),
+    /// Changes the attributes of what is mounted there already.
+    Remount,
+    /// A tmpfs begins with a copy of what it covers.
+    CopyUp,
+    /// A word that stands for what is the case anyway.
+    Nothing,
+    /// A word for the file system, without meaning for a bind mount.
+    FileSystem,
+}
+
+const ATIME: u64 = attr::ATIME_MASK;
+
+/// All words with a meaning of their own; `features` lists them. Any other goes to the file system.
+const OPTIONS: &[(&str, Effect)] = &[
+    ("async", Effect::FileSystem),
+    ("atime", Effect::Attribute(attr::RELATIME, ATIME)),
+    ("bind", Effect::Bind(false)),
+    ("defaults", Effect::Nothing),
+    ("dev", Effect::Attribute(0, attr::NODEV)),
+    ("diratime", Effect::Attribute(0, attr::NODIRATIME)),
+    ("dirsync", Effect::FileSystem),
+    ("exec", Effect::Attribute(0, attr::NOEXEC)),
+    ("iversion", Effect::FileSystem),
+    ("lazytime", Effect::FileSystem),
+    ("loud", Effect::Nothing),
+    ("mand", Effect::FileSystem),
+    ("noatime", Effect::Attribute(attr::NOATIME, ATIME)),
+    ("nodev", Effect::Attribute(attr::NODEV, 0)),
+    ("nodiratime", Effect::Attribute(attr::NODIRATIME, 0)),
+    ("noexec", Effect::Attribute(attr::NOEXEC, 0)),
+    ("noiversion", Effect::Nothing),
+    ("nolazytime", Effect::FileSystem),
+    ("nomand", Effect::FileSystem),
+    ("norelatime", Effect::Attribute(attr::STRICTATIME, ATIME)),
+    ("nostrictatime", Effect::Attribute(attr::RELATIME, ATIME)),
+    ("nosuid", Effect::Attribute(attr::NOSUID, 0)),
+    ("nosymfollow", Effect::Attribute(attr::NOSYMFOLLOW, 0)),
+    ("private", Effect::Propagation(MsFlags::MS_PRIVATE, false)),
+    ("ratime", Effect::Recursive(attr::RELATIME, ATIME)),
+    ("rbind", Effect::Bind(true)),
+    ("rdev", Effect::Recursive(0, attr::NODEV)),
+    ("rdiratime", Effect::Recursive(0, attr::NODIRATIME)),
+    ("relatime", Effect::Attribute(attr::RELATIME, ATIME)),
+    ("remount", Effect::Remount),
+    ("rexec", Effect::Recursive(0, attr::NOEXEC)),
+    ("rnoatime", Effect::Recursive(attr::NOATIME, ATIME)),
+    ("rnodev", Effect::Recursive(attr::NODEV, 0)),
+    ("rnodiratime", Effect::Recursive(attr::NODIRATIME, 0)),
+    ("rnoexec", Effect::Recursive(attr::NOEXEC, 0)),
+    ("rnorelatime", Effect::Recursive(attr::STRICTATIME, ATIME)),
+    ("rnostrictatime", Effect::Recursive(attr::RELATIME, ATIME)),
+    ("rnosuid", Effect::Recursive(attr::NOSUID, 0)),
+    ("rnosymfollow", Effect::Recursive(attr::NOSYMFOLLOW, 0)),
+    ("ro", Effect::Attribute(attr::RDONLY, 0)),
+    ("rprivate", Effect::Propagation(MsFlags::MS_PRIVATE, true)),
+    ("rrelatime", Effect::Recursive(attr::RELATIME, ATIME)),
+    ("rro", Effect::Recursive(attr::RDONLY, 0)),
+    ("rrw", Effect::Recursive(0, attr::RDONLY)),
+    ("rshared", Effect::Propagation(MsFlags::MS_SHARED, true)),
+    ("rslave", Effect::Propagation(MsFlags::MS_SLAVE, true)),
+    ("rstrictatime", Effect::Recursive(attr::STRICTATIME, ATIME)),
+    ("rsuid", Effect::Recursive(0, attr::NOSUID)),
+    ("rsymfollow", Effect::Recursive(0, attr::NOSYMFOLLOW)),
+    ("runbindable", Effect::Propagation(MsFlags::MS_UNBINDABLE, true)),
+    ("rw", Effect::Attribute(0, attr::RDONLY)),
+    ("shared", Effect::Propagation(MsFlags::MS_SHARED, false)),
+    ("silent", Effect::Nothing),
+    ("slave", Effect::Propagation(MsFlags::MS_SLAVE, false)),
+    ("strictatime", Effect::Attribute(attr::STRICTATIME, ATIME)),
+    ("suid", Effect::Attribute(0, attr::NOSUID)),
+    ("symfollow", Effect::Attribute(0, attr::NOSYMFOLLOW)),
+    ("sync", Effect::FileSystem),
+    ("tmpcopyup", Effect::CopyUp),
+    ("unbindable", Effect::Propagation(MsFlags::MS_UNBINDABLE, false)),
+];
+
+/// Words that the specification knows and this version does not do.
+const NOT_SUPPORTED: &[&str] = &["idmap", "ridmap"];
+
+/// The words of the options that have a meaning of their own, for `features`.
+pub fn option_names() -> impl Iterator<Item = &'static str> {
+    OPTIONS.iter().map(|(name, _)| *name)
+}
+
+impl Mount {
+    /// Reads entry `index` of `mounts`; relative sources lie below `bundle`.
+    pub fn plan(index: usize, entry: &config::Mount, bundle: &Path) -> Result<Self> {
+        let at = format!("mounts[{index}]");
+        if !entry.uid_mappings.is_empty() || !entry.gid_mappings.is_empty() {
+            return Err(not_supported(&at, "uidMappings", "an idmapped mount"));
+        }
+        let text = |s: &str, member: &str| c_string(s).map_err(|_| nul(&at, member));
+        let kind = entry.kind.as_deref().unwrap_or_default();
+        let mut mount = Mount {
+            destination: Path::new("/").join(&entry.destination),
+            kind: Kind::FileSystem(text(kind, "type")?),
+            attributes: Attributes::default(),
+            recursive: Attributes::default(),
+            propagation: Vec::new(),
+            options: Vec::new(),
+            copy_up: None,
+            at: at.clone(),
+        };
+        text(&entry.destination, "destination")
+            .map_err(|e| e.at(format!("{}.destination", mount.at)))?;
+        for (i, option) in entry.options.iter().enumerate() {
+            mount.option(i, option, entry, bundle)?;
+        }
+        mount.settle(entry, kind, bundle)?;
+        Ok(mount)
+    }
+
+    /// Adds what the word `option` orders.
+    fn option(&mut self, i: usize, word: &str, entry: &config::Mount, bundle: &Path) -> Result<()> {
+        if NOT_SUPPORTED.contains(&word) {
+            return Err(not_supported(&self.at, &format!("options[{i}]"), word));
+        }
+        let known = OPTIONS.binary_search_by_key(&word, |(name, _)| name);
+        match known.ok().and_then(|found| OPTIONS.get(found)).map(|(_, effect)| *effect) {
+            Some(Effect::Attribute(set, clear)) => change(&mut self.attributes, set, clear),
+            Some(Effect::Recursive(set, clear)) => change(&mut self.recursive, set, clear),
+            Some(Effect::Propagation(flag, all)) => self.propagation.push((flag, all)),
+            Some(Effect::Bind(all)) => self.kind = Kind::Bind(self.source(entry, bundle)?, all),
+            Some(Effect::Remount) => self.kind = Kind::Remount,
+            Some(Effect::CopyUp) => self.copy_up = Some(i),
+            Some(Effect::Nothing) => {}
+            Some(Effect::FileSystem) | None if word.is_empty() => {}
+            Some(Effect::FileSystem) | None => self.fs_option(Some(i), word)?,
+        }
+        Ok(())
+    }
+
+    fn fs_option(&mut self, index: Option<usize>, word: &str) -> Result<()> {
+        let (key, value) = match word.split_once('=') {
+            Some((key, value)) => (key, Some(value)),
+            None => (word, None),
+        };
+        let text = |s: &str| {
+            c_string(s).map_err(|_| nul(&self.at, &format!("options[{}]", index.unwrap_or(0))))
+        };
+        let option = FsOption { key: text(key)?, value: value.map(text).transpose()?, index };
+        self.options.push(option);
+        Ok(())
+    }
+
+    fn source(&self, entry: &config::Mount, bundle: &Path) -> Result<CString> {
+        let source = entry.source.as_deref().filter(|s| !s.is_empty());
+        let source = source.ok_or_else(|| {
+            Error::new(format!("bind mount on {} has no source", entry.destination))
+                .at(format!("{}.source", self.at))
+        })?;
+        c_string(bundle.join(source)).map_err(|_| nul(&self.at, "source"))
+    }
+
+    /// Decides what the type and the options mean together.
+    fn settle(&mut self, entry: &config::Mount, kind: &str, bundle: &Path) -> Result<()> {
+        if kind == "bind" && matches!(self.kind, Kind::FileSystem(_)) {
+            self.kind = Kind::Bind(self.source(entry, bundle)?, false);
+        }
+        match &self.kind {
+            // File system words on a bind mount have no meaning and are ignored by every runtime.
+            Kind::Bind(..) => self.options.clear(),
+            Kind::Remount => {}
+            Kind::FileSystem(name) if self.copy_up.is_some() && name.as_c_str() != c"tmpfs" => {
+                let at = format!("{}.options[{}]", self.at, self.copy_up.unwrap_or_default());
+                return Err(Error::new("tmpcopyup is for a tmpfs only").at(at));
+            }
+            Kind::FileSystem(name) if name.is_empty() || kind == "none" => {
+                return Err(Error::new(format!("mount on {} has no type", entry.destination))
+                    .at(format!("{}.type", self.at))
+                    .hint("a bind mount needs the option bind or rbind"));
+            }
+            Kind::FileSystem(_) => {
+                let source = entry.source.as_deref().filter(|s| !s.is_empty()).unwrap_or(kind);
+                self.fs_option(None, &format!("source={source}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The last word decides: what it sets is no longer cleared, and the reverse.
+fn change(attributes: &mut Attributes, set: u64, clear: u64) {
+    attributes.set = attributes.set & !clear | set;
+    attributes.clear = (attributes.clear | clear) & !(set & !ATIME);
+}
+
+fn nul(at: &str, member: &str) -> Error {
+    Error::new("a path or option holds a NUL character").at(format!("{at}.{member}"))
+}
+
+fn not_supported(at: &str, member: &str, what: &str) -> Error {
+    Error::new(format!("{what} is not supported by this version of tare"))
+        .at(format!("{at}.{member}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(json: &str) -> config::Mount {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn table_is_sorted() {
+        assert!(OPTIONS.is_sorted_by_key(|(name, _)| *name));
+    }
+
+    #[test]
+    fn the_last_word_decides() {
+        let e = entry(
+            r#"{"destination":"/a","source":"/b","options":["rbind","ro","rw","noatime","relatime"]}"#,
+        );
+        let mount = Mount::plan(0, &e, Path::new("/")).unwrap();
+        assert_eq!(mount.attributes.set, 0);
+        assert_eq!(mount.attributes.clear, attr::RDONLY | ATIME);
+        assert!(matches!(mount.kind, Kind::Bind(_, true)));
+    }
+
+    #[test]
+    fn refuses_what_has_no_type_and_no_source() {
+        for (json, at) in [
+            (r#"{"destination":"/a"}"#, "mounts[3].type"),
+            (r#"{"destination":"/a","type":"bind"}"#, "mounts[3].source"),
+            (r#"{"destination":"/a","type":"tmpfs","options":["ridmap"]}"#, "mounts[3].options[0]"),
+        ] {
+            assert_eq!(Mount::plan(3, &entry(json), Path::new("/")).unwrap_err().path(), Some(at));
+        }
+    }
+}
