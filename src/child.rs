@@ -34,6 +34,8 @@ pub struct Inherited {
     pub channel: Channel,
     /// Namespaces to be joined, in the order of their steps.
     pub namespaces: Vec<OwnedFd>,
+    /// Sources of mounts that the runtime has made, in the order of the mounts; none for the rest.
+    pub mounts: Vec<Option<OwnedFd>>,
     /// A process descriptor of the container's init (exec).
     pub init: Option<OwnedFd>,
     /// Who gets the terminal's master.
@@ -51,7 +53,8 @@ pub struct Inherited {
 impl Inherited {
     fn descriptors(&self) -> Vec<i32> {
         let single = [&self.init, &self.console, &self.start];
-        let single = single.into_iter().flatten().chain(&self.namespaces).map(AsRawFd::as_raw_fd);
+        let many = self.namespaces.iter().chain(self.mounts.iter().flatten());
+        let single = single.into_iter().flatten().chain(many).map(AsRawFd::as_raw_fd);
         let preserved = (3..).take(self.preserve as usize);
         single.chain([self.channel.as_fd().as_raw_fd()]).chain(preserved).collect()
     }
@@ -115,6 +118,7 @@ impl<'a> Child<'a> {
         // Nothing of the runtime's or its caller's may stay open here (CVE-2024-21626), not even
         // until execve(2): a waiting child can be looked at by others.
         sys::process::close_others(&self.inherited.descriptors()).doing(|| "close descriptors")?;
+        self.pinned = std::mem::take(&mut self.inherited.mounts);
         sys::process::set_parent_death_signal(libc::SIGKILL)?;
         let plan = self.plan;
         for (index, entry) in plan.child.iter().enumerate() {
@@ -310,11 +314,7 @@ impl<'a> Child<'a> {
 
     /// Takes hold of the sources of the mounts that are `wanted` and not held yet.
     fn pin(&mut self, wanted: fn(&Mount) -> bool) -> Result<()> {
-        let is_mount = |step: &&ChildStep| {
-            matches!(step, ChildStep::Mount(_) | ChildStep::CgroupMounts { .. })
-        };
-        let mounts = self.plan.child.iter().map(|entry| &entry.step).filter(is_mount);
-        for (index, step) in mounts.enumerate() {
+        for (index, step) in self.plan.mounts().enumerate() {
             if self.pinned.len() == index {
                 self.pinned.push(None);
             }

@@ -172,15 +172,19 @@ pub fn unshare_time(offsets: &[(String, TimeOffset)]) -> Result<()> {
 
 /// Writes the id maps of the process `pid`, which waits in a new user namespace.
 pub fn write_id_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
-    for (file, at, maps) in
-        [("uid_map", "linux.uidMappings", uids), ("gid_map", "linux.gidMappings", gids)]
+    write_maps(pid, uids, gids, "linux")
+}
+
+/// As [`write_id_maps`], for maps that are members of what is at the JSON path `at`.
+pub fn write_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping], at: &str) -> Result<()> {
+    for (file, member, maps) in [("uid_map", "uidMappings", uids), ("gid_map", "gidMappings", gids)]
     {
         let text: String = maps
             .iter()
             .map(|map| format!("{} {} {}\n", map.container_id, map.host_id, map.size))
             .collect();
         std::fs::write(format!("/proc/{pid}/{file}"), text)
-            .map_err(|e| Error::io(format!("write {file}"), &e).at(at))?;
+            .map_err(|e| Error::io(format!("write {file}"), &e).at(format!("{at}.{member}")))?;
     }
     Ok(())
 }

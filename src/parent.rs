@@ -15,11 +15,12 @@ use crate::cgroup::Cgroup;
 use crate::child::{self, Inherited};
 use crate::error::{Doing, Error, Result};
 use crate::hooks::{Hook, Point};
+use crate::mounts::Mappings;
 use crate::namespaces::{self, Excursion, KINDS, NEWPID, NEWTIME};
 use crate::plan::Plan;
 use crate::spec::load::Config;
 use crate::state::{Container, Stage, State, Status};
-use crate::step::ParentStep;
+use crate::step::{ChildStep, ParentStep};
 use crate::sys::process::{Fork, fork_into};
 use crate::sys::{self, pidfd};
 use crate::terminal;
@@ -69,6 +70,8 @@ pub struct Parent<'a> {
     console: Option<OwnedFd>,
     start: Option<OwnedFd>,
     namespaces: Vec<OwnedFd>,
+    /// Sources of mounts that only the runtime can make, in the order of the mounts.
+    mounts: Vec<Option<OwnedFd>>,
     away: Excursion,
     channel: Option<Channel>,
     child: Option<Process>,
@@ -112,6 +115,7 @@ impl<'a> Parent<'a> {
             console: None,
             start: None,
             namespaces: Vec::new(),
+            mounts: Vec::new(),
             away: Excursion::default(),
             channel: None,
             child: None,
@@ -181,6 +185,7 @@ impl<'a> Parent<'a> {
                 Ok(())
             }
             ParentStep::Limits(cgroup, limits) => cgroup.apply(limits),
+            ParentStep::MapMounts(receive) => self.map_mounts(*receive),
             ParentStep::Clone(flags, cgroup) => self.clone_child(*flags, cgroup.as_ref(), trace),
             ParentStep::AwaitInitPid => self.await_init_pid(),
             ParentStep::ComeBack => self.away.come_back(),
@@ -236,6 +241,21 @@ impl<'a> Parent<'a> {
         Ok(())
     }
 
+    /// Makes the id-mapped mounts, in the order of the child's steps.
+    fn map_mounts(&mut self, receive: bool) -> Result<()> {
+        let mut mappings = Mappings::default();
+        for step in self.plan.mounts() {
+            let mapped = match step {
+                ChildStep::Mount(mount) => mappings
+                    .mapped(mount, receive)
+                    .map_err(|err| err.or_doing(|| mount.to_string()))?,
+                _ => None,
+            };
+            self.mounts.push(mapped);
+        }
+        Ok(())
+    }
+
     fn clone_child(&mut self, flags: u64, cgroup: Option<&Cgroup>, trace: &Trace) -> Result<()> {
         let (ours, theirs) = Channel::pair()?;
         let place = cgroup.and_then(|cgroup| cgroup.places().first());
@@ -245,6 +265,7 @@ impl<'a> Parent<'a> {
                 let inherited = Inherited {
                     channel: theirs,
                     namespaces: std::mem::take(&mut self.namespaces),
+                    mounts: std::mem::take(&mut self.mounts),
                     init: self.init.take(),
                     console: self.console.take(),
                     start: self.start.take(),
@@ -258,6 +279,7 @@ impl<'a> Parent<'a> {
                 self.child = Some(Process { pid: pid.as_raw(), fd });
                 self.channel = Some(ours);
                 self.namespaces.clear();
+                self.mounts.clear();
                 (self.console, self.start) = (None, None);
                 match cgroup.filter(|_| !born_there) {
                     Some(cgroup) => cgroup.attach(self.pid()),

@@ -65,6 +65,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The steps that are mounts, in order.
+    pub fn mounts(&self) -> impl Iterator<Item = &ChildStep> {
+        let steps = self.child.iter().map(|entry| &entry.step);
+        steps.filter(|step| matches!(step, ChildStep::Mount(_) | ChildStep::CgroupMounts { .. }))
+    }
+
     fn parent(&mut self, step: ParentStep, at: impl Into<String>) {
         self.parent.push(Entry { step, at: at.into() });
     }

@@ -50,6 +50,8 @@ pub enum ParentStep {
     MakeCgroup(Cgroup),
     /// Writes the limits.
     Limits(Cgroup, Vec<Setting>),
+    /// Makes the bind mounts whose ids are mapped; mounts of the host still come in if true.
+    MapMounts(bool),
     /// Makes the child in these new namespaces, and in this cgroup of v2.
     Clone(u64, Option<Cgroup>),
     /// Learns which process becomes init after the child's second fork.
@@ -213,6 +215,7 @@ impl fmt::Display for ParentStep {
                 write!(f, "make the cgroup {path} in {} hierarchies", cgroup.places().len())
             }
             Self::Limits(_, limits) => write!(f, "write {} limits", limits.len()),
+            Self::MapMounts(_) => f.write_str("make the id-mapped mounts"),
             Self::Clone(0, _) => f.write_str("clone the child"),
             Self::Clone(flags, _) => {
                 write!(f, "clone the child into new namespaces: {}", names(*flags))

@@ -21,6 +21,7 @@ struct Features {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Linux {
     namespaces: Vec<&'static str>,
     capabilities: Vec<String>,
@@ -28,6 +29,7 @@ struct Linux {
     seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
+    mount_extensions: MountExtensions,
 }
 
 #[derive(Serialize)]
@@ -49,6 +51,11 @@ struct Seccomp {
     archs: Vec<&'static str>,
     known_flags: Vec<&'static str>,
     supported_flags: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+struct MountExtensions {
+    idmap: Enabled,
 }
 
 #[derive(Serialize)]
@@ -87,6 +94,9 @@ fn features() -> Features {
             // Profiles and labels are refused so far.
             apparmor: Enabled { enabled: false },
             selinux: Enabled { enabled: false },
+            mount_extensions: MountExtensions {
+                idmap: Enabled { enabled: mounts::option_names().any(|name| name == "idmap") },
+            },
         },
         annotations: BTreeMap::from([
             ("org.tare.commit", COMMIT.to_string()),

@@ -3,6 +3,7 @@
 //! root.
 
 mod cgroups;
+mod idmap;
 mod options;
 
 use std::ffi::{CStr, CString};
@@ -15,6 +16,7 @@ use nix::mount::MsFlags;
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
+pub use idmap::{IdMap, Mappings};
 pub use options::option_names;
 
 use crate::error::{Error, Result};
@@ -77,6 +79,8 @@ pub struct Mount {
     options: Vec<FsOption>,
     /// The option that asks for a copy of what it covers.
     copy_up: Option<usize>,
+    /// How its ids are mapped.
+    id_map: Option<IdMap>,
     /// The entry of `mounts` that it comes from: the stem of JSON paths.
     at: String,
 }
@@ -130,6 +134,11 @@ impl Mount {
     pub fn is_shared(&self) -> bool {
         self.is_bind()
             && self.propagation.last().is_some_and(|(flag, _)| *flag == MsFlags::MS_SHARED)
+    }
+
+    /// Whether its ids are mapped.
+    pub fn is_mapped(&self) -> bool {
+        self.id_map.is_some()
     }
 
     /// Whether it is a bind mount.

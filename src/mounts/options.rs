@@ -5,8 +5,9 @@ use std::path::Path;
 
 use nix::mount::MsFlags;
 
-use super::{FsOption, Kind, Mount};
+use super::{FsOption, IdMap, Kind, Mount};
 use crate::error::{Error, Result};
+use crate::namespaces::Namespaces;
 use crate::path::c_string;
 use crate::spec::config;
 use crate::sys::mount::{Attributes, attr};
@@ -24,6 +25,8 @@ enum Effect {
     Bind(bool),
     /// Changes the attributes of what is mounted there already.
     Remount,
+    /// A bind mount with other ids; all below it too if true.
+    IdMap(bool),
     /// A tmpfs begins with a copy of what it covers.
     CopyUp,
     /// A word that stands for what is the case anyway.
@@ -44,6 +47,7 @@ const OPTIONS: &[(&str, Effect)] = &[
     ("diratime", Effect::Attribute(0, attr::NODIRATIME)),
     ("dirsync", Effect::FileSystem),
     ("exec", Effect::Attribute(0, attr::NOEXEC)),
+    ("idmap", Effect::IdMap(false)),
     ("iversion", Effect::FileSystem),
     ("lazytime", Effect::FileSystem),
     ("loud", Effect::Nothing),
@@ -67,6 +71,7 @@ const OPTIONS: &[(&str, Effect)] = &[
     ("relatime", Effect::Attribute(attr::RELATIME, ATIME)),
     ("remount", Effect::Remount),
     ("rexec", Effect::Recursive(0, attr::NOEXEC)),
+    ("ridmap", Effect::IdMap(true)),
     ("rnoatime", Effect::Recursive(attr::NOATIME, ATIME)),
     ("rnodev", Effect::Recursive(attr::NODEV, 0)),
     ("rnodiratime", Effect::Recursive(attr::NODIRATIME, 0)),
@@ -98,21 +103,20 @@ const OPTIONS: &[(&str, Effect)] = &[
     ("unbindable", Effect::Propagation(MsFlags::MS_UNBINDABLE, false)),
 ];
 
-/// Words that the specification knows and this version does not do.
-const NOT_SUPPORTED: &[&str] = &["idmap", "ridmap"];
-
 /// The words of the options that have a meaning of their own, for `features`.
 pub fn option_names() -> impl Iterator<Item = &'static str> {
     OPTIONS.iter().map(|(name, _)| *name)
+}
+
+fn effect(word: &str) -> Option<Effect> {
+    let found = OPTIONS.binary_search_by_key(&word, |(name, _)| name).ok()?;
+    OPTIONS.get(found).map(|(_, effect)| *effect)
 }
 
 impl Mount {
     /// Reads entry `index` of `mounts`; relative sources lie below `bundle`.
     pub fn plan(index: usize, entry: &config::Mount, bundle: &Path) -> Result<Self> {
         let at = format!("mounts[{index}]");
-        if !entry.uid_mappings.is_empty() || !entry.gid_mappings.is_empty() {
-            return Err(not_supported(&at, "uidMappings", "an idmapped mount"));
-        }
         let text = |s: &str, member: &str| c_string(s).map_err(|_| nul(&at, member));
         let kind = entry.kind.as_deref().unwrap_or_default();
         let mut mount = Mount {
@@ -123,6 +127,7 @@ impl Mount {
             propagation: Vec::new(),
             options: Vec::new(),
             copy_up: None,
+            id_map: None,
             at: at.clone(),
         };
         text(&entry.destination, "destination")
@@ -134,20 +139,32 @@ impl Mount {
         Ok(mount)
     }
 
+    /// Reads how the ids are mapped in the same entry of `mounts`.
+    pub fn map_ids(
+        &mut self,
+        entry: &config::Mount,
+        linux: &config::Linux,
+        namespaces: &Namespaces,
+    ) -> Result<()> {
+        let asked = entry.options.iter().rev().find_map(|word| match effect(word) {
+            Some(Effect::IdMap(recursive)) => Some(recursive),
+            _ => None,
+        });
+        self.id_map = IdMap::plan(entry, &self.at, asked, linux, namespaces)?;
+        Ok(())
+    }
+
     /// Adds what the word `option` orders.
     fn option(&mut self, i: usize, word: &str, entry: &config::Mount, bundle: &Path) -> Result<()> {
-        if NOT_SUPPORTED.contains(&word) {
-            return Err(not_supported(&self.at, &format!("options[{i}]"), word));
-        }
-        let known = OPTIONS.binary_search_by_key(&word, |(name, _)| name);
-        match known.ok().and_then(|found| OPTIONS.get(found)).map(|(_, effect)| *effect) {
+        match effect(word) {
             Some(Effect::Attribute(set, clear)) => change(&mut self.attributes, set, clear),
             Some(Effect::Recursive(set, clear)) => change(&mut self.recursive, set, clear),
             Some(Effect::Propagation(flag, all)) => self.propagation.push((flag, all)),
             Some(Effect::Bind(all)) => self.kind = Kind::Bind(self.source(entry, bundle)?, all),
             Some(Effect::Remount) => self.kind = Kind::Remount,
             Some(Effect::CopyUp) => self.copy_up = Some(i),
-            Some(Effect::Nothing) => {}
+            // Together with the entry's mappings: see `map_ids`.
+            Some(Effect::IdMap(_) | Effect::Nothing) => {}
             Some(Effect::FileSystem) | None if word.is_empty() => {}
             Some(Effect::FileSystem) | None => self.fs_option(Some(i), word)?,
         }
@@ -213,11 +230,6 @@ fn nul(at: &str, member: &str) -> Error {
     Error::new("a path or option holds a NUL character").at(format!("{at}.{member}"))
 }
 
-fn not_supported(at: &str, member: &str, what: &str) -> Error {
-    Error::new(format!("{what} is not supported by this version of tare"))
-        .at(format!("{at}.{member}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,7 +259,7 @@ mod tests {
         for (json, at) in [
             (r#"{"destination":"/a"}"#, "mounts[3].type"),
             (r#"{"destination":"/a","type":"bind"}"#, "mounts[3].source"),
-            (r#"{"destination":"/a","type":"tmpfs","options":["ridmap"]}"#, "mounts[3].options[0]"),
+            (r#"{"destination":"/a","type":"proc","options":["tmpcopyup"]}"#, "mounts[3].options[0]"),
         ] {
             assert_eq!(Mount::plan(3, &entry(json), Path::new("/")).unwrap_err().path(), Some(at));
         }

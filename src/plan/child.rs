@@ -12,12 +12,14 @@ use crate::mounts::{Kind, Mount};
 use crate::namespaces::{NEWCGROUP, NEWNET, NEWPID, NEWTIME, NEWUSER};
 use crate::rootfs::PROPAGATION;
 use crate::spec::position::member;
-use crate::step::{ChildStep, Entry};
+use crate::step::{ChildStep, Entry, ParentStep};
+
 impl Context<'_> {
     pub(super) fn child_steps(&self, plan: &mut Plan) -> Result<()> {
         self.namespace_steps(plan);
         self.mount_steps(plan)?;
         pin_shared(plan);
+        map_mounts(plan, self.receives_mounts());
         self.device_steps(plan)?;
         let terminal = self.spec.process.as_ref().filter(|process| process.terminal);
         if let Some(process) = terminal {
@@ -131,6 +133,7 @@ impl Context<'_> {
         let mut joined = !self.shares_time();
         for (index, entry) in self.spec.mounts.iter().enumerate() {
             let mut mount = Mount::plan(index, entry, &self.options.bundle)?;
+            mount.map_ids(entry, self.linux, self.namespaces)?;
             let is_cgroup =
                 matches!(&mount.kind, Kind::FileSystem(name) if name.as_c_str() == c"cgroup");
             if is_cgroup && !std::mem::replace(&mut joined, true) {
@@ -243,5 +246,18 @@ fn pin_shared(plan: &mut Plan) {
     let at = plan.child.iter().find(|entry| shared(entry)).map(|entry| entry.at.clone());
     if let (Some(at), Some(index)) = (at, plan.child.iter().position(isolate)) {
         plan.child.insert(index, Entry { step: ChildStep::PinShared, at });
+    }
+}
+
+/// Mounts whose ids are mapped are made by the runtime, before it makes the child.
+fn map_mounts(plan: &mut Plan, receive: bool) {
+    let mapped = |entry: &&Entry<ChildStep>| match &entry.step {
+        ChildStep::Mount(mount) => mount.is_mapped(),
+        _ => false,
+    };
+    let clone = |entry: &Entry<ParentStep>| matches!(entry.step, ParentStep::Clone(..));
+    let at = plan.child.iter().find(mapped).map(|entry| entry.at.clone());
+    if let (Some(at), Some(index)) = (at, plan.parent.iter().position(clone)) {
+        plan.parent.insert(index, Entry { step: ParentStep::MapMounts(receive), at });
     }
 }
