@@ -35,7 +35,7 @@ impl Tree {
 
     /// Applies a `resources` object.
     fn limit(&self, json: &str) -> Result<(), Error> {
-        let resources: Resources = serde_json::from_str(json).unwrap();
+        let resources: Resources = tare::spec::load::from_json(json).unwrap();
         self.cgroup.apply(&settings(&resources, &self.host)?)
     }
 

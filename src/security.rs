@@ -158,7 +158,7 @@ mod tests {
     fn unknown_and_unavailable_names_are_returned_once() {
         let json =
             r#"{"bounding":["CAP_KILL","CAP_NOPE","CAP_SYS_ADMIN"],"effective":["CAP_NOPE"]}"#;
-        let config = serde_json::from_str(json).unwrap();
+        let config = crate::spec::load::from_json(json).unwrap();
         let (caps, missing) = Capabilities::plan(Some(&config), 1 << 5);
         assert_eq!(caps.bounding, 1 << 5);
         assert_eq!(caps.sets.effective, 0);
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn ambient_needs_permitted_and_inheritable() {
         let json = r#"{"permitted":["CAP_KILL"],"ambient":["CAP_KILL"]}"#;
-        let config = serde_json::from_str(json).unwrap();
+        let config = crate::spec::load::from_json(json).unwrap();
         let (caps, _) = Capabilities::plan(Some(&config), u64::MAX);
         assert_eq!(caps.ambient_refused(Some(&config)), ["CAP_KILL"]);
     }

@@ -23,7 +23,7 @@ static PROBE: LazyLock<PathBuf> = LazyLock::new(|| {
 
 /// Makes calls in a process under the profile.
 fn probe(profile: &Value, calls: &[&str]) -> Output {
-    let config: Seccomp = serde_json::from_str(&profile.to_string()).expect("a profile");
+    let config: Seccomp = tare::spec::load::from_json(&profile.to_string()).expect("a profile");
     let filter = compile(&config).expect("compiles").expect("a filter");
     let mut command = Command::new(PROBE.as_path());
     let load = move || {
@@ -141,7 +141,7 @@ fn a_listener_answers() {
 #[test]
 #[ignore = "a measurement"]
 fn load_time() {
-    let config: Seccomp = serde_json::from_str(&docker().to_string()).expect("a profile");
+    let config: Seccomp = tare::spec::load::from_json(&docker().to_string()).expect("a profile");
     let program = compile(&config).expect("compiles").expect("a filter").program;
     let load = || {
         nix::sys::prctl::set_no_new_privs().expect("always possible");

@@ -161,7 +161,7 @@ mod tests {
 
     /// `file value @index` for each write before the default devices, and how many of those.
     fn plan(json: &str) -> Result<(Vec<String>, usize)> {
-        let rules: Vec<DeviceRule> = serde_json::from_str(json).unwrap();
+        let rules: Vec<DeviceRule> = crate::spec::load::from_json(json).unwrap();
         let host = Hierarchies::fixed(&[("devices", "/sys/fs/cgroup/devices", "")]);
         let all = settings(&rules, &host)?;
         let defaults =

@@ -340,7 +340,7 @@ mod tests {
 
     /// The writes for a `resources` object: `file=value @path below linux.resources`.
     fn plan(json: &str, host: &[(&str, &str, &str)]) -> Result<Vec<String>> {
-        let resources: Resources = serde_json::from_str(json).unwrap();
+        let resources: Resources = crate::spec::load::from_json(json).unwrap();
         let settings = limits(&resources, &Hierarchies::fixed(host))?;
         Ok(settings.iter().map(show).collect())
     }
@@ -411,7 +411,8 @@ mod tests {
 
     #[test]
     fn kernel_memory_is_ignored_with_a_word() {
-        let resources: Resources = serde_json::from_str(r#"{"memory":{"kernelTCP":1}}"#).unwrap();
+        let resources: Resources =
+            crate::spec::load::from_json(r#"{"memory":{"kernelTCP":1}}"#).unwrap();
         assert_eq!(ignored(&resources).unwrap().0, "linux.resources.memory.kernelTCP");
         assert_eq!(ignored(&Resources::default()), None);
     }

@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     fn entry(json: &str) -> config::Mount {
-        serde_json::from_str(json).unwrap()
+        crate::spec::load::from_json(json).unwrap()
     }
 
     #[test]

@@ -126,7 +126,7 @@ object! { #[derive(Default)] Hooks {
     "poststop" poststop: Vec<Hook>,
 }}
 
-object! { #[derive(serde::Serialize)] Hook {
+object! { #[derive(serde::Serialize, serde::Deserialize)] Hook {
     required "path" path: String,
     "args" args: Vec<String>,
     "env" env: Vec<String>,

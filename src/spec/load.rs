@@ -3,19 +3,17 @@
 //! A good file is parsed once, straight into the types. Only a mistake costs a second look: for
 //! the JSON path at the place where the parser stopped, and for line and column.
 
+use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde_json::error::Category;
-use serde_json::value::RawValue;
-
 use super::config::Spec;
-use super::object::{self, Unknown};
-use super::{position, suggest};
+use super::object::{At, Mistake, Unknown, Wrong};
+use super::value::Value;
+use super::{object, position, suggest};
 use crate::error::{Doing, Error, Result};
 
 /// Longer files are refused, in bytes; real ones have about ten thousand.
@@ -61,13 +59,24 @@ pub fn load(bundle: &Path) -> Result<Config> {
 ///
 /// # Errors
 /// As [`load`], with their place.
-pub fn parse<'a, T: Deserialize<'a>>(text: &'a str, file: &Path) -> Result<(T, Vec<String>)> {
-    let parsed = serde_json::from_str(text);
-    let unknown = object::take_unknown();
-    match parsed {
-        Ok(value) => Ok((value, unknown.iter().map(|u| warning(text, file, u)).collect())),
-        Err(err) => Err(mistake(text, file, &err)),
+pub fn parse<T: object::Read>(text: &str, file: &Path) -> Result<(T, Vec<String>)> {
+    let tree: Value = serde_json::from_str(text).map_err(|err| syntax(text, file, &err))?;
+    let unknown = RefCell::default();
+    match T::read(&tree, &At::whole(&unknown)) {
+        Ok(value) => {
+            let unknown = unknown.into_inner();
+            Ok((value, unknown.iter().map(|unknown| warning(text, file, unknown)).collect()))
+        }
+        Err(mistake) => Err(wrong(text, file, mistake)),
     }
+}
+
+/// Reads a part of a configuration from JSON, as tests write it.
+///
+/// # Errors
+/// As [`parse`].
+pub fn from_json<T: object::Read>(text: &str) -> Result<T> {
+    parse(text, Path::new("config.json")).map(|(value, _)| value)
 }
 
 /// Reads a JSON text of at most 16 MiB from a file or a pipe (`exec --process /dev/fd/N`).
@@ -158,23 +167,6 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// What the parser stumbled over, with its place.
-fn mistake(text: &str, file: &Path, err: &serde_json::Error) -> Error {
-    // A wrong type may stand before a syntax error, and would then have no path.
-    let whole = serde_json::from_str::<&RawValue>(text).err();
-    let err = whole.as_ref().unwrap_or(err);
-    let words = err.to_string();
-    let end = format!(" at line {} column {}", err.line(), err.column());
-    let words = words.strip_suffix(&end).unwrap_or(&words);
-    let offset = offset(text, err.line(), err.column());
-    match position::path_at(text, offset) {
-        Some((path, value)) if err.classify() == Category::Data => {
-            place(text, file, wrong_member(&name(file), words, &path, value))
-        }
-        _ => syntax(text, file, words, offset),
-    }
-}
-
 /// The byte that serde_json means, whose columns count the bytes of the line it has consumed.
 fn offset(text: &str, line: usize, column: usize) -> usize {
     let before: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
@@ -182,7 +174,11 @@ fn offset(text: &str, line: usize, column: usize) -> usize {
 }
 
 /// A text that is not JSON: the parser's words, and the line as it is written.
-fn syntax(text: &str, file: &Path, words: &str, consumed: usize) -> Error {
+fn syntax(text: &str, file: &Path, err: &serde_json::Error) -> Error {
+    let words = err.to_string();
+    let end = format!(" at line {} column {}", err.line(), err.column());
+    let words = words.strip_suffix(&end).unwrap_or(&words);
+    let consumed = offset(text, err.line(), err.column());
     if text.trim_start().is_empty() {
         return Error::new(format!("{} is empty", name(file)));
     }
@@ -215,23 +211,26 @@ fn slip(text: &str, words: &str, wrong: usize) -> Option<&'static str> {
     }
 }
 
-/// JSON that does not fit the types: `words` are those of serde's errors.
-fn wrong_member(file: &str, words: &str, path: &str, value: &str) -> Error {
-    let quoted = |prefix| words.strip_prefix(prefix).and_then(|rest: &str| rest.strip_suffix('`'));
-    if let Some(name) = quoted("missing field `") {
-        return Error::new(format!("invalid {file}: a required member is missing"))
-            .at(position::member(path, name));
-    }
-    if let Some(name) = quoted("duplicate field `") {
-        return Error::new(format!("invalid {file}: a member is given twice"))
-            .at(position::member(path, name))
-            .hint("keep one of them: readers disagree about which counts");
-    }
-    let Some((_, expected)) = words.rsplit_once(", expected ") else {
-        return Error::new(format!("invalid {file}: {words}")).at(path);
+/// JSON that does not fit the types.
+fn wrong(text: &str, file: &Path, mistake: Mistake) -> Error {
+    let Mistake { path, wrong } = mistake;
+    let name = name(file);
+    let err = match wrong {
+        Wrong::Missing => Error::new(format!("invalid {name}: a required member is missing")),
+        Wrong::Twice => Error::new(format!("invalid {name}: a member is given twice"))
+            .hint("keep one of them: readers disagree about which counts"),
+        Wrong::NotThis(wanted) => {
+            let value = position::find(text, &path).and_then(|found| found.value);
+            unexpected(&name, wanted, value.unwrap_or_default())
+        }
     };
-    let (wanted, found) = (kind(expected), kind_of(value));
-    let err = Error::new(format!("invalid {file}: expected {wanted}, found {found}")).at(path);
+    place(text, file, err.at(path))
+}
+
+/// A value of another type than `wanted`.
+fn unexpected(file: &str, wanted: &str, value: &str) -> Error {
+    let found = kind_of(value);
+    let err = Error::new(format!("invalid {file}: expected {wanted}, found {found}"));
     let bare = value.trim_matches('"');
     let quoted = match wanted {
         "true or false" => matches!(bare, "true" | "false"),
@@ -240,21 +239,6 @@ fn wrong_member(file: &str, words: &str, path: &str, value: &str) -> Error {
     match quoted && found == "a string" {
         true => err.hint(format!("write it without quotes: {bare}")),
         false => err,
-    }
-}
-
-/// What serde expected, in the words of JSON.
-fn kind(expected: &str) -> &str {
-    match expected {
-        "a boolean" => "true or false",
-        "a sequence" => "an array",
-        "a map" => "an object",
-        "u16" => "an integer from 0 to 65535",
-        "u32" => "an integer from 0 to 4294967295",
-        "u64" => "an integer from 0 to 18446744073709551615",
-        "i32" => "an integer from -2147483648 to 2147483647",
-        "i64" => "an integer from -9223372036854775808 to 9223372036854775807",
-        other => other,
     }
 }
 
@@ -270,16 +254,13 @@ fn kind_of(value: &str) -> &str {
 
 /// A line about a member that the specification does not have: it wants them ignored.
 fn warning(text: &str, file: &Path, unknown: &Unknown) -> String {
-    let start = unknown.address.map(|a| a.wrapping_sub(text.as_ptr().addr()));
-    let object = start.and_then(|start| position::path_at(text, start));
-    let (spot, path) = match (start, object) {
-        (Some(start), Some((object, _))) => {
-            (spot(text, file, start - 1), position::member(&object, &unknown.name))
-        }
-        _ => (file.display().to_string(), position::member("", &unknown.name)),
+    let spot = match unknown.address.map(|a| a.wrapping_sub(text.as_ptr().addr())) {
+        Some(start) => spot(text, file, start - 1),
+        None => file.display().to_string(),
     };
-    let path = position::shortened(&path);
-    match suggest::nearest(&unknown.name, unknown.known) {
+    let path = position::shortened(&unknown.path);
+    let known: Vec<&str> = unknown.known.iter().map(|member| member.name).collect();
+    match suggest::nearest(&unknown.name, &known) {
         Some(near) => format!("{spot}: unknown member {path} is ignored; did you mean {near:?}?"),
         None => format!("{spot}: unknown member {path} is ignored"),
     }

@@ -8,3 +8,4 @@ pub mod load;
 pub mod object;
 pub mod position;
 pub mod suggest;
+pub mod value;

@@ -1,4 +1,4 @@
-//! Where in a JSON text a value stands, by its path; and which path stands at an offset.
+//! Where in a JSON text a value stands, by its path.
 //!
 //! Only for messages: each step down parses the value again. The offsets are differences of
 //! addresses, as serde_json lends every value's text out of the whole.
@@ -9,7 +9,7 @@ use std::fmt::{self, Write};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::object::Key;
+use super::value::Name;
 
 /// One step of a JSON path.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,27 +40,6 @@ pub fn find<'a>(text: &'a str, path: &str) -> Option<Found<'a>> {
         }
     }
     Some(Found { offset: offset(text, here), value: Some(here.get()) })
-}
-
-/// The path of the innermost value that contains or touches the byte at `at`, and the value as
-/// written. `None` if the text is not JSON.
-pub fn path_at(text: &str, at: usize) -> Option<(String, &str)> {
-    let mut here: &RawValue = serde_json::from_str(text).ok()?;
-    let mut path = String::new();
-    loop {
-        let around = |value: &RawValue| {
-            let start = offset(text, value);
-            (start..=start + value.get().len()).contains(&at)
-        };
-        let Some((step, value)) = children(here).into_iter().find(|(_, v)| around(v)) else {
-            return Some((path, here.get()));
-        };
-        match step {
-            Step::Member(name) => path = member(&path, &name),
-            Step::Index(i) => path = format!("{path}[{i}]"),
-        }
-        here = value;
-    }
 }
 
 /// The path of the member `name` of the object at `path`: `path.name`, or `path["na.me"]` for
@@ -135,8 +114,8 @@ impl<'de> Visitor<'de> for Members {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Vec::new();
-        while let Some((name, value)) = map.next_entry::<Key<'de>, &RawValue>()? {
-            members.push((Step::Member(name.into_cow()), value));
+        while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &RawValue>()? {
+            members.push((Step::Member(name), value));
         }
         Ok(members)
     }
@@ -204,19 +183,6 @@ mod tests {
         assert_eq!(at("é[7].c"), ((2, 8), None));
         assert_eq!(find("{", "a"), None);
         assert_eq!(find("{}", "a[x]"), None);
-    }
-
-    #[test]
-    fn paths_at_offsets() {
-        let path = |needle: &str| path_at(TEXT, TEXT.find(needle).unwrap()).unwrap().0;
-        assert_eq!(path("1,"), "é[0]");
-        assert_eq!(path("x"), "é[1][\"a.b\"]");
-        let past =
-            |needle: &str| path_at(TEXT, TEXT.find(needle).unwrap() + needle.len()).unwrap().0;
-        assert_eq!(past("\"x\"}"), "é[1]");
-        assert_eq!(past("\"x\"}]"), "é");
-        assert_eq!(path("true"), "a");
-        assert_eq!(path("12"), "a[1]");
     }
 
     #[test]

@@ -30,7 +30,7 @@ static ORACLE: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 fn seccomp(profile: &Value) -> Seccomp {
-    serde_json::from_str(&profile.to_string()).expect("a profile")
+    crate::spec::load::from_json(&profile.to_string()).expect("a profile")
 }
 
 /// What libseccomp makes of a profile: a program, or its complaint; and the names it lacks.
