@@ -15,6 +15,8 @@ pub mod spawn;
 pub mod start;
 pub mod stub;
 pub mod terminal;
+#[cfg(panic = "abort")]
+mod unwind;
 pub mod xattr;
 
 use std::os::fd::{FromRawFd, OwnedFd};
