@@ -164,6 +164,10 @@ impl<'a> Child<'a> {
             ChildStep::PinShared => self.pin(Mount::is_shared),
             ChildStep::BecomeRoot => namespaces::become_root(),
             ChildStep::Loopback => Ok(sys::process::loopback_up()?),
+            ChildStep::SyncNetDevices => {
+                self.inherited.channel.send(&Msg::InNamespaces, None)?;
+                self.await_continue()
+            }
             ChildStep::Hostname(name) => Ok(nix::unistd::sethostname(name)?),
             ChildStep::Domainname(name) => Ok(sys::process::set_domainname(name)?),
             ChildStep::IsolateMounts(receive) => rootfs::isolate(*receive),

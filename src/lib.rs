@@ -22,6 +22,7 @@ pub mod devices;
 pub mod hooks;
 pub mod mounts;
 pub mod namespaces;
+pub mod netdev;
 pub mod process;
 pub mod protect;
 pub mod rootfs;

@@ -17,6 +17,7 @@ use crate::error::{Doing, Error, Result};
 use crate::hooks::{Hook, Point};
 use crate::mounts::Mappings;
 use crate::namespaces::{self, Excursion, KINDS, NEWPID, NEWTIME};
+use crate::netdev::Move;
 use crate::plan::Plan;
 use crate::spec::load::Config;
 use crate::state::{Container, Stage, State, Status};
@@ -194,6 +195,11 @@ impl<'a> Parent<'a> {
             }
             ParentStep::OomScore(score) => self.set_oom_score(*score),
             ParentStep::Continue => self.send(&Msg::Continue(self.pid())),
+            ParentStep::AwaitNamespaces => match self.receive()? {
+                Msg::InNamespaces => Ok(()),
+                _ => Err(out_of_place()),
+            },
+            ParentStep::MoveNetDevice(device) => self.move_net_device(device),
             ParentStep::AwaitHooks => self.await_hooks(),
             ParentStep::Hook(hook) => self.hook(hook),
             ParentStep::AwaitReady => self.await_ready(),
@@ -374,6 +380,12 @@ impl<'a> Parent<'a> {
             }
             _ => "its end could not be learned".into(),
         }
+    }
+
+    fn move_net_device(&self, device: &Move) -> Result<()> {
+        let path = format!("/proc/{}/ns/net", self.pid());
+        let namespace = std::fs::File::open(&path).doing(|| format!("open {path}"))?;
+        device.perform(namespace.as_fd())
     }
 
     fn await_hooks(&mut self) -> Result<()> {

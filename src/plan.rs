@@ -178,7 +178,6 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
         refuse_in_process(process)?;
     }
     let asked = [
-        (linux.net_devices.as_ref().is_some_and(|d| !d.is_empty()), "linux.netDevices"),
         (linux.intel_rdt.is_some(), "linux.intelRdt"),
         (linux.personality.is_some(), "linux.personality"),
         (linux.memory_policy.is_some(), "linux.memoryPolicy"),

@@ -15,6 +15,7 @@ use crate::devices::Device;
 use crate::hooks::Hook;
 use crate::mounts::Mount;
 use crate::namespaces::{Join, KINDS};
+use crate::netdev::Move;
 use crate::process::Rlimit;
 use crate::seccomp::Filter;
 use crate::security::Credentials;
@@ -64,6 +65,10 @@ pub enum ParentStep {
     OomScore(i32),
     /// Tells the child to go on.
     Continue,
+    /// Waits until the child is in all of its namespaces.
+    AwaitNamespaces,
+    /// Moves a network device into the container.
+    MoveNetDevice(Move),
     /// Waits until the child has made its mounts.
     AwaitHooks,
     /// Runs a hook.
@@ -106,6 +111,8 @@ pub enum ChildStep {
     BecomeRoot,
     /// Brings up `lo`.
     Loopback,
+    /// Tells the runtime that it is in all of its namespaces, and waits for network devices.
+    SyncNetDevices,
     /// Sets the host name.
     Hostname(String),
     /// Sets the NIS domain name.
@@ -227,6 +234,8 @@ impl fmt::Display for ParentStep {
             }
             Self::OomScore(score) => write!(f, "set oom_score_adj to {score}"),
             Self::Continue => f.write_str("tell the child to go on"),
+            Self::AwaitNamespaces => f.write_str("wait until the child is in its namespaces"),
+            Self::MoveNetDevice(device) => device.fmt(f),
             Self::AwaitHooks => f.write_str("wait until the child has made its mounts"),
             Self::Hook(hook) => hook.fmt(f),
             Self::AwaitReady => f.write_str("wait until the child is ready"),
@@ -264,6 +273,7 @@ impl fmt::Display for ChildStep {
             }
             Self::BecomeRoot => f.write_str("become root of the user namespace"),
             Self::Loopback => f.write_str("bring up the loopback interface"),
+            Self::SyncNetDevices => f.write_str("wait for the network devices"),
             Self::Hostname(name) => write!(f, "set the host name to {name}"),
             Self::Domainname(name) => write!(f, "set the domain name to {name}"),
             Self::IsolateMounts(false) => f.write_str("make all mounts private"),

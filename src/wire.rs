@@ -8,6 +8,8 @@
 //!     |                                                  |  (joined user namespace, new pid
 //!     | <------------------------- InitPid, second fork  |   namespace: the child forks again)
 //!     | Continue: id maps and cgroups are in place ----> |  (where a step depends on them)
+//!     | <--------------------------------- InNamespaces   |  (if there are network devices)
+//!     | Continue: they are in the container -----------> |
 //!     |                                                  |  mounts, devices, …
 //!     | <------------------------------------- AtHooks   |  (if there are hooks)
 //!     | prestart, createRuntime                          |
@@ -47,6 +49,8 @@ pub enum Msg {
     InitPid(i32),
     /// What the runtime had to do first is done; with the child's pid as the runtime numbers it.
     Continue(i32),
+    /// The child is in all of its namespaces, but for a cgroup one.
+    InNamespaces,
     /// The namespaces are made, the mounts too; the hooks of the runtime's side may run.
     AtHooks,
     /// A descriptor of the terminal's master is attached.
@@ -67,6 +71,7 @@ const TERMINAL: u8 = 19;
 const READY: u8 = 20;
 const START: u8 = 21;
 const FAILED: u8 = 22;
+const IN_NAMESPACES: u8 = 23;
 
 impl Msg {
     /// The message as bytes.
@@ -75,6 +80,7 @@ impl Msg {
         match self {
             Msg::InitPid(pid) => tagged(INIT_PID, &pid.to_ne_bytes()),
             Msg::Continue(pid) => tagged(CONTINUE, &pid.to_ne_bytes()),
+            Msg::InNamespaces => vec![IN_NAMESPACES],
             Msg::AtHooks => vec![AT_HOOKS],
             Msg::Terminal => vec![TERMINAL],
             Msg::Ready => vec![READY],
@@ -97,6 +103,7 @@ impl Msg {
         Some(match *tag {
             INIT_PID => Msg::InitPid(pid()?),
             CONTINUE => Msg::Continue(pid()?),
+            IN_NAMESPACES => Msg::InNamespaces,
             AT_HOOKS => Msg::AtHooks,
             TERMINAL => Msg::Terminal,
             READY => Msg::Ready,

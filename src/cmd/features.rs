@@ -30,6 +30,7 @@ struct Linux {
     apparmor: Enabled,
     selinux: Enabled,
     mount_extensions: MountExtensions,
+    net_devices: Enabled,
 }
 
 #[derive(Serialize)]
@@ -94,6 +95,7 @@ fn features() -> Features {
             // Profiles and labels are refused so far.
             apparmor: Enabled { enabled: false },
             selinux: Enabled { enabled: false },
+            net_devices: Enabled { enabled: true },
             mount_extensions: MountExtensions {
                 idmap: Enabled { enabled: mounts::option_names().any(|name| name == "idmap") },
             },

@@ -259,7 +259,10 @@ mod tests {
         for (json, at) in [
             (r#"{"destination":"/a"}"#, "mounts[3].type"),
             (r#"{"destination":"/a","type":"bind"}"#, "mounts[3].source"),
-            (r#"{"destination":"/a","type":"proc","options":["tmpcopyup"]}"#, "mounts[3].options[0]"),
+            (
+                r#"{"destination":"/a","type":"proc","options":["tmpcopyup"]}"#,
+                "mounts[3].options[0]",
+            ),
         ] {
             assert_eq!(Mount::plan(3, &entry(json), Path::new("/")).unwrap_err().path(), Some(at));
         }

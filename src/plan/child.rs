@@ -100,6 +100,9 @@ impl Context<'_> {
         if self.namespaces.new & NEWNET != 0 {
             plan.child(ChildStep::Loopback, "linux.namespaces");
         }
+        if self.has_net_devices() {
+            plan.child(ChildStep::SyncNetDevices, "linux.netDevices");
+        }
         if let Some(name) = self.spec.hostname.as_ref().filter(|name| !name.is_empty()) {
             plan.child(ChildStep::Hostname(name.clone()), "hostname");
         }

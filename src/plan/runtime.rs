@@ -5,6 +5,7 @@ use crate::cgroup::{self, Cgroup};
 use crate::error::Result;
 use crate::hooks::Point;
 use crate::namespaces::{NEWCGROUP, NEWPID, NEWTIME};
+use crate::netdev::Move;
 use crate::step::ParentStep;
 impl Context<'_> {
     pub(super) fn parent_steps(&self, plan: &mut Plan) -> Result<()> {
@@ -25,6 +26,7 @@ impl Context<'_> {
         if self.new_user() {
             plan.parent(ParentStep::Continue, "");
         }
+        self.net_device_steps(plan)?;
         if self.shares_time() {
             self.cgroup_steps(plan, meanwhile)?;
             plan.parent(ParentStep::Continue, "");
@@ -94,6 +96,23 @@ impl Context<'_> {
             let maps = (self.linux.uid_mappings.clone(), self.linux.gid_mappings.clone());
             plan.parent(ParentStep::WriteIdMaps(maps.0, maps.1), "linux.uidMappings");
         }
+    }
+
+    pub(super) fn has_net_devices(&self) -> bool {
+        self.linux.net_devices.as_ref().is_some_and(|devices| !devices.is_empty())
+    }
+
+    fn net_device_steps(&self, plan: &mut Plan) -> Result<()> {
+        if !self.has_net_devices() {
+            return Ok(());
+        }
+        plan.parent(ParentStep::AwaitNamespaces, "linux.netDevices");
+        for device in Move::plan(self.linux)? {
+            let at = device.at();
+            plan.parent(ParentStep::MoveNetDevice(device), at);
+        }
+        plan.parent(ParentStep::Continue, "");
+        Ok(())
     }
 
     pub(super) fn second_fork(&self) -> bool {

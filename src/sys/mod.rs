@@ -6,6 +6,7 @@
 pub mod kill;
 pub mod lock;
 pub mod mount;
+pub mod netlink;
 pub mod pidfd;
 pub mod process;
 pub mod seccomp;

@@ -1,0 +1,221 @@
+//! Network devices of the host that the container gets (config-linux.md "Network Devices"): each is
+//! moved and renamed in one request, gets its addresses back, and is brought up. Where it goes when
+//! the namespace ends is the kernel's business.
+
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use nix::errno::Errno;
+
+use crate::error::{Doing, Error, Result};
+use crate::namespaces::{self, Excursion, KINDS, NEWNET};
+use crate::spec::config::{Linux, NetDevice};
+use crate::spec::position::member;
+use crate::sys::netlink::{Message, Route, attributes};
+use crate::sys::process::euid;
+
+// linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h.
+const RTM_NEWLINK: u16 = libc::RTM_NEWLINK;
+const RTM_GETLINK: u16 = libc::RTM_GETLINK;
+const RTM_NEWADDR: u16 = libc::RTM_NEWADDR;
+const RTM_GETADDR: u16 = libc::RTM_GETADDR;
+const IFLA_IFNAME: u16 = libc::IFLA_IFNAME;
+const IFLA_NET_NS_FD: u16 = libc::IFLA_NET_NS_FD;
+const IFA_FLAGS: u16 = libc::IFA_FLAGS;
+/// What of an address goes with it: address, local, broadcast; its label holds the old name.
+const KEPT: [u16; 3] = [libc::IFA_ADDRESS, libc::IFA_LOCAL, libc::IFA_BROADCAST];
+/// Those of its flags that a user sets.
+const KEPT_FLAGS: u32 = libc::IFA_F_NODAD
+    | libc::IFA_F_HOMEADDRESS
+    | libc::IFA_F_MANAGETEMPADDR
+    | libc::IFA_F_NOPREFIXROUTE
+    | libc::IFA_F_MCAUTOJOIN;
+
+/// A device that is moved.
+#[derive(Debug)]
+pub struct Move {
+    /// Its name on the host.
+    name: String,
+    /// Its name in the container; may hold one `%d` for the first number that is free.
+    new_name: String,
+}
+
+impl Move {
+    /// What `linux.netDevices` orders; names have been checked.
+    pub fn plan(linux: &Linux) -> Result<Vec<Self>> {
+        if euid() != 0 {
+            let what = "network devices are not supported for rootless containers";
+            return Err(Error::new(what).at("linux.netDevices"));
+        }
+        let devices = linux.net_devices.iter().flatten();
+        let plan = |(name, NetDevice { name: new }): (&String, &NetDevice)| Move {
+            name: name.clone(),
+            new_name: new.clone().filter(|new| !new.is_empty()).unwrap_or_else(|| name.clone()),
+        };
+        Ok(devices.map(plan).collect())
+    }
+
+    /// The JSON path of its entry.
+    pub fn at(&self) -> String {
+        member("linux.netDevices", &self.name)
+    }
+
+    /// Moves it into the network namespace behind `target`.
+    ///
+    /// # Errors
+    /// There is no such device, its new name is taken, or the kernel lets it go nowhere. It stays
+    /// where and as it was then, unless it cannot be set up over there.
+    pub fn perform(&self, target: BorrowedFd) -> Result<()> {
+        let here = Route::open()?;
+        let link = link(&here, &self.name)
+            .and_then(|found| found.ok_or(Errno::ENODEV))
+            .doing(|| format!("link not found for interface {} on runtime namespace", self.name))?;
+        let addresses =
+            addresses(&here, link).doing(|| format!("get addresses of {}", self.name))?;
+        let there = route_in(target)?;
+        let name = self.free_name(&there)?;
+        let request = Message::new(RTM_NEWLINK, 0)
+            .body(&link_header(link, 0))
+            .text(IFLA_IFNAME, &name)
+            .attribute(IFLA_NET_NS_FD, &target.as_raw_fd().to_ne_bytes());
+        here.request(request).map_err(|errno| self.stuck(errno))?;
+        self.set_up(&there, &name, &addresses)
+    }
+
+    /// The name that it gets: looked for before it is moved, as the kernel moves it first and finds
+    /// that the name is taken then.
+    fn free_name(&self, there: &Route) -> Result<String> {
+        let is_free = |name: &str| Ok::<_, Errno>(link(there, name)?.is_none());
+        let taken = || self.stuck(Errno::EEXIST).hint("the container has a device of this name");
+        if !self.new_name.contains("%d") {
+            return if is_free(&self.new_name)? { Ok(self.new_name.clone()) } else { Err(taken()) };
+        }
+        for number in 0..u16::MAX {
+            let name = self.new_name.replacen("%d", &number.to_string(), 1);
+            if name.len() >= libc::IFNAMSIZ {
+                break;
+            }
+            if is_free(&name)? {
+                return Ok(name);
+            }
+        }
+        Err(taken())
+    }
+
+    fn set_up(&self, there: &Route, name: &str, addresses: &[Address]) -> Result<()> {
+        let index = link(there, name)?.ok_or(Errno::ENODEV)?;
+        for address in addresses {
+            there
+                .request(address.message(index))
+                .doing(|| format!("give {name} its address {address} back"))?;
+        }
+        let up = Message::new(RTM_NEWLINK, 0).body(&link_header(index, libc::IFF_UP as u32));
+        there.request(up).map(drop).doing(|| format!("bring up {name}"))
+    }
+
+    fn stuck(&self, errno: Errno) -> Error {
+        let what = format!("fail to move network device {} to the container as", self.name);
+        let err = Error::sys(format!("{what} {}", self.new_name), errno);
+        match errno {
+            Errno::EINVAL => {
+                err.hint("the kernel does not let this kind of device change namespaces")
+            }
+            _ => err,
+        }
+    }
+}
+
+impl fmt::Display for Move {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "move network device {} into the container as {}", self.name, self.new_name)
+    }
+}
+
+/// A permanent address of global scope; others belong to where they were.
+struct Address {
+    /// Family and length of the prefix.
+    kind: [u8; 2],
+    flags: u32,
+    /// Attributes that are kept.
+    kept: Vec<(u16, Vec<u8>)>,
+}
+
+impl Address {
+    /// Reads a message of type RTM_NEWADDR; `None` if it is not of the device or not to be kept.
+    fn parse(body: &[u8], device: i32) -> Option<Self> {
+        let (header, rest) = body.split_first_chunk::<8>()?;
+        let [family, prefix, low_flags, scope, index @ ..] = *header;
+        let of_flags = |(kind, value): (u16, &[u8])| match kind {
+            IFA_FLAGS => Some(u32::from_ne_bytes(value.try_into().ok()?)),
+            _ => None,
+        };
+        let flags = attributes(rest).find_map(of_flags).unwrap_or(low_flags.into());
+        let permanent = flags & libc::IFA_F_PERMANENT != 0;
+        if i32::from_ne_bytes(index) != device || !permanent || scope != libc::RT_SCOPE_UNIVERSE {
+            return None;
+        }
+        let kept = attributes(rest).filter(|(kind, _)| KEPT.contains(kind));
+        let kept = kept.map(|(kind, value)| (kind, value.to_vec())).collect();
+        Some(Address { kind: [family, prefix], flags: flags & KEPT_FLAGS, kept })
+    }
+
+    /// The request that gives it to the device `index`.
+    fn message(&self, index: i32) -> Message {
+        let [family, prefix] = self.kind;
+        let [a, b, c, d] = index.to_ne_bytes();
+        let create = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
+        let message = Message::new(RTM_NEWADDR, create)
+            .body(&[family, prefix, 0, libc::RT_SCOPE_UNIVERSE, a, b, c, d])
+            .attribute(IFA_FLAGS, &self.flags.to_ne_bytes());
+        self.kept.iter().fold(message, |message, (kind, value)| message.attribute(*kind, value))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.kept.first().map_or(&[][..], |(_, value)| value);
+        if let Ok(bytes) = <[u8; 4]>::try_from(value) {
+            std::net::Ipv4Addr::from(bytes).fmt(f)?;
+        } else if let Ok(bytes) = <[u8; 16]>::try_from(value) {
+            std::net::Ipv6Addr::from(bytes).fmt(f)?;
+        }
+        write!(f, "/{}", self.kind[1])
+    }
+}
+
+/// `struct ifinfomsg`: family, type, index, flags, and the same as the mask of what is changed.
+fn link_header(index: i32, flags: u32) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    header[12..].copy_from_slice(&flags.to_ne_bytes());
+    header
+}
+
+/// The index of the device `name`; `None` if there is none.
+fn link(route: &Route, name: &str) -> std::result::Result<Option<i32>, Errno> {
+    let request = Message::new(RTM_GETLINK, 0).body(&link_header(0, 0)).text(IFLA_IFNAME, name);
+    let answers = match route.request(request) {
+        Err(Errno::ENODEV) => return Ok(None),
+        other => other?,
+    };
+    let index = answers.first().and_then(|body| body.get(4..8)).and_then(|b| b.try_into().ok());
+    index.map(|bytes| Some(i32::from_ne_bytes(bytes))).ok_or(Errno::EBADMSG)
+}
+
+fn addresses(route: &Route, device: i32) -> std::result::Result<Vec<Address>, Errno> {
+    let request = Message::new(RTM_GETADDR, libc::NLM_F_DUMP as u16).body(&[0; 8]);
+    let answers = route.request(request)?;
+    Ok(answers.iter().filter_map(|body| Address::parse(body, device)).collect())
+}
+
+/// A socket in the network namespace behind `target`: it stays there.
+fn route_in(target: BorrowedFd) -> Result<Route> {
+    let kind = *KINDS.iter().find(|kind| kind.flag == NEWNET).ok_or(Errno::EINVAL)?;
+    let mut away = Excursion::default();
+    away.leave(kind)?;
+    namespaces::enter(target.as_fd(), kind)?;
+    let route = Route::open();
+    away.come_back()?;
+    Ok(route?)
+}
