@@ -218,7 +218,7 @@ impl<'a> Child<'a> {
                 let memory = std::mem::take(&mut self.memory);
                 memory.iter().try_for_each(Entrance::enter).map_err(|e| e.context(CANNOT_APPLY))
             }
-            ChildStep::Seccomp(filter, false) => load(filter),
+            ChildStep::Seccomp(filter, false) => self.load(filter),
             ChildStep::Seccomp(filter, true) => {
                 self.filter = Some(filter);
                 Ok(())
@@ -386,6 +386,24 @@ impl<'a> Child<'a> {
         Ok(())
     }
 
+    /// Loads the filter. Its listener goes to the runtime, which hands it to the agent: every call
+    /// after that may have to wait for the agent's answer.
+    fn load(&mut self, filter: &Filter) -> Result<()> {
+        let listener = match sys::seccomp::set_filter(&filter.program, filter.flags)? {
+            None => return Ok(()),
+            Some(listener) => listener,
+        };
+        let msg = Msg::Listener(listener.as_raw_fd());
+        if filter.listener.as_ref().is_some_and(|agent| agent.by_number) {
+            nix::unistd::write(&self.inherited.channel, &msg.encode())?;
+            return self.await_continue();
+        }
+        self.inherited.channel.send(&msg, Some(listener.as_fd()))?;
+        // Nobody else may hold it: with the agent gone, the kernel has to answer the calls.
+        drop(listener);
+        self.await_continue()
+    }
+
     /// From here on the container is created. A process that waits for long keeps nothing open that
     /// it needs no more.
     fn await_start(&mut self) -> Result<()> {
@@ -420,13 +438,13 @@ impl<'a> Child<'a> {
 
     /// The last step. Returns only if the payload cannot be executed.
     fn exec(&mut self) -> Result<()> {
-        let (Some(payload), Some(env)) = (&self.plan.payload, &self.env) else { return Ok(()) };
         process::reset_signals()?;
+        if let Some(filter) = self.filter.filter(|_| self.plan.exposed) {
+            self.load(filter)?;
+        }
+        let (Some(payload), Some(env)) = (&self.plan.payload, &self.env) else { return Ok(()) };
         let errno = match self.plan.exposed {
-            true => {
-                self.filter.map(load).transpose()?;
-                exec(&self.program, &payload.args, env)
-            }
+            true => exec(&self.program, &payload.args, env),
             false => self.exec_stub(&payload.args, env)?,
         };
         Err(exec_failed(&self.program.to_string_lossy(), errno))
@@ -473,10 +491,6 @@ fn host_pid() -> String {
 
 fn no_process() -> Error {
     Error::new("cannot start a container without a process").at("process")
-}
-
-fn load(filter: &Filter) -> Result<()> {
-    Ok(sys::seccomp::set_filter(&filter.program, filter.flags).map(drop)?)
 }
 
 fn join_keyring(name: &str) -> Result<()> {

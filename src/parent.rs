@@ -19,6 +19,7 @@ use crate::mounts::Mappings;
 use crate::namespaces::{self, Excursion, KINDS, NEWPID, NEWTIME};
 use crate::netdev::Move;
 use crate::plan::Plan;
+use crate::seccomp::Listener;
 use crate::spec::load::Config;
 use crate::state::{Container, Stage, State, Status};
 use crate::step::{ChildStep, ParentStep};
@@ -51,6 +52,15 @@ pub struct Record<'a> {
     pub config: &'a Config,
 }
 
+/// The running container that an exec joins.
+#[derive(Debug)]
+pub struct Joined {
+    /// A process descriptor of its init.
+    pub init: OwnedFd,
+    /// Its state.
+    pub state: State,
+}
+
 /// What a successful run of the steps leaves.
 #[derive(Debug)]
 pub struct Made {
@@ -66,8 +76,7 @@ pub struct Made {
 pub struct Parent<'a> {
     plan: &'a Plan,
     record: Option<Record<'a>>,
-    /// A process descriptor of the container's init (exec).
-    init: Option<OwnedFd>,
+    joined: Option<Joined>,
     console: Option<OwnedFd>,
     start: Option<OwnedFd>,
     namespaces: Vec<OwnedFd>,
@@ -102,17 +111,17 @@ pub struct Traces {
 }
 
 impl<'a> Parent<'a> {
-    /// Prepares to run `plan`: for a new container with a `record`, for an exec with `init`.
+    /// Prepares to run `plan`: for a new container with a `record`, for an exec with the container `joined`.
     pub fn new(
         plan: &'a Plan,
         record: Option<Record<'a>>,
-        init: Option<OwnedFd>,
+        joined: Option<Joined>,
         preserve: Preserve,
     ) -> Self {
         Parent {
             plan,
             record,
-            init,
+            joined,
             console: None,
             start: None,
             namespaces: Vec::new(),
@@ -202,6 +211,7 @@ impl<'a> Parent<'a> {
             ParentStep::MoveNetDevice(device) => self.move_net_device(device),
             ParentStep::AwaitHooks => self.await_hooks(),
             ParentStep::Hook(hook) => self.hook(hook),
+            ParentStep::SendListener(agent) => self.send_listener(agent),
             ParentStep::AwaitReady => self.await_ready(),
             ParentStep::SendPidfd(path) => self.send_pidfd(path),
             ParentStep::PidFile(path) => write_pid_file(path, self.pid()),
@@ -234,8 +244,8 @@ impl<'a> Parent<'a> {
 
     fn enter_pid_of_init(&mut self) -> Result<()> {
         self.leave(NEWPID)?;
-        let init = self.init.as_ref().ok_or(Errno::ESRCH)?;
-        Ok(sys::process::enter(init.as_fd(), NEWPID)?)
+        let joined = self.joined.as_ref().ok_or(Errno::ESRCH)?;
+        Ok(sys::process::enter(joined.init.as_fd(), NEWPID)?)
     }
 
     fn listen(&mut self) -> Result<()> {
@@ -272,7 +282,7 @@ impl<'a> Parent<'a> {
                     channel: theirs,
                     namespaces: std::mem::take(&mut self.namespaces),
                     mounts: std::mem::take(&mut self.mounts),
-                    init: self.init.take(),
+                    init: self.joined.take().map(|joined| joined.init),
                     console: self.console.take(),
                     start: self.start.take(),
                     state: self.record.as_ref().map(|record| record.state.clone()),
@@ -319,11 +329,15 @@ impl<'a> Parent<'a> {
 
     /// Receives what is neither a failure nor the end.
     fn receive(&mut self) -> Result<Msg> {
+        Ok(self.receive_with_fd()?.0)
+    }
+
+    fn receive_with_fd(&mut self) -> Result<(Msg, Option<OwnedFd>)> {
         loop {
             match self.channel()?.receive_with_fd()? {
                 (Some(Msg::Failed(err)), _) => return Err(self.name_program(err)),
                 (Some(Msg::Terminal), fd) => self.take_master(fd)?,
-                (Some(msg), _) => return Ok(msg),
+                (Some(msg), fd) => return Ok((msg, fd)),
                 (None, _) => return Err(self.died()),
             }
         }
@@ -406,6 +420,29 @@ impl<'a> Parent<'a> {
     fn hook(&self, hook: &Hook) -> Result<()> {
         let Some(record) = &self.record else { return Ok(()) };
         hook.run(record.state.for_hooks(Status::Creating).as_bytes(), &record.state.bundle)
+    }
+
+    /// The message for the agent tells of a container that is being made, or of the running one
+    /// that the process joins.
+    fn send_listener(&mut self, agent: &Listener) -> Result<()> {
+        let (number, fd) = match self.receive_with_fd()? {
+            (Msg::Listener(number), fd) => (number, fd),
+            _ => return Err(out_of_place()),
+        };
+        let child = self.child.as_ref().ok_or(Errno::ESRCH)?;
+        let listener = match fd {
+            Some(fd) => fd,
+            None => pidfd::get_fd(child.fd.as_fd(), number)
+                .doing(|| "take the listener of the seccomp filter from the child")?,
+        };
+        let (state, status) = match (&self.record, &self.joined) {
+            (Some(record), _) => {
+                (State { pid: child.pid, ..record.state.clone() }, Status::Creating)
+            }
+            (None, Some(joined)) => (joined.state.clone(), Status::Running),
+            (None, None) => return Err(out_of_place()),
+        };
+        agent.send(listener.as_fd(), child.pid, &state, status)
     }
 
     fn await_ready(&mut self) -> Result<()> {

@@ -17,7 +17,7 @@ use crate::mounts::Mount;
 use crate::namespaces::{Join, KINDS};
 use crate::netdev::Move;
 use crate::process::Rlimit;
-use crate::seccomp::Filter;
+use crate::seccomp::{Filter, Listener};
 use crate::security::Credentials;
 use crate::spec::config::{IdMapping, TimeOffset};
 
@@ -73,6 +73,8 @@ pub enum ParentStep {
     AwaitHooks,
     /// Runs a hook.
     Hook(Hook),
+    /// Takes the listener of the child's filter and hands it to the agent.
+    SendListener(Listener),
     /// Waits until the child has done everything but the start.
     AwaitReady,
     /// Sends a process descriptor of the child to a socket.
@@ -238,6 +240,9 @@ impl fmt::Display for ParentStep {
             Self::MoveNetDevice(device) => device.fmt(f),
             Self::AwaitHooks => f.write_str("wait until the child has made its mounts"),
             Self::Hook(hook) => hook.fmt(f),
+            Self::SendListener(agent) => {
+                write!(f, "hand the listener of the seccomp filter to the agent at {}", agent.path)
+            }
             Self::AwaitReady => f.write_str("wait until the child is ready"),
             Self::SendPidfd(path) => write!(f, "send a process descriptor to {}", path.display()),
             Self::PidFile(path) => write!(f, "write the pid to {}", path.display()),

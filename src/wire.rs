@@ -15,6 +15,8 @@
 //!     | prestart, createRuntime                          |
 //!     | Continue: the hooks have run ------------------> |  createContainer, pivot_root, …
 //!     | <------------------------ Terminal + descriptor  |  (a terminal of the caller's own)
+//!     | <------------------------ Listener + descriptor  |  (a filter that notifies an agent)
+//!     | Continue: the agent has the listener ----------> |
 //!     | <--------------------------------------- Ready   |
 //!     | Start -----------------------------------------> |  startContainer, execve
 //!     | <------------------------------- end of file     |  the payload runs (or: Failed)
@@ -55,6 +57,9 @@ pub enum Msg {
     AtHooks,
     /// A descriptor of the terminal's master is attached.
     Terminal,
+    /// The filter is loaded; its listener has this number in the child. A descriptor of it is
+    /// attached if the filter lets sendmsg(2) through.
+    Listener(i32),
     /// Everything is done but the start.
     Ready,
     /// The payload may run; with the child's pid as the runtime numbers it.
@@ -72,6 +77,7 @@ const READY: u8 = 20;
 const START: u8 = 21;
 const FAILED: u8 = 22;
 const IN_NAMESPACES: u8 = 23;
+const LISTENER: u8 = 24;
 
 impl Msg {
     /// The message as bytes.
@@ -83,6 +89,7 @@ impl Msg {
             Msg::InNamespaces => vec![IN_NAMESPACES],
             Msg::AtHooks => vec![AT_HOOKS],
             Msg::Terminal => vec![TERMINAL],
+            Msg::Listener(fd) => tagged(LISTENER, &fd.to_ne_bytes()),
             Msg::Ready => vec![READY],
             Msg::Start(pid) => tagged(START, &pid.to_ne_bytes()),
             Msg::Failed(err) => {
@@ -99,15 +106,16 @@ impl Msg {
             return Some(Msg::Failed(stub_failed(failure)));
         }
         let (tag, rest) = bytes.split_first()?;
-        let pid = || Some(i32::from_ne_bytes(rest.try_into().ok()?));
+        let number = || Some(i32::from_ne_bytes(rest.try_into().ok()?));
         Some(match *tag {
-            INIT_PID => Msg::InitPid(pid()?),
-            CONTINUE => Msg::Continue(pid()?),
+            INIT_PID => Msg::InitPid(number()?),
+            CONTINUE => Msg::Continue(number()?),
             IN_NAMESPACES => Msg::InNamespaces,
             AT_HOOKS => Msg::AtHooks,
             TERMINAL => Msg::Terminal,
+            LISTENER => Msg::Listener(number()?),
             READY => Msg::Ready,
-            START => Msg::Start(pid()?),
+            START => Msg::Start(number()?),
             FAILED => Msg::Failed(decode_error(rest)?),
             _ => return None,
         })
@@ -230,8 +238,8 @@ pub fn send_fd(socket: BorrowedFd, fd: BorrowedFd, name: &[u8]) -> Result<()> {
     let fds = [fd.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&fds)];
     let flags = MsgFlags::MSG_NOSIGNAL;
-    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(name)], &rights, flags, None)?;
-    Ok(())
+    let sent = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(name)], &rights, flags, None)?;
+    if sent == name.len() { Ok(()) } else { Err(Errno::EMSGSIZE.into()) }
 }
 
 /// Whether the caller at the other end of `connection` says `start`; not if it goes away before.

@@ -213,6 +213,58 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// The same for `linux.seccomp`: the whole object.
+const SECCOMP: &[(&str, &str)] = &[
+    ("seccomp-action", "{\"defaultAction\": \"ALLOW\"}"),
+    ("seccomp-errno-of-default", "{\"defaultAction\": \"SCMP_ACT_KILL\", \"defaultErrnoRet\": 1}"),
+    (
+        "seccomp-notify-default",
+        "{\"defaultAction\": \"SCMP_ACT_NOTIFY\", \"listenerPath\": \"/a\"}",
+    ),
+    (
+        "seccomp-architecture",
+        "{\"defaultAction\": \"SCMP_ACT_LOG\", \"architectures\": [\"SCMP_ARCH_Z80\"]}",
+    ),
+    (
+        "seccomp-flag",
+        "{\"defaultAction\": \"SCMP_ACT_LOG\", \"flags\": [\"SECCOMP_FILTER_FLAG_FAST\"]}",
+    ),
+    ("seccomp-metadata", "{\"defaultAction\": \"SCMP_ACT_LOG\", \"listenerMetadata\": \"x\"}"),
+    ("seccomp-no-default", "{}"),
+];
+
+/// And for the entries of `linux.seccomp.syscalls`.
+const SECCOMP_RULES: &[(&str, &str)] = &[
+    ("seccomp-rule-action", "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_NOTHING\"}"),
+    ("seccomp-names", "{\"names\": [], \"action\": \"SCMP_ACT_LOG\"}"),
+    (
+        "seccomp-errno-of-log",
+        "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_LOG\", \"errnoRet\": 5}",
+    ),
+    (
+        "seccomp-errno-range",
+        "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_ERRNO\", \"errnoRet\": 4096}",
+    ),
+    (
+        "seccomp-operator",
+        "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_LOG\", \"args\": [{\"index\": 0, \"op\": \"==\", \"value\": 1}]}",
+    ),
+    (
+        "seccomp-index",
+        "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_LOG\", \"args\": [{\"index\": 6, \"op\": \"SCMP_CMP_EQ\", \"value\": 1}]}",
+    ),
+    (
+        "seccomp-value",
+        "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_LOG\", \"args\": [{\"index\": 0, \"op\": \"SCMP_CMP_EQ\", \"value\": -1}]}",
+    ),
+    ("seccomp-notify-write", "{\"names\": [\"read\", \"write\"], \"action\": \"SCMP_ACT_NOTIFY\"}"),
+    ("seccomp-notify-without-agent", "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_NOTIFY\"}"),
+    (
+        "seccomp-contradiction",
+        "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_LOG\", \"args\": [{\"index\": 0, \"op\": \"SCMP_CMP_EQ\", \"value\": 1}]},\n\t\t\t{\"names\": [\"read\"], \"action\": \"SCMP_ACT_TRAP\", \"args\": [{\"index\": 0, \"op\": \"SCMP_CMP_EQ\", \"value\": 1}]}",
+    ),
+];
+
 /// An empty directory of the case's own.
 fn bundle(name: &str) -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("config").join(name);
@@ -265,6 +317,26 @@ fn every_mistake_is_told_in_its_golden_words() {
         let (said, code) = said(&dir);
         // An unknown member is no mistake: the specification wants it ignored.
         assert_eq!(code, Some(i32::from(*name != "unknown-members")), "{name}: {said}");
+        wrong.extend(compare(name, &said).err());
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn every_mistake_in_a_filter_is_told_in_its_golden_words() {
+    let good = default::json(false, false);
+    let rule = |(name, rule): &(&'static str, &str)| {
+        let action = "\"defaultAction\": \"SCMP_ACT_ERRNO\"";
+        (*name, format!("{{\n\t\t\t{action}, \"syscalls\": [\n\t\t\t{rule}\n\t\t]}}"))
+    };
+    let whole = SECCOMP.iter().map(|(name, object)| (*name, (*object).to_owned()));
+    let mut wrong = String::new();
+    for (name, object) in whole.chain(SECCOMP_RULES.iter().map(rule)) {
+        let dir = bundle(name);
+        let put = format!("\"linux\": {{\n\t\t\"seccomp\": {object},");
+        fs::write(dir.join("config.json"), good.replacen("\"linux\": {", &put, 1)).unwrap();
+        let (said, code) = said(&dir);
+        assert_eq!(code, Some(1), "{name}: {said}");
         wrong.extend(compare(name, &said).err());
     }
     assert!(wrong.is_empty(), "{wrong}");

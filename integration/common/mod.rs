@@ -5,6 +5,7 @@
 //! or a path): the same tests hold for all, which shows that a test asks for nothing odd.
 #![allow(dead_code)] // Each test program uses its own part of this.
 
+pub mod agent;
 pub mod terminal;
 
 use std::fs::{self, File};

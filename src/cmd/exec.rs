@@ -9,7 +9,7 @@ use crate::cli::{Exec, Global};
 use crate::cmd::create::traces;
 use crate::error::{Doing, Error, Result};
 use crate::host::Host;
-use crate::parent::{self, Made, Parent};
+use crate::parent::{self, Joined, Made, Parent};
 use crate::plan::{self, Options, Plan, Target};
 use crate::spec::config::{Capabilities, Process, Spec};
 use crate::spec::{check, load};
@@ -57,7 +57,7 @@ fn exec(global: &Global, options: &Exec) -> Result<Made> {
     };
     plan.warnings.iter().for_each(|warning| log::warn(warning));
     let traces = traces(&plan, options.trace.as_deref())?;
-    let made = Parent::new(&plan, None, Some(init), preserve).run(&traces);
+    let made = Parent::new(&plan, None, Some(Joined { init, state }), preserve).run(&traces);
     if let Some(path) = &options.trace {
         trace::write(path, (&traces.parent, &plan.parent), (&traces.child, &plan.child))?;
     }

@@ -77,7 +77,7 @@ pub fn run() -> Result<i32> {
 fn features() -> Features {
     Features {
         oci_version_min: "1.0.0",
-        oci_version_max: super::SPEC_VERSION,
+        oci_version_max: crate::spec::VERSION,
         hooks: hooks::Point::ALL.iter().map(|point| point.name()).collect(),
         mount_options: sorted(mounts::option_names()),
         linux: Linux {

@@ -86,8 +86,6 @@ fn perform(global: &Global, command: Command) -> Result<i32> {
     }
 }
 
-/// The specification that is implemented.
-const SPEC_VERSION: &str = "1.3.0";
 /// The commit that was built, if the builder says so.
 const COMMIT: &str = match option_env!("TARE_COMMIT") {
     Some(commit) => commit,
@@ -95,8 +93,8 @@ const COMMIT: &str = match option_env!("TARE_COMMIT") {
 };
 
 fn version() -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    format!("tare version {version}\ncommit: {COMMIT}\nspec: {SPEC_VERSION}\n")
+    let (version, spec) = (env!("CARGO_PKG_VERSION"), crate::spec::VERSION);
+    format!("tare version {version}\ncommit: {COMMIT}\nspec: {spec}\n")
 }
 
 /// Writes to standard output; a reader that went away is no failure.

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use super::{Options, Plan};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::host::Host;
 use crate::process::Rlimit;
 use crate::seccomp::{self, Filter};
 use crate::security::{Capabilities, Credentials};
 use crate::spec::config::{Process, Seccomp};
-use crate::step::ChildStep;
+use crate::step::{ChildStep, Entry, ParentStep};
 
 /// The umask of a payload whose configuration names none (runc's).
 const DEFAULT_UMASK: u32 = 0o022;
@@ -17,6 +17,7 @@ const DEFAULT_UMASK: u32 = 0o022;
 /// What making and executing the stub takes: where the payload's filter denies one of them, the
 /// runtime runs from a protected copy of its binary and executes the payload itself.
 const STUB_CALLS: [&str; 4] = ["memfd_create", "write", "fcntl", "execveat"];
+
 /// The child's steps from the set-up container to the payload: the same for init and exec.
 pub(super) fn process_steps(
     plan: &mut Plan,
@@ -41,13 +42,9 @@ pub(super) fn process_steps(
     plan.child(ChildStep::OwnStdio(process.user.uid), "process.user.uid");
     plan.child(ChildStep::JoinMemoryCgroup, "linux.cgroupsPath");
     // Without no_new_privs the filter needs CAP_SYS_ADMIN, which goes with the credentials.
-    let mut filter = seccomp.map(|config| filter(config, plan)).transpose()?.flatten();
-    if !process.no_new_privileges
-        && let Some(filter) = filter.take()
-    {
-        plan.child(ChildStep::Seccomp(filter, false), "linux.seccomp");
-        let denied = |call: &&str| seccomp.is_some_and(|config| !seccomp::allows(config, call));
-        plan.exposed |= STUB_CALLS.iter().any(denied);
+    let mut filter = seccomp.map(seccomp::compile).transpose()?.flatten();
+    if let Some(filter) = filter.take_if(|_| !process.no_new_privileges) {
+        load_filter(plan, filter, seccomp);
     }
     let credentials = credentials(process, host, plan, groups_denied);
     plan.child(ChildStep::Credentials(credentials), "process.user");
@@ -56,6 +53,10 @@ pub(super) fn process_steps(
         plan.child(ChildStep::NoNewPrivileges, "process.noNewPrivileges");
     }
     plan.child(ChildStep::FindProgram, "process.args[0]");
+    // As late as possible, but while the runtime is there to hand the listener over.
+    if let Some(filter) = filter.take_if(|filter| filter.listener.is_some()) {
+        load_filter(plan, filter, seccomp);
+    }
     plan.child(ChildStep::AwaitStart, "");
     if let Some(filter) = filter {
         plan.child(ChildStep::Seccomp(filter, true), "linux.seccomp");
@@ -64,15 +65,19 @@ pub(super) fn process_steps(
     Ok(())
 }
 
-fn filter(config: &Seccomp, _plan: &mut Plan) -> Result<Option<Filter>> {
-    let filter = seccomp::compile(config)?;
-    match filter {
-        Some(filter) if filter.listener.is_some() => {
-            Err(Error::new("seccomp notification is not supported by this version of tare")
-                .at("linux.seccomp.listenerPath"))
-        }
-        filter => Ok(filter),
+/// Loads the filter here, so that the child makes its last calls under it; a listener goes to the
+/// agent at once, as the child may have to wait for it from its next call on.
+fn load_filter(plan: &mut Plan, filter: Filter, config: Option<&Seccomp>) {
+    let denied = |call: &&str| config.is_some_and(|config| !seccomp::allows(config, call));
+    plan.exposed |= STUB_CALLS.iter().any(denied);
+    let ready = plan.parent.iter().position(|e| matches!(e.step, ParentStep::AwaitReady));
+    if let (Some(agent), Some(at)) = (&filter.listener, ready) {
+        let send = ParentStep::SendListener(agent.clone());
+        let steps = [(send, "linux.seccomp.listenerPath"), (ParentStep::Continue, "")];
+        let entries = steps.map(|(step, at)| Entry { step, at: at.into() });
+        plan.parent.splice(at..at, entries);
     }
+    plan.child(ChildStep::Seccomp(filter, false), "linux.seccomp");
 }
 
 fn credentials(

@@ -5,6 +5,7 @@
 //! program. Where the specification is silent, libseccomp's and runc's readings hold; the tests
 //! compare with libseccomp.
 
+mod agent;
 mod arch;
 mod bpf;
 mod calls;
@@ -16,6 +17,7 @@ mod tests;
 use crate::error::{Error, Result};
 use crate::spec::config::Seccomp;
 
+pub use agent::Listener;
 use arch::Family;
 use bpf::{Assembler, Goal};
 use calls::{Calls, Decision, Target};
@@ -56,15 +58,6 @@ pub struct Filter {
     pub unknown: Vec<String>,
 }
 
-/// The agent behind `SCMP_ACT_NOTIFY`.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// `listenerPath`: the agent's UNIX socket, seen from the runtime.
-    pub path: String,
-    /// `listenerMetadata`: handed to the agent as it is.
-    pub metadata: Option<String>,
-}
-
 /// Compiles a profile; `None` if it allows everything. Neither looks at the host nor changes it.
 ///
 /// The native architecture is always included. Errors: words that the specification does not
@@ -78,7 +71,7 @@ fn compile_for(config: &Seccomp, family: &Family) -> Result<Option<Filter>> {
     let default = rules::default_action(config)?;
     rules::check_architectures(&config.architectures)?;
     let profile = Profile::read(config, family, default)?;
-    let listener = listener(config, profile.notifies)?;
+    let listener = Listener::plan(config, profile.notifies)?;
     let mut flags = rules::flags(config.flags.as_deref(), profile.notifies)?;
     if default == libc::SECCOMP_RET_ALLOW && config.syscalls.is_empty() {
         return Ok(None);
@@ -173,25 +166,6 @@ impl Profile {
             }
         }
     }
-}
-
-/// The agent, if there is something to tell it; else its members are ignored, as the
-/// specification wants it.
-fn listener(config: &Seccomp, notifies: bool) -> Result<Option<Listener>> {
-    let path = config.listener_path.as_deref().unwrap_or_default();
-    let metadata = config.listener_metadata.clone().filter(|metadata| !metadata.is_empty());
-    if path.is_empty() && metadata.is_some() {
-        let err = Error::new("seccomp listenerMetadata without listenerPath");
-        return Err(err.at("linux.seccomp.listenerMetadata"));
-    }
-    if !notifies {
-        return Ok(None);
-    }
-    if path.is_empty() {
-        let err = Error::new("seccomp listenerPath is not set");
-        return Err(err.at("linux.seccomp").hint("SCMP_ACT_NOTIFY needs an agent's socket there"));
-    }
-    Ok(Some(Listener { path: path.to_owned(), metadata }))
 }
 
 /// What calls get that are newer than the profile: programs take ENOSYS for "not there" and fall

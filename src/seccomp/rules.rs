@@ -29,9 +29,8 @@ const FLAGS: [(&str, u32); 4] = [
     ("SECCOMP_FILTER_FLAG_TSYNC", 0),
     ("SECCOMP_FILTER_FLAG_LOG", libc::SECCOMP_FILTER_FLAG_LOG as u32),
     ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32),
-    (WAIT_KILLABLE, WAIT_KILLABLE_RECV),
+    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", WAIT_KILLABLE_RECV),
 ];
-const WAIT_KILLABLE: &str = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV";
 const WAIT_KILLABLE_RECV: u32 = 1 << 5;
 
 /// All words of `actions`, operators and flags that are understood, for `features`.
@@ -196,13 +195,10 @@ pub(super) fn flags(flags: Option<&[String]>, notifies: bool) -> Result<u32> {
         let Some((_, bit)) = FLAGS.iter().find(|(name, _)| name == flag) else {
             return Err(unknown("flag", flag, &FLAGS.map(|(name, _)| name)).at(at()));
         };
-        if *bit == WAIT_KILLABLE_RECV && !notifies {
-            let err = Error::new(format!("{WAIT_KILLABLE} without a rule of SCMP_ACT_NOTIFY"));
-            return Err(err.at(at()));
-        }
         bits |= bit;
     }
-    Ok(bits)
+    // It is about calls that wait for an agent. The kernel refuses it where none can.
+    Ok(if notifies { bits } else { bits & !WAIT_KILLABLE_RECV })
 }
 
 /// Refuses names that are no architecture's.

@@ -9,3 +9,6 @@ pub mod object;
 pub mod position;
 pub mod suggest;
 pub mod value;
+
+/// The version of the specification that is implemented.
+pub const VERSION: &str = "1.3.0";

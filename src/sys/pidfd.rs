@@ -29,3 +29,14 @@ pub fn signal(process: BorrowedFd, signal: i32) -> Result<(), Errno> {
     };
     Errno::result(result).map(drop)
 }
+
+/// A descriptor of our own for what `number` is in the process (pidfd_getfd(2)); close-on-exec.
+///
+/// # Errors
+/// EPERM: this process may not look into the other (ptrace(2), `PTRACE_MODE_ATTACH_REALCREDS`);
+/// EBADF: nothing is open there.
+pub fn get_fd(process: BorrowedFd, number: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: only integers are passed.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) };
+    super::owned(fd)
+}

@@ -78,9 +78,6 @@ fn notifications_without_an_agent() {
     let at = "linux.seccomp.listenerMetadata";
     let words = "seccomp listenerMetadata without listenerPath";
     refuses("/listenerMetadata", json!("x"), at, words);
-    let at = "linux.seccomp.flags[0]";
-    let words = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV without a rule of SCMP_ACT_NOTIFY";
-    refuses("/flags", json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]), at, words);
 }
 
 #[test]
@@ -118,7 +115,16 @@ fn listener_and_flags() {
     let listener = filter.listener.expect("a listener");
     assert_eq!(listener.path, "/run/agent.sock");
     assert_eq!(listener.metadata.as_deref(), Some("hello"));
+    assert!(listener.by_number, "sendmsg is not among what is let through");
     assert_eq!(filter.flags, 0b10_1110);
+    // Without an agent there is no waiting for it: the kernel would refuse the flag.
+    profile["syscalls"][0]["action"] = json!("SCMP_ACT_ALLOW");
+    profile["syscalls"][0]["names"] = json!(["sendmsg"]);
+    let filter = compile(&seccomp(&profile)).expect("compiles").expect("a filter");
+    assert_eq!((filter.flags, filter.listener), (0b110, None));
+    profile["syscalls"][1] = json!({ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" });
+    let filter = compile(&seccomp(&profile)).expect("compiles").expect("a filter");
+    assert!(filter.listener.is_some_and(|listener| !listener.by_number));
 }
 
 #[test]
