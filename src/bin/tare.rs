@@ -1,6 +1,9 @@
 //! Entry of the runtime.
 #![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
+#[global_allocator]
+static HEAP: tare::sys::heap::Heap = tare::sys::heap::Heap::new();
+
 #[cfg(all(target_env = "gnu", not(test)))]
 tare::entry!(tare::cmd::main);
 
