@@ -149,6 +149,7 @@ impl<'a> Child<'a> {
     fn perform(&mut self, step: &'a ChildStep) -> Result<()> {
         match step {
             ChildStep::JoinCgroup(now, late) => self.join_cgroups(now, late),
+            ChildStep::Scheduling(scheduling) => scheduling.apply(),
             ChildStep::JoinNamespace(join) => {
                 let fd = self.inherited.namespaces.remove(0);
                 if join.kind.flag == NEWUSER {
@@ -207,7 +208,8 @@ impl<'a> Child<'a> {
             ChildStep::CloseDescriptors => self.close_descriptors(),
             ChildStep::Keyring(name) => join_keyring(name),
             ChildStep::Session => terminal::new_session(self.slave.as_ref().map(AsFd::as_fd)),
-            ChildStep::Rlimit(limit) => limit.apply(),
+            ChildStep::Rlimit(limit) => limit.apply(0),
+            ChildStep::Label(label) => label.apply(),
             ChildStep::Umask(mask) => {
                 umask(Mode::from_bits_truncate(*mask));
                 Ok(())

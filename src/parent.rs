@@ -196,6 +196,7 @@ impl<'a> Parent<'a> {
             }
             ParentStep::Limits(cgroup, limits) => cgroup.apply(limits),
             ParentStep::MapMounts(receive) => self.map_mounts(*receive),
+            ParentStep::InitialCpus(cpus) => cpus.apply("initial"),
             ParentStep::Clone(flags, cgroup) => self.clone_child(*flags, cgroup.as_ref(), trace),
             ParentStep::AwaitInitPid => self.await_init_pid(),
             ParentStep::ComeBack => self.away.come_back(),
@@ -213,6 +214,7 @@ impl<'a> Parent<'a> {
             ParentStep::Hook(hook) => self.hook(hook),
             ParentStep::SendListener(agent) => self.send_listener(agent),
             ParentStep::AwaitReady => self.await_ready(),
+            ParentStep::Rlimit(limit) => limit.apply(self.pid()),
             ParentStep::SendPidfd(path) => self.send_pidfd(path),
             ParentStep::PidFile(path) => write_pid_file(path, self.pid()),
             ParentStep::SaveState => self.save_state(),
@@ -273,6 +275,7 @@ impl<'a> Parent<'a> {
     }
 
     fn clone_child(&mut self, flags: u64, cgroup: Option<&Cgroup>, trace: &Trace) -> Result<()> {
+        crate::scheduling::log_affinity();
         let (ours, theirs) = Channel::pair()?;
         let place = cgroup.and_then(|cgroup| cgroup.places().first());
         let (fork, born_there) = clone_into(flags, place.map(|place| Path::new(&place.dir)))?;

@@ -238,6 +238,11 @@ impl Proc {
         }
     }
 
+    /// The directory of the calling process in it, by number: `self` is a link.
+    pub fn own(&self) -> Result<PathBuf, Errno> {
+        Ok(nix::fcntl::readlinkat(&self.0, "self")?.into())
+    }
+
     /// Writes `value` to the file `path`, in one call.
     pub fn write(&self, path: &Path, value: &[u8]) -> Result<(), Errno> {
         let file = self.open_file(path, OFlag::O_WRONLY)?;

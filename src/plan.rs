@@ -14,6 +14,7 @@ use crate::cgroup::{self, Cgroup};
 use crate::error::{Error, Result};
 use crate::hooks::{Hook, Point};
 use crate::host::Host;
+use crate::labels::check_selinux;
 use crate::namespaces::{NEWNS, NEWPID, NEWTIME, NEWUSER, Namespaces};
 use crate::process::Payload;
 use crate::spec::config::{Linux, Process, Spec};
@@ -87,7 +88,10 @@ impl Plan {
 pub fn container(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
     let none = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&none);
-    refuse_unsupported(spec, linux)?;
+    refuse_unsupported(linux)?;
+    if linux.mount_label.as_deref().is_some_and(|label| !label.is_empty()) {
+        check_selinux("linux.mountLabel")?;
+    }
     let namespaces = Namespaces::plan(&linux.namespaces)?;
     if !namespaces.has(NEWNS) {
         return Err(Error::new(
@@ -173,28 +177,8 @@ impl Context<'_> {
 }
 
 /// Refuses what this version does not do, before anything is done. `features` leaves it out.
-fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
-    if let Some(process) = &spec.process {
-        refuse_in_process(process)?;
-    }
-    let asked = [
-        (linux.intel_rdt.is_some(), "linux.intelRdt"),
-        (linux.personality.is_some(), "linux.personality"),
-        (linux.memory_policy.is_some(), "linux.memoryPolicy"),
-        (linux.mount_label.as_ref().is_some_and(|l| !l.is_empty()), "linux.mountLabel"),
-    ];
-    asked.iter().find(|(asked, _)| *asked).map_or(Ok(()), |(_, at)| Err(not_supported(at)))
-}
-
-fn refuse_in_process(process: &Process) -> Result<()> {
-    let is_set = |text: &Option<String>| text.as_ref().is_some_and(|t| !t.is_empty());
-    let asked = [
-        (is_set(&process.apparmor_profile), "process.apparmorProfile"),
-        (is_set(&process.selinux_label), "process.selinuxLabel"),
-        (process.scheduler.is_some(), "process.scheduler"),
-        (process.io_priority.is_some(), "process.ioPriority"),
-        (process.exec_cpu_affinity.is_some(), "process.execCPUAffinity"),
-    ];
+fn refuse_unsupported(linux: &Linux) -> Result<()> {
+    let asked = [(linux.intel_rdt.is_some(), "linux.intelRdt")];
     asked.iter().find(|(asked, _)| *asked).map_or(Ok(()), |(_, at)| Err(not_supported(at)))
 }
 

@@ -15,6 +15,7 @@ use nix::unistd::{AccessFlags, access};
 use crate::error::{Doing, Error, Result};
 use crate::path::{as_path, c_string};
 use crate::spec::config;
+use crate::spec::names::RLIMITS;
 use crate::sys;
 use crate::sys::process::Strings;
 
@@ -23,26 +24,6 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// How much of the container's /etc/passwd is read at most, in bytes.
 const PASSWD_LIMIT: u64 = 1 << 20;
-
-/// The resource limits of getrlimit(2) and their numbers.
-pub const RLIMITS: [(&str, u32); 16] = [
-    ("RLIMIT_AS", libc::RLIMIT_AS),
-    ("RLIMIT_CORE", libc::RLIMIT_CORE),
-    ("RLIMIT_CPU", libc::RLIMIT_CPU),
-    ("RLIMIT_DATA", libc::RLIMIT_DATA),
-    ("RLIMIT_FSIZE", libc::RLIMIT_FSIZE),
-    ("RLIMIT_LOCKS", libc::RLIMIT_LOCKS),
-    ("RLIMIT_MEMLOCK", libc::RLIMIT_MEMLOCK),
-    ("RLIMIT_MSGQUEUE", libc::RLIMIT_MSGQUEUE),
-    ("RLIMIT_NICE", libc::RLIMIT_NICE),
-    ("RLIMIT_NOFILE", libc::RLIMIT_NOFILE),
-    ("RLIMIT_NPROC", libc::RLIMIT_NPROC),
-    ("RLIMIT_RSS", libc::RLIMIT_RSS),
-    ("RLIMIT_RTPRIO", libc::RLIMIT_RTPRIO),
-    ("RLIMIT_RTTIME", libc::RLIMIT_RTTIME),
-    ("RLIMIT_SIGPENDING", libc::RLIMIT_SIGPENDING),
-    ("RLIMIT_STACK", libc::RLIMIT_STACK),
-];
 
 /// A resource limit.
 #[derive(Debug, Clone)]
@@ -65,10 +46,11 @@ impl Rlimit {
         Ok(Rlimit { name, resource, soft: entry.soft, hard: entry.hard })
     }
 
-    /// Sets it.
-    pub fn apply(&self) -> Result<()> {
-        sys::process::set_rlimit(self.resource, self.soft, self.hard).map_err(|errno| {
-            let err = Error::from(errno);
+    /// Sets it for the process `pid`; 0 is this one.
+    pub fn apply(&self, pid: i32) -> Result<()> {
+        sys::process::set_rlimit(pid, self.resource, self.soft, self.hard).map_err(|errno| {
+            let what = format!("error setting rlimit type {} ({})", self.resource, self.name);
+            let err = Error::sys(what, errno);
             if errno != Errno::EPERM {
                 return err;
             }
@@ -95,7 +77,7 @@ impl Payload {
     pub fn plan(process: &config::Process) -> Result<Self> {
         Ok(Payload {
             args: Strings::new(c_strings(&process.args, "process.args")?),
-            env: c_strings(&process.env, "process.env")?,
+            env: last_of_each(c_strings(&process.env, "process.env")?),
             cwd: PathBuf::from(&process.cwd),
             uid: process.user.uid,
         })
@@ -160,6 +142,17 @@ fn refused(path: &CStr, errno: Errno) -> Error {
         Errno::EACCES => err.hint("the file has to be executable by the user of the process"),
         _ => err,
     }
+}
+
+/// Of variables that are given several times the last one counts, as for runc: getenv(3) would
+/// find the first. An empty HOME is none.
+fn last_of_each(mut env: Vec<CString>) -> Vec<CString> {
+    let name = |entry: &CString| entry.to_bytes().split(|b| *b == b'=').next().map(<[u8]>::to_vec);
+    let mut seen = std::collections::BTreeSet::new();
+    env.reverse();
+    env.retain(|entry| seen.insert(name(entry)) && entry.to_bytes() != b"HOME=");
+    env.reverse();
+    env
 }
 
 fn c_strings(texts: &[String], at: &str) -> Result<Vec<CString>> {
@@ -262,6 +255,12 @@ mod tests {
         assert_eq!(home_in(passwd, 33).as_deref(), Some("/srv/web"));
         assert_eq!(home_in(passwd, 44), None);
         assert_eq!(home_in(passwd, 1), None);
+    }
+
+    #[test]
+    fn the_last_of_several_variables_counts() {
+        let env = ["A=1", "HOME=/x", "B=2", "A=3", "HOME="].map(|e| CString::new(e).unwrap());
+        assert_eq!(last_of_each(env.to_vec()), [c"B=2", c"A=3"].map(CString::from));
     }
 
     #[test]

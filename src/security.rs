@@ -46,6 +46,7 @@ impl Capabilities {
             inheritable: set(&config.inheritable),
         };
         let ambient = set(&config.ambient);
+        missing.sort();
         (Capabilities { bounding, sets, ambient }, missing)
     }
 
@@ -155,9 +156,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_and_unavailable_names_are_returned_once() {
+    fn unknown_and_unavailable_names_are_returned_once_in_order() {
         let json =
-            r#"{"bounding":["CAP_KILL","CAP_NOPE","CAP_SYS_ADMIN"],"effective":["CAP_NOPE"]}"#;
+            r#"{"bounding":["CAP_SYS_ADMIN","CAP_KILL","CAP_NOPE"],"effective":["CAP_NOPE"]}"#;
         let config = crate::spec::load::from_json(json).unwrap();
         let (caps, missing) = Capabilities::plan(Some(&config), 1 << 5);
         assert_eq!(caps.bounding, 1 << 5);

@@ -13,10 +13,12 @@ use nix::mount::MsFlags;
 use crate::cgroup::{Cgroup, CgroupMount, Setting};
 use crate::devices::Device;
 use crate::hooks::Hook;
+use crate::labels::Label;
 use crate::mounts::Mount;
 use crate::namespaces::{Join, KINDS};
 use crate::netdev::Move;
 use crate::process::Rlimit;
+use crate::scheduling::{Cpus, Scheduling};
 use crate::seccomp::{Filter, Listener};
 use crate::security::Credentials;
 use crate::spec::config::{IdMapping, TimeOffset};
@@ -53,6 +55,8 @@ pub enum ParentStep {
     Limits(Cgroup, Vec<Setting>),
     /// Makes the bind mounts whose ids are mapped; mounts of the host still come in if true.
     MapMounts(bool),
+    /// Restricts the runtime to these CPUs, so that the child begins on them (exec).
+    InitialCpus(Cpus),
     /// Makes the child in these new namespaces, and in this cgroup of v2.
     Clone(u64, Option<Cgroup>),
     /// Learns which process becomes init after the child's second fork.
@@ -77,6 +81,8 @@ pub enum ParentStep {
     SendListener(Listener),
     /// Waits until the child has done everything but the start.
     AwaitReady,
+    /// Sets a resource limit of the child: in a user namespace it could not raise one itself.
+    Rlimit(Rlimit),
     /// Sends a process descriptor of the child to a socket.
     SendPidfd(PathBuf),
     /// Writes the child's pid to a file.
@@ -176,6 +182,10 @@ pub enum ChildStep {
     Session,
     /// Sets a resource limit.
     Rlimit(Rlimit),
+    /// Has the kernel treat the process as is asked for.
+    Scheduling(Scheduling),
+    /// Has the program executed under a profile or label.
+    Label(Label),
     /// Sets the umask.
     Umask(u32),
     /// Goes to the working directory; failing is for the second try, as the user, if true.
@@ -225,6 +235,7 @@ impl fmt::Display for ParentStep {
             }
             Self::Limits(_, limits) => write!(f, "write {} limits", limits.len()),
             Self::MapMounts(_) => f.write_str("make the id-mapped mounts"),
+            Self::InitialCpus(cpus) => write!(f, "begin on the CPUs {}", cpus.list),
             Self::Clone(0, _) => f.write_str("clone the child"),
             Self::Clone(flags, _) => {
                 write!(f, "clone the child into new namespaces: {}", names(*flags))
@@ -244,6 +255,7 @@ impl fmt::Display for ParentStep {
                 write!(f, "hand the listener of the seccomp filter to the agent at {}", agent.path)
             }
             Self::AwaitReady => f.write_str("wait until the child is ready"),
+            Self::Rlimit(limit) => write!(f, "set {} of the child", limit.name),
             Self::SendPidfd(path) => write!(f, "send a process descriptor to {}", path.display()),
             Self::PidFile(path) => write!(f, "write the pid to {}", path.display()),
             Self::SaveState => f.write_str("save the state"),
@@ -315,6 +327,8 @@ impl fmt::Display for ChildStep {
             Self::Keyring(name) => write!(f, "join the session keyring {name}"),
             Self::Session => f.write_str("start a new session"),
             Self::Rlimit(limit) => write!(f, "set {}", limit.name),
+            Self::Scheduling(scheduling) => scheduling.fmt(f),
+            Self::Label(label) => label.fmt(f),
             Self::Umask(mask) => write!(f, "set the umask to {mask:04o}"),
             Self::Chdir(path, _) => write!(f, "go to the working directory {}", path.display()),
             Self::OwnStdio(uid) => write!(f, "give the standard descriptors to user {uid}"),

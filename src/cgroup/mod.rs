@@ -221,16 +221,21 @@ impl Cgroup {
     /// hierarchies or `CONTROLLERS:PATH`, beneath the container's own directories.
     pub fn sub(&self, requests: &[String]) -> Result<Cgroup> {
         let mut cgroup = self.clone();
+        let mut named: Vec<&str> = Vec::new();
         for request in requests {
-            let (names, path) = request.split_once(':').unwrap_or(("", request));
+            let (names, path) = sub_request(request, requests.len())?;
             let path = path.trim_matches('/');
             if path.split('/').any(|part| part == "..") {
                 return Err(Error::new(format!("bad sub cgroup path: {path}")));
             }
-            let names: Vec<&str> = names.split(',').filter(|name| !name.is_empty()).collect();
             if let Some(name) = names.iter().find(|name| self.controller(name).is_none()) {
                 return Err(Error::new(format!("unknown controller {name} in --cgroup")));
             }
+            if let Some(name) = names.iter().find(|name| named.contains(name)) {
+                let what = format!("controller {name} specified multiple times");
+                return Err(Error::new(format!("invalid --cgroup argument(s): {what}")));
+            }
+            named.extend(&names);
             let asked = |place: &Place| names.is_empty() || names.iter().any(|n| place.has(n));
             for place in cgroup.places.iter_mut().filter(|place| !path.is_empty() && asked(place)) {
                 place.dir.push('/');
@@ -258,6 +263,23 @@ impl Cgroup {
 
 /// The beginning of the message that callers of runc look for.
 pub const CANNOT_APPLY: &str = "unable to apply cgroup configuration";
+
+/// The controllers and the path of a request of [`Cgroup::sub`], one of `count`; no controllers
+/// are all of them.
+fn sub_request(request: &str, count: usize) -> Result<(Vec<&str>, &str)> {
+    let wrong = |what: &str| Error::new(format!("invalid --cgroup argument: {request} ({what})"));
+    let Some((names, path)) = request.split_once(':') else {
+        return match count {
+            1 => Ok((Vec::new(), request)),
+            _ => Err(wrong("missing <controller>: prefix")),
+        };
+    };
+    let names: Vec<&str> = names.split(',').collect();
+    match names.contains(&"") {
+        true => Err(wrong("empty <controller> prefix")),
+        false => Ok((names, path)),
+    }
+}
 
 /// The path without empty and `.` components, and without a leading slash.
 fn clean(path: &str) -> Result<String> {
@@ -399,6 +421,9 @@ mod tests {
         let message = |requests: &[&str]| sub(requests).unwrap_err().message();
         assert!(message(&[".."]).starts_with("bad sub cgroup path"));
         assert!(message(&["memory:../x"]).starts_with("bad sub cgroup path"));
+        assert!(message(&[":m"]).contains("(empty <controller> prefix)"));
+        assert!(message(&["memory:m", "x"]).contains("(missing <controller>: prefix)"));
+        assert!(message(&["cpu:c", "cpu:d"]).contains("cpu specified multiple times"));
         assert!(message(&["whaaat:/"]).starts_with("unknown controller whaaat"));
     }
 

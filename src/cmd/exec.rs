@@ -114,9 +114,32 @@ fn from_file(path: &Path, spec: &Spec, state: &State, options: &Exec) -> Result<
         // No user at all is root here, as callers of runc's exec rely on.
         (process.user.uid, process.user.gid) = (0, 0);
     }
+    inherit(&mut process, spec.process.as_ref());
     let planned = plan(&process, spec, state, options);
     // The paths of errors begin at config.json's root; this file holds the process alone.
     planned.map_err(|err| load::place_part(&text, path, "process.", err))
+}
+
+/// What a process of the caller's own leaves open is as for the container's, as in runc.
+fn inherit(process: &mut Process, container: Option<&Process>) {
+    let Some(of) = container else { return };
+    let text = |own: &mut Option<String>, of: &Option<String>| {
+        if own.as_ref().is_none_or(String::is_empty) {
+            own.clone_from(of);
+        }
+    };
+    text(&mut process.apparmor_profile, &of.apparmor_profile);
+    text(&mut process.selinux_label, &of.selinux_label);
+    if process.rlimits.is_empty() {
+        process.rlimits.clone_from(&of.rlimits);
+    }
+    process.capabilities = process.capabilities.take().or_else(|| of.capabilities.clone());
+    process.scheduler = process.scheduler.take().or_else(|| of.scheduler.clone());
+    process.io_priority = process.io_priority.take().or_else(|| of.io_priority.clone());
+    process.exec_cpu_affinity =
+        process.exec_cpu_affinity.take().or_else(|| of.exec_cpu_affinity.clone());
+    process.oom_score_adj = process.oom_score_adj.or(of.oom_score_adj);
+    process.user.umask = process.user.umask.or(of.user.umask);
 }
 
 /// The configuration's process with what the command line changes.
@@ -129,7 +152,6 @@ fn from_arguments(spec: &Spec, options: &Exec) -> Result<Process> {
         .collect::<std::result::Result<_, _>>()
         .map_err(|arg| Error::new(format!("the argument {arg:?} is not UTF-8")))?;
     process.terminal = options.tty;
-    process.console_size = None;
     process.env.extend(options.env.iter().cloned());
     if let Some(cwd) = &options.cwd {
         process.cwd.clone_from(cwd);
@@ -147,6 +169,7 @@ fn from_arguments(spec: &Spec, options: &Exec) -> Result<Process> {
 }
 
 /// Adds `names` to all sets that make them usable; not to the inheritable one (CVE-2022-29162).
+/// Ambient ones have to be inheritable, so without any of those nothing is tried.
 fn add_capabilities(process: &mut Process, names: &[String]) {
     if names.is_empty() {
         return;
@@ -161,5 +184,8 @@ fn add_capabilities(process: &mut Process, names: &[String]) {
     let sets = process.capabilities.get_or_insert_with(empty);
     for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
         set.extend(names.iter().cloned());
+    }
+    if !sets.inheritable.is_empty() {
+        sets.ambient.extend(names.iter().cloned());
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::COMMIT;
 use crate::error::{Error, Result};
+use crate::spec::names;
 use crate::{hooks, mounts, namespaces, seccomp};
 
 #[derive(Serialize)]
@@ -27,6 +28,7 @@ struct Linux {
     capabilities: Vec<String>,
     cgroup: Cgroup,
     seccomp: Seccomp,
+    memory_policy: MemoryPolicy,
     apparmor: Enabled,
     selinux: Enabled,
     mount_extensions: MountExtensions,
@@ -57,6 +59,12 @@ struct Seccomp {
 #[derive(Serialize)]
 struct MountExtensions {
     idmap: Enabled,
+}
+
+#[derive(Serialize)]
+struct MemoryPolicy {
+    modes: Vec<&'static str>,
+    flags: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -92,13 +100,16 @@ fn features() -> Features {
                 rdma: false,
             },
             seccomp: seccomp_words(),
-            // Profiles and labels are refused so far.
-            apparmor: Enabled { enabled: false },
-            selinux: Enabled { enabled: false },
             net_devices: Enabled { enabled: true },
             mount_extensions: MountExtensions {
                 idmap: Enabled { enabled: mounts::option_names().any(|name| name == "idmap") },
             },
+            memory_policy: MemoryPolicy {
+                modes: sorted(names::words(names::MEMORY_MODES).into_iter()),
+                flags: sorted(names::words(names::MEMORY_FLAGS).into_iter()),
+            },
+            apparmor: Enabled { enabled: true },
+            selinux: Enabled { enabled: true },
         },
         annotations: BTreeMap::from([
             ("org.tare.commit", COMMIT.to_string()),

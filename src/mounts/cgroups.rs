@@ -18,8 +18,9 @@ impl Mount {
     /// be read-only, once they are in place.
     pub fn become_tmpfs(&mut self) -> bool {
         self.kind = Kind::FileSystem(c"tmpfs".into());
-        self.options =
-            vec![FsOption { key: c"mode".into(), value: Some(c"755".into()), index: None }];
+        self.clear_options();
+        let mode = FsOption { key: c"mode".into(), value: Some(c"755".into()), index: None };
+        self.options.push(mode);
         let read_only = self.attributes.set & attr::RDONLY != 0;
         self.attributes.set &= !attr::RDONLY;
         read_only

@@ -4,6 +4,7 @@
 
 mod cgroups;
 mod idmap;
+mod label;
 mod options;
 
 use std::ffi::{CStr, CString};

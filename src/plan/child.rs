@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::process::{process_steps, terminal_step};
+use super::process::{Around, process_steps, terminal_step};
 use super::{Context, Plan};
 use crate::cgroup::Cgroup;
 use crate::devices::{self, Device};
@@ -11,6 +11,7 @@ use crate::hooks::Point;
 use crate::mounts::{Kind, Mount};
 use crate::namespaces::{NEWCGROUP, NEWNET, NEWPID, NEWTIME, NEWUSER};
 use crate::rootfs::PROPAGATION;
+use crate::scheduling::Scheduling;
 use crate::spec::position::member;
 use crate::step::{ChildStep, Entry, ParentStep};
 
@@ -42,15 +43,14 @@ impl Context<'_> {
         self.restriction_steps(plan)?;
         match &self.spec.process {
             Some(process) => {
-                let filter = self.linux.seccomp.as_ref();
-                process_steps(
-                    plan,
-                    process,
-                    filter,
-                    self.host,
-                    self.options,
-                    self.groups_denied(),
-                )?;
+                let around = Around {
+                    linux: self.linux,
+                    host: self.host,
+                    options: self.options,
+                    user_namespace: self.namespaces.has(NEWUSER),
+                    groups_denied: self.groups_denied(),
+                };
+                process_steps(plan, process, &around)?;
                 self.start_steps(plan);
             }
             None => plan.child(ChildStep::AwaitStart, ""),
@@ -119,6 +119,7 @@ impl Context<'_> {
             let step = join_cgroup(cgroup, namespace);
             plan.child(step, "linux.cgroupsPath");
         }
+        plan.child(ChildStep::Scheduling(Scheduling::AllCpus), "");
         if namespace {
             plan.child(ChildStep::Unshare(NEWCGROUP), "linux.namespaces");
         }
@@ -141,6 +142,9 @@ impl Context<'_> {
                 matches!(&mount.kind, Kind::FileSystem(name) if name.as_c_str() == c"cgroup");
             if is_cgroup && !std::mem::replace(&mut joined, true) {
                 self.await_cgroup_steps(plan);
+            }
+            if let Some(label) = self.linux.mount_label.as_deref().filter(|l| !l.is_empty()) {
+                mount.set_label(label)?;
             }
             let hierarchies = plan.cgroup.as_ref().filter(|_| is_cgroup).map(Cgroup::mounts);
             let step = match hierarchies {

@@ -1,14 +1,15 @@
 //! The steps of one more process in a running container.
 
 use super::child::join_cgroup;
-use super::process::{process_steps, terminal_step};
+use super::process::{Around, process_steps, terminal_step};
 use super::runtime::finish;
-use super::{Options, Plan, check_terminal, refuse_in_process};
+use super::{Options, Plan, check_terminal};
 use crate::cgroup::Cgroup;
 use crate::error::Result;
 use crate::host::Host;
 use crate::namespaces::{NEWPID, NEWTIME, NEWUSER, Namespaces};
 use crate::process::Payload;
+use crate::scheduling::{Cpus, Scheduling};
 use crate::spec::config::{Linux, Process, Spec};
 use crate::step::{ChildStep, ParentStep};
 
@@ -26,7 +27,6 @@ pub struct Target<'a> {
 /// # Errors
 /// Whatever in `process` cannot be done, with its JSON path in the process object.
 pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) -> Result<Plan> {
-    refuse_in_process(process)?;
     let none = Linux::default();
     let linux = target.spec.linux.as_ref().unwrap_or(&none);
     let namespaces = Namespaces::plan(&linux.namespaces)?;
@@ -40,6 +40,13 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
     if has_pid {
         plan.parent(ParentStep::EnterPidOfInit, "");
     }
+    let cpus = process.exec_cpu_affinity.as_ref();
+    let initial = Cpus::plan(cpus.and_then(|cpus| cpus.initial.as_deref()))?;
+    let last = Cpus::plan(cpus.and_then(|cpus| cpus.last.as_deref()))?;
+    let keep_cpus = initial.is_some();
+    if let Some(initial) = initial {
+        plan.parent(ParentStep::InitialCpus(initial), "process.execCPUAffinity.initial");
+    }
     let unified = target.cgroup.as_ref().map(Cgroup::unified);
     plan.parent(ParentStep::Clone(0, unified), "");
     if has_pid {
@@ -52,6 +59,14 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
     if let Some(cgroup) = &target.cgroup {
         plan.child(join_cgroup(cgroup, true), "");
     }
+    match last {
+        Some(last) => {
+            let step = ChildStep::Scheduling(Scheduling::FinalCpus(last));
+            plan.child(step, "process.execCPUAffinity.final");
+        }
+        None if keep_cpus => {}
+        None => plan.child(ChildStep::Scheduling(Scheduling::AllCpus), ""),
+    }
     let flags = crate::namespaces::KINDS.iter().map(|kind| kind.flag);
     let flags = flags.filter(|flag| namespaces.has(*flag) && *flag != NEWPID && *flag != NEWTIME);
     plan.child(ChildStep::JoinNamespacesOfInit(flags.sum()), "");
@@ -61,6 +76,8 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
     if process.terminal {
         plan.child(terminal_step(process, options, false), "process.terminal");
     }
-    process_steps(&mut plan, process, linux.seccomp.as_ref(), host, options, false)?;
+    let user_namespace = namespaces.has(NEWUSER);
+    let around = Around { linux, host, options, user_namespace, groups_denied: false };
+    process_steps(&mut plan, process, &around)?;
     Ok(plan)
 }

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use super::{Options, Plan};
 use crate::error::Result;
 use crate::host::Host;
+use crate::labels::Label;
 use crate::process::Rlimit;
+use crate::scheduling::{IoPriority, MemoryPolicy, Personality, Scheduler, Scheduling};
 use crate::seccomp::{self, Filter};
 use crate::security::{Capabilities, Credentials};
-use crate::spec::config::{Process, Seccomp};
+use crate::spec::config::{Linux, Process, Seccomp};
 use crate::step::{ChildStep, Entry, ParentStep};
 
 /// The umask of a payload whose configuration names none (runc's).
@@ -18,24 +20,29 @@ const DEFAULT_UMASK: u32 = 0o022;
 /// runtime runs from a protected copy of its binary and executes the payload itself.
 const STUB_CALLS: [&str; 4] = ["memfd_create", "write", "fcntl", "execveat"];
 
+/// What the process is set up in.
+pub(super) struct Around<'a> {
+    pub linux: &'a Linux,
+    pub host: &'a Host,
+    pub options: &'a Options,
+    /// Whether it is in a user namespace of the container's.
+    pub user_namespace: bool,
+    /// Whether setgroups(2) is denied altogether.
+    pub groups_denied: bool,
+}
+
 /// The child's steps from the set-up container to the payload: the same for init and exec.
-pub(super) fn process_steps(
-    plan: &mut Plan,
-    process: &Process,
-    seccomp: Option<&Seccomp>,
-    host: &Host,
-    options: &Options,
-    groups_denied: bool,
-) -> Result<()> {
+pub(super) fn process_steps(plan: &mut Plan, process: &Process, around: &Around) -> Result<()> {
+    let &Around { linux, host, options, .. } = around;
+    let seccomp = linux.seccomp.as_ref();
+    label_steps(plan, process)?;
     plan.child(ChildStep::CloseDescriptors, "");
     if !options.no_new_keyring {
         plan.child(ChildStep::Keyring(format!("_ses.{}", options.id)), "");
     }
     plan.child(ChildStep::Session, "process.terminal");
-    for (index, entry) in process.rlimits.iter().enumerate() {
-        let at = format!("process.rlimits[{index}]");
-        plan.child(ChildStep::Rlimit(Rlimit::plan(index, entry)?), at);
-    }
+    rlimit_steps(plan, process, around.user_namespace)?;
+    scheduling_steps(plan, process, linux)?;
     plan.child(ChildStep::Umask(process.user.umask.unwrap_or(DEFAULT_UMASK)), "process.user.umask");
     let cwd = PathBuf::from(&process.cwd);
     plan.child(ChildStep::Chdir(cwd.clone(), true), "process.cwd");
@@ -46,7 +53,7 @@ pub(super) fn process_steps(
     if let Some(filter) = filter.take_if(|_| !process.no_new_privileges) {
         load_filter(plan, filter, seccomp);
     }
-    let credentials = credentials(process, host, plan, groups_denied);
+    let credentials = credentials(process, host, plan, around.groups_denied);
     plan.child(ChildStep::Credentials(credentials), "process.user");
     plan.child(ChildStep::Chdir(cwd, false), "process.cwd");
     if process.no_new_privileges {
@@ -78,6 +85,55 @@ fn load_filter(plan: &mut Plan, filter: Filter, config: Option<&Seccomp>) {
         plan.parent.splice(at..at, entries);
     }
     plan.child(ChildStep::Seccomp(filter, false), "linux.seccomp");
+}
+
+/// The profile or label of the payload holds from the next execve(2) on: that has to be the
+/// payload's, and not the stub's.
+fn label_steps(plan: &mut Plan, process: &Process) -> Result<()> {
+    let is_set = |text: &&str| !text.is_empty();
+    if let Some(profile) = process.apparmor_profile.as_deref().filter(is_set) {
+        plan.child(ChildStep::Label(Label::apparmor(profile)?), "process.apparmorProfile");
+        plan.exposed = true;
+    }
+    if let Some(label) = process.selinux_label.as_deref().filter(is_set) {
+        plan.child(ChildStep::Label(Label::selinux(label)?), "process.selinuxLabel");
+        plan.exposed = true;
+    }
+    Ok(())
+}
+
+/// Only a process with CAP_SYS_RESOURCE in the first user namespace may raise a hard limit: in
+/// another one, the runtime sets them.
+fn rlimit_steps(plan: &mut Plan, process: &Process, user_namespace: bool) -> Result<()> {
+    for (index, entry) in process.rlimits.iter().enumerate() {
+        let at = format!("process.rlimits[{index}]");
+        let limit = Rlimit::plan(index, entry)?;
+        let ready = |entry: &Entry<ParentStep>| matches!(entry.step, ParentStep::AwaitReady);
+        match plan.parent.iter().position(ready).filter(|_| user_namespace) {
+            Some(ready) => {
+                plan.parent.insert(ready + 1 + index, Entry { step: ParentStep::Rlimit(limit), at })
+            }
+            None => plan.child(ChildStep::Rlimit(limit), at),
+        }
+    }
+    Ok(())
+}
+
+fn scheduling_steps(plan: &mut Plan, process: &Process, linux: &Linux) -> Result<()> {
+    let mut step = |step, at: &str| plan.child(ChildStep::Scheduling(step), at);
+    if let Some(config) = &process.scheduler {
+        step(Scheduling::Policy(Scheduler::plan(config, linux)?), "process.scheduler");
+    }
+    if let Some(config) = &process.io_priority {
+        step(Scheduling::IoPriority(IoPriority::plan(config)?), "process.ioPriority");
+    }
+    if let Some(config) = &linux.personality {
+        step(Scheduling::Personality(Personality::plan(config)?), "linux.personality");
+    }
+    if let Some(config) = &linux.memory_policy {
+        step(Scheduling::Memory(MemoryPolicy::plan(config)?), "linux.memoryPolicy");
+    }
+    Ok(())
 }
 
 fn credentials(

@@ -5,6 +5,7 @@ pub mod config;
 pub mod default;
 pub mod list;
 pub mod load;
+pub mod names;
 pub mod object;
 pub mod position;
 pub mod suggest;

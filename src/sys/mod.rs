@@ -10,6 +10,7 @@ pub mod mount;
 pub mod netlink;
 pub mod pidfd;
 pub mod process;
+pub mod scheduling;
 pub mod seccomp;
 pub mod security;
 pub mod shared;

@@ -242,11 +242,13 @@ pub fn loopback_up() -> Result<(), Errno> {
         .map(drop)
 }
 
-/// Sets one resource limit (prlimit(2)); `resource` is one of `RLIMIT_*`.
-pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+/// Sets one resource limit of the process `pid`, 0 for this one (prlimit(2)); `resource` is one of
+/// `RLIMIT_*`.
+pub fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
-    // SAFETY: `limit` is a whole rlimit64.
-    Errno::result(unsafe { libc::setrlimit64(resource as _, &limit) }).map(drop)
+    // SAFETY: `limit` is a whole rlimit64; the old one is not asked for.
+    Errno::result(unsafe { libc::prlimit64(pid, resource as _, &limit, std::ptr::null_mut()) })
+        .map(drop)
 }
 
 /// Asks the kernel to send `signal` to this process when its parent ends (prctl(2)).

@@ -1,8 +1,9 @@
 //! Refusals of `linux`, and of what only a namespace of `linux` makes possible.
 
 use super::super::config::{Device, IntelRdt, Linux, MemoryPolicy, Namespace, NetDevice, Spec};
+use super::super::names::{MEMORY_FLAGS, MEMORY_MODES, PERSONALITIES};
 use super::super::{list, position};
-use super::{mounts, one_of, repeated};
+use super::{mounts, named, one_of, repeated};
 use crate::error::{Error, Result};
 
 const NAMESPACES: &[&str] = &["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"];
@@ -19,17 +20,6 @@ const IPC_SYSCTLS: &[&str] = &[
     "kernel/shmmni",
     "kernel/shm_rmid_forced",
 ];
-const MEMORY_MODES: &[&str] = &[
-    "MPOL_DEFAULT",
-    "MPOL_PREFERRED",
-    "MPOL_BIND",
-    "MPOL_INTERLEAVE",
-    "MPOL_LOCAL",
-    "MPOL_PREFERRED_MANY",
-    "MPOL_WEIGHTED_INTERLEAVE",
-];
-const MEMORY_FLAGS: &[&str] =
-    &["MPOL_F_STATIC_NODES", "MPOL_F_RELATIVE_NODES", "MPOL_F_NUMA_BALANCING"];
 
 /// Refuses what contradicts itself or does not exist.
 pub fn check(spec: &Spec) -> Result<()> {
@@ -261,7 +251,7 @@ fn words(linux: &Linux) -> Result<()> {
     let Some(personality) = &linux.personality else { return Ok(()) };
     let what = format!("invalid personality domain {}", personality.domain);
     let at = "linux.personality.domain".to_owned();
-    one_of(&personality.domain, &["LINUX", "LINUX32"], what, at)?;
+    named(&personality.domain, PERSONALITIES, what, at)?;
     match personality.flags.is_empty() {
         true => Ok(()),
         false => Err(Error::new("personality flags are not supported")
@@ -313,20 +303,18 @@ fn intel_rdt(rdt: &IntelRdt) -> Result<()> {
 
 /// set_mempolicy(2); the words are those that suites read.
 fn memory_policy(policy: &MemoryPolicy) -> Result<()> {
-    // MAX_NUMNODES with the largest CONFIG_NODES_SHIFT.
-    const HIGHEST: u32 = 1023;
     let at = |part: &str| format!("linux.memoryPolicy.{part}");
     let what = format!("invalid memory policy mode {:?}", policy.mode);
-    one_of(&policy.mode, MEMORY_MODES, what, at("mode"))?;
+    named(&policy.mode, MEMORY_MODES, what, at("mode"))?;
     let written = policy.nodes.as_deref().unwrap_or_default();
-    let Some(nodes) = list::ranges(written, HIGHEST) else {
+    let Some(nodes) = list::ranges(written, list::HIGHEST_NODE) else {
         return Err(Error::new(format!("invalid memory policy nodes {written:?}"))
             .at(at("nodes"))
             .hint("a list such as 0-3,7, with numbers up to 1023"));
     };
     for (i, flag) in policy.flags.iter().enumerate() {
         let what = format!("invalid memory policy flag {flag:?}");
-        one_of(flag, MEMORY_FLAGS, what, format!("linux.memoryPolicy.flags[{i}]"))?;
+        named(flag, MEMORY_FLAGS, what, format!("linux.memoryPolicy.flags[{i}]"))?;
     }
     let count: u32 = nodes.iter().map(|(first, last)| last - first + 1).sum();
     let wrong = match &*policy.mode {

@@ -10,6 +10,7 @@ mod process;
 pub use linux::sysctl_file;
 
 use super::config::{Hook, Spec};
+use super::names::{self, Names};
 use super::suggest;
 use crate::error::{Error, Result};
 
@@ -110,6 +111,14 @@ fn one_of(word: &str, known: &[&str], what: impl Into<String>, at: String) -> Re
         Some(near) => format!("did you mean {near:?}?"),
         None => format!("known are {}", known.join(", ")),
     }))
+}
+
+/// As [`one_of`], for the names of a table.
+fn named(word: &str, table: &Names, what: impl Into<String>, at: String) -> Result<()> {
+    match names::number(table, word) {
+        Some(_) => Ok(()),
+        None => one_of(word, &names::words(table), what, at),
+    }
 }
 
 /// The index of the first entry whose key an earlier one has.

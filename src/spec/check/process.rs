@@ -2,47 +2,9 @@
 
 use super::super::config::{ExecCpuAffinity, IoPriority, Process, Rlimit, Scheduler, User};
 use super::super::list;
-use super::{one_of, repeated};
+use super::super::names::{IO_CLASSES, POLICIES, POLICY_FLAGS, RLIMITS};
+use super::{named, repeated};
 use crate::error::{Error, Result};
-
-/// Every kind of limit that getrlimit(2) has.
-const RLIMITS: &[&str] = &[
-    "RLIMIT_AS",
-    "RLIMIT_CORE",
-    "RLIMIT_CPU",
-    "RLIMIT_DATA",
-    "RLIMIT_FSIZE",
-    "RLIMIT_LOCKS",
-    "RLIMIT_MEMLOCK",
-    "RLIMIT_MSGQUEUE",
-    "RLIMIT_NICE",
-    "RLIMIT_NOFILE",
-    "RLIMIT_NPROC",
-    "RLIMIT_RSS",
-    "RLIMIT_RTPRIO",
-    "RLIMIT_RTTIME",
-    "RLIMIT_SIGPENDING",
-    "RLIMIT_STACK",
-];
-const POLICIES: &[&str] = &[
-    "SCHED_OTHER",
-    "SCHED_FIFO",
-    "SCHED_RR",
-    "SCHED_BATCH",
-    "SCHED_ISO",
-    "SCHED_IDLE",
-    "SCHED_DEADLINE",
-];
-const POLICY_FLAGS: &[&str] = &[
-    "SCHED_FLAG_RESET_ON_FORK",
-    "SCHED_FLAG_RECLAIM",
-    "SCHED_FLAG_DL_OVERRUN",
-    "SCHED_FLAG_KEEP_POLICY",
-    "SCHED_FLAG_KEEP_PARAMS",
-    "SCHED_FLAG_UTIL_CLAMP_MIN",
-    "SCHED_FLAG_UTIL_CLAMP_MAX",
-];
-const IO_CLASSES: &[&str] = &["IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE"];
 
 /// Refuses a process that cannot be run.
 pub fn check(process: &Process) -> Result<()> {
@@ -112,7 +74,7 @@ fn user(user: &User) -> Result<()> {
 fn rlimits(list: &[Rlimit]) -> Result<()> {
     for (i, limit) in list.iter().enumerate() {
         let at = |part: &str| format!("process.rlimits[{i}].{part}");
-        one_of(&limit.kind, RLIMITS, format!("wrong rlimit value: {}", limit.kind), at("type"))?;
+        named(&limit.kind, RLIMITS, format!("wrong rlimit value: {}", limit.kind), at("type"))?;
         if limit.soft > limit.hard {
             return Err(Error::new(format!(
                 "the soft {} is above the hard one, which is {}",
@@ -133,10 +95,10 @@ fn rlimits(list: &[Rlimit]) -> Result<()> {
 /// sched_setattr(2); the rules and words are runc's.
 fn scheduler(s: &Scheduler) -> Result<()> {
     let at = |part: &str| format!("process.scheduler.{part}");
-    one_of(&s.policy, POLICIES, "the scheduling policy is unknown", at("policy"))?;
+    named(&s.policy, POLICIES, "the scheduling policy is unknown", at("policy"))?;
     for (i, flag) in s.flags.iter().enumerate() {
         let what = "the scheduling flag is unknown";
-        one_of(flag, POLICY_FLAGS, what, format!("process.scheduler.flags[{i}]"))?;
+        named(flag, POLICY_FLAGS, what, format!("process.scheduler.flags[{i}]"))?;
     }
     let ordinary = matches!(&*s.policy, "SCHED_OTHER" | "SCHED_BATCH");
     if let Some(nice) = s.nice.filter(|nice| ordinary && !(-20..=19).contains(nice)) {
@@ -173,17 +135,16 @@ fn io_priority(io: &IoPriority) -> Result<()> {
             .hint("from 0 (first) to 7 (last)"));
     }
     let what = format!("invalid ioPriority.Class: {:?}", io.class);
-    one_of(&io.class, IO_CLASSES, what, "process.ioPriority.class".to_owned())
+    named(&io.class, IO_CLASSES, what, "process.ioPriority.class".to_owned())
 }
 
 /// CPUs of the processes that `exec` starts.
 fn cpus(affinity: &ExecCpuAffinity) -> Result<()> {
-    // CONFIG_NR_CPUS goes up to 8192.
-    const HIGHEST: u32 = 8191;
-    for (part, written) in [("initial", &affinity.initial), ("final", &affinity.last)] {
+    let lists = [("initial", "Initial", &affinity.initial), ("final", "Final", &affinity.last)];
+    for (part, word, written) in lists {
         let written = written.as_deref().unwrap_or_default();
-        if list::ranges(written, HIGHEST).is_none() {
-            return Err(Error::new("this is no list of CPUs")
+        if list::ranges(written, list::HIGHEST_CPU).is_none() {
+            return Err(Error::new(format!("bad CPUAffinity.{word}: invalid range: {written}"))
                 .at(format!("process.execCPUAffinity.{part}"))
                 .hint("a list such as 0-3,7"));
         }
