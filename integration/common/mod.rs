@@ -22,8 +22,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-/// No command of a runtime takes longer than this, even on a loaded machine.
-pub const LIMIT: Duration = Duration::from_secs(30);
+/// No command of a runtime takes longer than this, even on a loaded machine. An emulated machine
+/// says in SLOWNESS how many times slower it is.
+pub fn limit() -> Duration {
+    let slowness = std::env::var("SLOWNESS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(30) * slowness.unwrap_or(1)
+}
 
 const APPLETS: &[&str] = &[
     "cat", "chmod", "cp", "dd", "echo", "env", "false", "find", "grep", "head", "hostname", "id",
@@ -191,9 +195,9 @@ impl Running {
         read_all(&mut self.stdout)
     }
 
-    /// Waits for its end, no longer than [`LIMIT`].
+    /// Waits for its end, no longer than [`limit`].
     pub fn answer(mut self) -> Answer {
-        let end = Instant::now() + LIMIT;
+        let end = Instant::now() + limit();
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 break status;
@@ -246,7 +250,7 @@ pub fn compile(source: &str, out: &Path) {
 
 /// Waits until `done` holds.
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + LIMIT;
+    let end = Instant::now() + limit();
     while !done() {
         assert!(Instant::now() < end, "still not so: {what}");
         std::thread::sleep(Duration::from_millis(5));

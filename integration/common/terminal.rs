@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
-use super::{Cmd, LIMIT, code_of};
+use super::{Cmd, code_of, limit};
 
 /// A terminal's master side.
 pub struct Master(File);
@@ -20,7 +20,7 @@ pub struct Master(File);
 impl Master {
     /// Reads until `wanted` has come; without it, until the other side is closed.
     pub fn read_until(&mut self, wanted: &str) -> String {
-        let (mut text, mut buffer, end) = (String::new(), [0; 4096], Instant::now() + LIMIT);
+        let (mut text, mut buffer, end) = (String::new(), [0; 4096], Instant::now() + limit());
         while wanted.is_empty() || !text.contains(wanted) {
             assert!(Instant::now() < end, "no {wanted:?} on the terminal, only {text:?}");
             let ready = &mut [PollFd::new(std::os::fd::AsFd::as_fd(&self.0), PollFlags::POLLIN)];
@@ -105,7 +105,7 @@ impl Session {
     /// Reads what is left and returns it with the exit code.
     pub fn end(mut self) -> (String, i32) {
         let rest = self.master.read_until("");
-        let end = Instant::now() + LIMIT;
+        let end = Instant::now() + limit();
         while Instant::now() < end {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 return (rest, code_of(status));

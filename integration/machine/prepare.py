@@ -1,0 +1,152 @@
+"""The machine at rest: kernel, disk, and a snapshot of memory and devices, kept in a cache.
+
+A machine is made of packages, of what stands in this directory, and of one build of QEMU; its name
+in the cache is a digest of them all, so that a change of one makes a new machine. What nobody used
+for two weeks is removed.
+"""
+
+import contextlib
+import fcntl
+import glob
+import hashlib
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+
+from . import GUEST, HERE, Impossible, MachineError, apt, base, kernel
+from .qemu import PROGRAM, Qemu, version
+from .session import Agent
+
+CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "tare-vm")
+DISK_SIZE = "4G"
+BOOT_LIMIT = 900
+UNUSED_LIMIT = 14 * 24 * 3600
+NEEDED = {PROGRAM: "qemu-system-x86", "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "zstd": "zstd"}
+
+
+def say(text):
+    """Tells what takes long."""
+    print(f"integration/vm: {text}", file=sys.stderr, flush=True)
+
+
+def check():
+    """Refuses hosts where no machine can be made."""
+    if os.uname().machine != "x86_64":
+        raise Impossible(f"the machine is made for x86_64, and this host is {os.uname().machine}")
+    if os.geteuid() != 0:
+        raise Impossible("root is needed to make the machine's root file system")
+    missing = [package for program, package in NEEDED.items() if not shutil.which(program)]
+    if missing:
+        raise Impossible(f"apt-get install {' '.join(missing)}")
+
+
+def digest(*parts):
+    """A name for what is made of these."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def own_sources():
+    """The text of what makes the machine, as far as it stands in this directory."""
+    makers = [f"{HERE}/{name}.py" for name in ("kernel", "prepare", "qemu")]
+    for path in makers + sorted(glob.glob(f"{GUEST}/*")):
+        with open(path, encoding="utf-8") as file:
+            yield file.read()
+
+
+@contextlib.contextmanager
+def locked(path):
+    """One preparation at a time."""
+    with open(path, "w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def used(path):
+    """Whether it is there; then it stays for another two weeks."""
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(path)
+        return True
+    return False
+
+
+def forget_unused():
+    """Removes what was not used for long, and what an interrupted preparation left."""
+    for path in glob.glob(f"{CACHE}/base-*") + glob.glob(f"{CACHE}/machine-*"):
+        if os.stat(path).st_mtime < time.time() - UNUSED_LIMIT:
+            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+    for path in glob.glob(f"{CACHE}/new-*"):
+        shutil.rmtree(path)
+
+
+def machine(suite):
+    """The directory of a machine with this release's kernel; made if there is none."""
+    check()
+    os.makedirs(CACHE, exist_ok=True)
+    directory = f"{CACHE}/machine-{digest(suite, version(), *base.ingredients(apt.codename()), *own_sources())}"
+    if used(directory):
+        return directory
+    with locked(f"{CACHE}/lock"):
+        if not used(directory):
+            forget_unused()
+            build(suite, directory)
+    return directory
+
+
+def build(suite, directory):
+    """Makes a machine; it gets its name when it is complete."""
+    begin = time.monotonic()
+    say("making the machine (once; about three minutes)")
+    with tempfile.TemporaryDirectory(prefix="new-", dir=CACHE) as scratch:
+        new = os.path.join(scratch, "machine")
+        os.makedirs(os.path.join(new, "empty"))
+        with open(f"{CACHE}/log", "w+b") as log:
+            make_disk(suite, archive(log), new, scratch)
+            say(f"booting it ({int(time.monotonic() - begin)} s)")
+            freeze(new, log)
+        os.rename(new, directory)
+    say(f"ready ({int(time.monotonic() - begin)} s)")
+
+
+def archive(log):
+    """The root file system without kernel."""
+    suite = apt.codename()
+    path = f"{CACHE}/base-{digest(*base.ingredients(suite))}.tar"
+    if not used(path):
+        base.build(suite, f"{path}.new", log)
+        os.rename(f"{path}.new", path)
+    return path
+
+
+def make_disk(suite, tar, new, scratch):
+    """Kernel and file system. The journal is left out: nothing outlives a run."""
+    tree = os.path.join(scratch, "tree")
+    os.mkdir(tree)
+    apt.output("tar", "-C", tree, "--numeric-owner", "--xattrs", "--xattrs-include=*", "-xf", tar)
+    kernel.build(suite, tree, new, scratch)
+    shutil.copy(f"{GUEST}/agent.py", f"{tree}/usr/local/lib/agent.py")
+    shutil.copy(f"{GUEST}/agent.service", f"{tree}/etc/systemd/system/agent.service")
+    apt.output("chroot", tree, "systemctl", "enable", "agent.service")
+    disk = os.path.join(new, "disk")
+    apt.output("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", tree, disk, DISK_SIZE)
+
+
+def freeze(new, log):
+    """Boots it, waits until it is quiet, and writes down the state of its devices."""
+    memory = os.path.join(new, "memory")
+    with open(memory, "wb"):
+        pass
+    qemu = Qemu(new, log, restore=False)
+    try:
+        Agent(qemu, BOOT_LIMIT).wait_until_ready()
+        qemu.ask("stop")
+        qemu.ignore_shared_memory()
+        qemu.ask("migrate", uri="exec:cat > " + shlex.quote(os.path.join(new, "devices")))
+        while (status := qemu.ask("query-migrate")["status"]) != "completed":
+            if status == "failed":
+                raise MachineError(f"the snapshot failed: {qemu.ask('query-migrate')}")
+            time.sleep(0.05)
+    finally:
+        qemu.end()
