@@ -1,13 +1,15 @@
-//! Device rules for cgroup v1 (the kernel's device_controller documentation, "devices.rst").
+//! Device rules, and their way into cgroup v1 (the kernel's device_controller documentation,
+//! "devices.rst"); device_filter.rs is that into v2.
 //!
-//! The kernel keeps "all allowed but …" or "nothing allowed but …" and a list of exceptions. A
+//! v1 keeps "all allowed but …" or "nothing allowed but …" and a list of exceptions. A
 //! rule takes away an exception only if it names the same devices: `deny c 1:3` after
 //! `allow c 1:*` changes nothing. Such rules are refused here, because the container would get
 //! more than the configuration says.
 
 use std::borrow::Cow;
 
-use super::{Absent, Hierarchies, Setting};
+use super::device_filter::Filter;
+use super::{Hierarchies, How, Setting, Version};
 use crate::error::{Error, Result};
 use crate::spec::config::DeviceRule;
 
@@ -28,39 +30,53 @@ const DEFAULT: [&str; 11] = [
 ];
 const DEFAULT_AT: &str = "linux.resources.devices";
 
-/// One rule as the kernel takes it; no number means all.
+/// One rule, checked; no number means all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Rule<'a> {
-    allow: bool,
-    kind: char,
-    major: Option<u32>,
-    minor: Option<u32>,
-    access: &'a str,
+pub struct Rule<'a> {
+    /// Or deny.
+    pub allow: bool,
+    /// `c`, `b`, or `a` for both.
+    pub kind: char,
+    /// The major number.
+    pub major: Option<u32>,
+    /// The minor number.
+    pub minor: Option<u32>,
+    /// Some of `r`, `w` and `m`; may be empty, for all, in an `a` that denies.
+    pub access: &'a str,
 }
 
 /// The rules as writes, in order; before them everything is denied, after them come the default
-/// devices.
+/// devices. On v2 they are one filter, which a container that may use all devices does without.
 pub fn settings(rules: &[DeviceRule], host: &Hierarchies) -> Result<Vec<Setting>> {
-    if host.find("devices").is_none() {
-        return Err(Error::new("the devices controller is not mounted: cannot restrict devices")
-            .at(DEFAULT_AT)
-            .hint("mount -t cgroup -o devices cgroup /sys/fs/cgroup/devices"));
-    }
     let parsed = rules.iter().enumerate().map(|(index, rule)| parse(index, rule));
     let parsed = parsed.collect::<Result<Vec<_>>>()?;
     // What stands before a rule for all devices is undone by it.
     let reset = parsed.iter().rposition(Rule::is_all);
     let allow_all = reset.and_then(|index| parsed.get(index)).is_some_and(|rule| rule.allow);
     let first = reset.map_or(0, |index| index + 1);
+    if host.version() == Version::V2 {
+        let rest = parsed.get(first..).unwrap_or_default();
+        return Ok(filter(rest, allow_all, reset.is_none()).into_iter().collect());
+    }
+    if host.find("devices").is_none() {
+        return Err(Error::new("the devices controller is not mounted: cannot restrict devices")
+            .at(DEFAULT_AT)
+            .hint("mount -t cgroup -o devices cgroup /sys/fs/cgroup/devices"));
+    }
     refuse_holes(&parsed, first, allow_all)?;
+    Ok(exceptions(&parsed, reset, allow_all))
+}
 
+/// v1: everything allowed or denied, then what is different.
+fn exceptions(rules: &[Rule], reset: Option<usize>, allow_all: bool) -> Vec<Setting> {
+    let first = reset.map_or(0, |index| index + 1);
     let at = reset.map_or(DEFAULT_AT.into(), at);
-    let mut settings = Vec::with_capacity(parsed.len() + DEFAULT.len() + 2);
+    let mut settings = Vec::with_capacity(rules.len() + DEFAULT.len() + 2);
     settings.push(setting(false, "a".into(), at.clone()));
     if allow_all {
         settings.push(setting(true, "a".into(), at));
     }
-    for (index, rule) in parsed.iter().enumerate().skip(first) {
+    for (index, rule) in rules.iter().enumerate().skip(first) {
         let lines =
             rule.kinds().map(|kind| setting(rule.allow, rule.line(kind).into(), self::at(index)));
         settings.extend(lines);
@@ -70,7 +86,39 @@ pub fn settings(rules: &[DeviceRule], host: &Hierarchies) -> Result<Vec<Setting>
         settings
             .extend(DEFAULT.iter().map(|line| setting(true, (*line).into(), DEFAULT_AT.into())));
     }
-    Ok(settings)
+    settings
+}
+
+/// v2: one filter for the rules and the default devices; none where everything is allowed.
+/// `only_theirs`: the configuration has not asked to deny everything.
+fn filter(rules: &[Rule], allow_all: bool, only_theirs: bool) -> Option<Setting> {
+    if allow_all && rules.iter().all(|rule| rule.allow) {
+        return None;
+    }
+    let full = |rule: &Rule| rule.allow && rule.access.len() == 3;
+    let optional = only_theirs && rules.iter().all(full);
+    let defaults = DEFAULT.iter().filter_map(|line| default(line));
+    let all: Vec<Rule> = rules.iter().copied().chain(defaults).collect();
+    let word = if allow_all { "allow" } else { "deny" };
+    let mut value = format!("{word} a");
+    for rule in &all {
+        value += if rule.allow { ", allow " } else { ", deny " };
+        value += &rule.line(rule.kind);
+    }
+    Some(Setting {
+        file: "devices".into(),
+        value: value.into(),
+        at: DEFAULT_AT.into(),
+        how: How::Attach(Filter::new(&all, allow_all, optional)),
+    })
+}
+
+/// A line of [`DEFAULT`], parsed.
+fn default(line: &'static str) -> Option<Rule<'static>> {
+    let mut words = line.split([' ', ':']);
+    let kind = words.next()?.chars().next()?;
+    let (major, minor) = (words.next()?.parse().ok(), words.next()?.parse().ok());
+    Some(Rule { allow: true, kind, major, minor, access: words.next()? })
 }
 
 fn at(index: usize) -> Cow<'static, str> {
@@ -79,7 +127,7 @@ fn at(index: usize) -> Cow<'static, str> {
 
 fn setting(allow: bool, value: Cow<'static, str>, at: Cow<'static, str>) -> Setting {
     let file = if allow { "devices.allow" } else { "devices.deny" };
-    Setting { controller: "devices", file: file.into(), value, at, absent: Absent::Refuse }
+    Setting { file: file.into(), value, at, how: How::Write }
 }
 
 fn parse(index: usize, rule: &DeviceRule) -> Result<Rule<'_>> {
@@ -257,5 +305,41 @@ mod tests {
     fn without_the_controller_nothing_is_planned() {
         let err = settings(&[], &Hierarchies::fixed(&[("pids", "/p", "")])).unwrap_err();
         assert!(err.message().contains("the devices controller is not mounted"));
+    }
+
+    /// The filter of v2 in words, and whether a caller without bpf(2) may leave it out.
+    fn filter(json: &str) -> Option<(String, bool)> {
+        let rules: Vec<DeviceRule> = serde_json::from_str(json).unwrap();
+        let host = Hierarchies::fixed(&[("", "/sys/fs/cgroup", "")]);
+        let [setting] = &settings(&rules, &host).unwrap()[..] else { return None };
+        let How::Attach(filter) = &setting.how else { panic!("{setting:?}") };
+        Some((setting.value.clone().into_owned(), filter.is_optional()))
+    }
+
+    #[test]
+    fn filters_of_v2() {
+        let defaults = DEFAULT.map(|line| format!(", allow {line}")).concat();
+        let none = Some((format!("deny a{defaults}"), true));
+        assert_eq!(filter("[]"), none);
+        let all = r#"{"allow":true,"access":"rwm"}"#;
+        assert_eq!(filter(&format!(r#"[{{"allow":false,"access":"rwm"}},{all}]"#)), None);
+        assert_eq!(filter(&format!("[{all},{all}]")), None);
+        // Whoever forbids something gets it or an error; so does who forbids everything.
+        let deny =
+            filter(&format!(r#"[{all},{{"allow":false,"type":"b","major":8,"access":"w"}}]"#));
+        assert_eq!(deny, Some((format!("allow a, deny b 8:* w{defaults}"), false)));
+        assert_eq!(filter(r#"[{"allow":false}]"#), Some((format!("deny a{defaults}"), false)));
+        let some = filter(r#"[{"allow":true,"type":"c","major":10,"access":"rwm"}]"#);
+        assert_eq!(some, Some((format!("deny a, allow c 10:* rwm{defaults}"), true)));
+        let part = filter(r#"[{"allow":true,"type":"c","major":10,"access":"r"}]"#).unwrap();
+        assert!(!part.1, "what is not allowed is forbidden");
+    }
+
+    /// v1 refuses these; a program can do them.
+    #[test]
+    fn holes_are_fine_on_v2() {
+        let json = r#"[{"allow":true,"type":"c","major":1,"access":"rwm"},
+            {"allow":false,"type":"c","major":1,"minor":3,"access":"rw"}]"#;
+        assert!(filter(json).unwrap().0.starts_with("deny a, allow c 1:* rwm, deny c 1:3 rw, "));
     }
 }

@@ -58,25 +58,23 @@ pub fn exists(dir: &str) -> bool {
     unistd::access(dir, unistd::AccessFlags::F_OK).is_ok()
 }
 
-/// Makes a directory and the parents that it lacks; whether it is new.
+/// Makes a directory and the parents that it lacks; whether it is new. One that somebody else makes
+/// in the meantime is not ours to remove.
 pub fn make(dir: &str) -> nix::Result<bool> {
-    let mode = Mode::from_bits_truncate(0o755);
-    match unistd::mkdir(dir, mode) {
-        Ok(()) => Ok(true),
-        Err(Errno::EEXIST) => Ok(false),
-        Err(Errno::ENOENT) => {
-            make(parent(dir).ok_or(Errno::ENOENT)?)?;
-            // Somebody else may make it in the meantime: then it is not ours to remove.
-            match unistd::mkdir(dir, mode) {
-                Err(Errno::EEXIST) => Ok(false),
-                made => made.map(|()| true),
-            }
-        }
-        Err(errno) => Err(errno),
+    // A parent can be gone again, removed with another container that it was made for.
+    for _ in 0..8 {
+        match unistd::mkdir(dir, Mode::from_bits_truncate(0o755)) {
+            Ok(()) => return Ok(true),
+            Err(Errno::EEXIST) => return Ok(false),
+            Err(Errno::ENOENT) => make(parent(dir).ok_or(Errno::ENOENT)?)?,
+            Err(errno) => return Err(errno),
+        };
     }
+    Err(Errno::ENOENT)
 }
 
-fn parent(dir: &str) -> Option<&str> {
+/// The directory above.
+pub fn parent(dir: &str) -> Option<&str> {
     dir.rsplit_once('/').map(|(parent, _)| parent).filter(|parent| !parent.is_empty())
 }
 

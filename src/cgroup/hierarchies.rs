@@ -99,10 +99,13 @@ impl Hierarchies {
 }
 
 impl Hierarchy {
-    /// The place of a container whose cleaned path is `path`.
-    pub(super) fn place(&self, path: &str, absolute: bool) -> Result<Place> {
+    /// The place of a container whose cleaned path is `path`. A relative one begins at the caller's
+    /// own cgroup or, on a host with nothing but v2 (`pure`), beside it: a cgroup with processes
+    /// cannot give controllers to those below it (cgroup-v2.rst, "No Internal Process Constraint").
+    pub(super) fn place(&self, path: &str, absolute: bool, pure: bool) -> Result<Place> {
         let base = match (absolute, &self.own) {
             (true, _) => "",
+            (false, Some(own)) if pure => own.rsplit_once('/').map_or("", |(parent, _)| parent),
             (false, Some(own)) => own,
             (false, None) => {
                 let message = format!("own cgroup is outside of {}", self.mountpoint);
@@ -115,6 +118,7 @@ impl Hierarchy {
             controllers: self.controllers.clone(),
             mountpoint: self.mountpoint.clone(),
             dir: format!("{}{base}/{path}", self.mountpoint),
+            there: None,
         })
     }
 }

@@ -11,21 +11,23 @@
 //! |---|---|
 //! | hierarchies.rs | how this host mounts cgroups |
 //! | dir.rs | files and directories of a cgroup file system; no policy |
+//! | create.rs | making directories, enabling controllers on the way, giving them away |
 //! | setting.rs | one planned write, its execution and its errors |
-//! | v1.rs, devices.rs | `linux.resources` → settings for cgroup v1 |
+//! | v1.rs, v2.rs, writes.rs | `linux.resources` → settings for either version |
+//! | devices.rs, device_filter.rs | device rules: a list in v1, a program in v2 |
 //! | freezer.rs, processes.rs | stopping, listing and killing what is in a cgroup tree |
-//! | stats.rs | usage figures in the shape of `runc events --stats` |
+//! | current.rs | what an update of v2 has to know of the limits that are set |
+//! | stats.rs, stats2.rs | usage figures in the shape of `runc events --stats` |
 //! | oom.rs | notice of processes ended for want of memory |
-//!
-//! cgroup v2's files, its device programs (eBPF) and systemd become siblings of v1.rs and
-//! devices.rs, chosen in [`limits`] and [`settings`]; making, joining, freezing, killing and
-//! removing work on v2 already.
 //!
 //! Paths are used as they are, without directory descriptors: a cgroup file system has no
 //! symbolic links, `..` is refused by [`Cgroup::plan`], and every mount point was verified by its
 //! magic number. The crate cgroups-rs is not used: it lacks device programs for v2 and brings an
 //! asynchronous D-Bus stack of 73 crates.
 
+mod create;
+mod current;
+mod device_filter;
 mod devices;
 mod dir;
 mod freezer;
@@ -35,11 +37,13 @@ pub mod oom;
 mod processes;
 mod setting;
 mod stats;
+mod stats2;
 mod v1;
+mod v2;
+mod writes;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error, Result};
@@ -47,7 +51,7 @@ use crate::spec::config::Resources;
 
 pub use hierarchies::{Hierarchies, Hierarchy, Version};
 pub use mounts::CgroupMount;
-pub use setting::{Absent, Setting};
+pub use setting::{How, Setting};
 pub use stats::Stats;
 pub use v1::ignored;
 
@@ -66,6 +70,10 @@ pub struct Place {
     pub mountpoint: String,
     /// The container's directory: `/sys/fs/cgroup/memory/web`.
     pub dir: String,
+    /// How much of `dir` was there when it was planned, in bytes, if parents were lacking: those are
+    /// removed with the container's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub there: Option<usize>,
 }
 
 impl Place {
@@ -123,8 +131,7 @@ pub fn settings(resources: &Resources, host: &Hierarchies) -> Result<Vec<Setting
 pub fn limits(resources: &Resources, host: &Hierarchies) -> Result<Vec<Setting>> {
     match host.version() {
         Version::V1 => v1::limits(resources, host),
-        Version::V2 => Err(Error::new("cgroup v2 is not supported yet: cannot limit resources")
-            .at("linux.resources")),
+        Version::V2 => v2::limits(resources, host),
     }
 }
 
@@ -142,8 +149,13 @@ impl Cgroup {
                 .hint("cgroups are expected below /sys/fs/cgroup"));
         }
         let absolute = asked.starts_with('/');
-        let places = host.list().iter().map(|hierarchy| hierarchy.place(&path, absolute));
-        Ok(Cgroup { places: places.collect::<Result<_>>()? })
+        let pure = host.version() == Version::V2;
+        let place = |hierarchy: &Hierarchy| hierarchy.place(&path, absolute, pure);
+        let mut places = host.list().iter().map(place).collect::<Result<Vec<_>>>()?;
+        if path.contains('/') {
+            places.iter_mut().for_each(|place| place.there = create::missing_parents(place));
+        }
+        Ok(Cgroup { places })
     }
 
     /// The container's directories, one for each hierarchy.
@@ -164,26 +176,6 @@ impl Cgroup {
     /// The cgroup of v2 alone.
     pub fn unified(&self) -> Cgroup {
         self.split("").0
-    }
-
-    /// Makes the directories, parents included. A cgroup that is there already is taken over
-    /// unless a process is in it or it is frozen. On failure what was made is removed again.
-    pub fn create(&self) -> Result<()> {
-        let mut made = Vec::with_capacity(self.places.len());
-        for place in &self.places {
-            match create_place(place, self.main() == Some(place)) {
-                Ok(true) => made.push(&place.dir),
-                Ok(false) => {}
-                Err(err) => {
-                    // The first failure is the one to tell.
-                    for dir in made {
-                        let _ = dir::rmdir(dir);
-                    }
-                    return Err(err);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Writes `settings` in their order; see [`Setting`] for the exceptions to it.
@@ -228,7 +220,8 @@ impl Cgroup {
             if path.split('/').any(|part| part == "..") {
                 return Err(Error::new(format!("bad sub cgroup path: {path}")));
             }
-            if let Some(name) = names.iter().find(|name| self.controller(name).is_none()) {
+            let known = |name: &&&str| self.places.iter().any(|place| place.has(name));
+            if let Some(name) = names.iter().find(|name| !known(name)) {
                 return Err(Error::new(format!("unknown controller {name} in --cgroup")));
             }
             if let Some(name) = names.iter().find(|name| named.contains(name)) {
@@ -256,8 +249,17 @@ impl Cgroup {
         self.controller("devices").or(self.places.first())
     }
 
+    /// Where `name`'s files are: all controllers share the one hierarchy of v2.
     fn controller(&self, name: &str) -> Option<&Place> {
-        self.places.iter().find(|place| place.has(name))
+        self.v2().or_else(|| self.places.iter().find(|place| place.has(name)))
+    }
+
+    /// The place on a host with nothing but v2.
+    fn v2(&self) -> Option<&Place> {
+        match self.places.as_slice() {
+            [place] if place.controllers.is_empty() => Some(place),
+            _ => None,
+        }
     }
 }
 
@@ -298,57 +300,6 @@ fn clean(path: &str) -> Result<String> {
         return refuse("it names no cgroup of the container's own");
     }
     Ok(parts.join("/"))
-}
-
-/// Makes one directory; whether it is new.
-fn create_place(place: &Place, main: bool) -> Result<bool> {
-    let new = match dir::make(&place.dir) {
-        Ok(new) => new,
-        Err(errno) => {
-            let message = format!("{CANNOT_APPLY}: mkdir {}", place.dir);
-            return Err(Error::sys(message, errno));
-        }
-    };
-    if !new {
-        check_reusable(place, main)?;
-    }
-    if place.has("cpuset") {
-        let inherited = dir::inherit_cpuset(&place.mountpoint, &place.dir, new);
-        if let Err(errno) = inherited {
-            if new {
-                let _ = dir::rmdir(&place.dir);
-            }
-            let message = format!("{CANNOT_APPLY}: give {} its parent's cpus and mems", place.dir);
-            return Err(Error::sys(message, errno));
-        }
-    }
-    Ok(new)
-}
-
-/// Refuses a cgroup in which something is going on already.
-fn check_reusable(place: &Place, main: bool) -> Result<()> {
-    // Only the hierarchy that speaks for all is searched for processes, as in runc: engines keep
-    // helpers in others, named ones above all.
-    let found = if main { count_processes(place)? } else { 0 };
-    if found > 0 {
-        let message = format!("container's cgroup is not empty: {found} process(es) found");
-        return Err(Error::new(message)
-            .at("linux.cgroupsPath")
-            .hint(format!("another container or service uses {}", place.dir)));
-    }
-    if freezer::can_freeze(place) && freezer::is_frozen(place)? {
-        return Err(Error::new("container's cgroup unexpectedly frozen")
-            .at("linux.cgroupsPath")
-            .hint(format!("{} was frozen by somebody else: thaw it first", place.dir)));
-    }
-    Ok(())
-}
-
-fn count_processes(place: &Place) -> Result<usize> {
-    match dir::pids(&place.dir, true) {
-        Err(Errno::ENOENT | Errno::ENODEV) => Ok(0),
-        pids => Ok(pids.doing(|| format!("list processes in {}", place.dir))?.len()),
-    }
 }
 
 #[cfg(test)]
@@ -425,13 +376,6 @@ mod tests {
         assert!(message(&["memory:m", "x"]).contains("(missing <controller>: prefix)"));
         assert!(message(&["cpu:c", "cpu:d"]).contains("cpu specified multiple times"));
         assert!(message(&["whaaat:/"]).starts_with("unknown controller whaaat"));
-    }
-
-    #[test]
-    fn v2_refuses_limits_for_now() {
-        let host = Hierarchies::fixed(&[("", "/sys/fs/cgroup", "")]);
-        let err = settings(&Resources::default(), &host).unwrap_err();
-        assert!(err.message().contains("cgroup v2 is not supported yet"));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Notice of processes that the kernel ended for want of memory (the kernel's cgroup-v1 memory
-//! documentation, "OOM Control").
+//! documentation, "OOM Control"; cgroup-v2.rst, `memory.events`).
 
+use std::cell::Cell;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -25,6 +27,9 @@ impl Cgroup {
     }
 }
 
+/// How long a cgroup of v2 without processes is left before another look.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// What [`OomWatch::wait`] has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
@@ -40,43 +45,102 @@ pub enum Seen {
 #[derive(Debug)]
 pub struct OomWatch<'a> {
     cgroup: &'a Cgroup,
-    event: EventFd,
-    /// The file that is watched has to stay open.
-    _control: Option<OwnedFd>,
+    notice: Notice,
+}
+
+/// How the kernel gives notice.
+#[derive(Debug)]
+enum Notice {
+    /// v1: an event descriptor, registered for a file that has to stay open.
+    Event { event: EventFd, _control: Option<OwnedFd> },
+    /// v2: `memory.events` and `cgroup.events` are polled, and the number of kills is compared.
+    Files { files: [File; 2], known: Cell<u64> },
 }
 
 impl<'a> OomWatch<'a> {
     /// Begins to watch. Without a memory cgroup it only sees the container's end.
     pub fn new(cgroup: &'a Cgroup) -> Result<OomWatch<'a>> {
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let event = EventFd::from_flags(flags).doing(|| "make an event descriptor")?;
-        let mut control = None;
-        if let Some(place) = cgroup.controller("memory") {
-            let file = format!("{}/memory.oom_control", place.dir);
-            let watched = File::open(&file).doing(|| format!("open {file}"))?;
-            let order = format!("{} {}", event.as_fd().as_raw_fd(), watched.as_raw_fd());
-            let register = format!("{}/cgroup.event_control", place.dir);
-            dir::write(&register, &order).doing(|| format!("write {register}"))?;
-            control = Some(watched.into());
-        }
-        Ok(OomWatch { cgroup, event, _control: control })
+        let notice = match cgroup.v2().filter(|place| has_memory(&place.dir)) {
+            Some(place) => files(&place.dir, cgroup.oom_kills())?,
+            None => event(cgroup)?,
+        };
+        Ok(OomWatch { cgroup, notice })
     }
 
     /// Waits at most `limit` for something to see.
     pub fn wait(&self, limit: Duration) -> Result<Seen> {
-        let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
-        let mut fds = [PollFd::new(self.event.as_fd(), PollFlags::POLLIN)];
-        let ready = match poll(&mut fds, timeout) {
-            Err(Errno::EINTR) => 0,
-            ready => ready.doing(|| "wait for an event")?,
+        let ready = match &self.notice {
+            Notice::Event { event, .. } => poll_all([event.as_fd()], PollFlags::POLLIN, limit)?,
+            Notice::Files { files: files @ [_, events], .. } => {
+                // Nobody tells of the removal, which comes soon after the last process.
+                let limit = if arm(events) { limit } else { limit.min(LOOK) };
+                poll_all(files.each_ref().map(AsFd::as_fd), PollFlags::POLLPRI, limit)?
+            }
         };
         // The kernel signals a removed cgroup in the same way.
         if !self.cgroup.exists() {
             return Ok(Seen::Removed);
         }
-        match ready {
-            0 => Ok(Seen::Nothing),
-            _ => self.event.read().doing(|| "read an event").map(|_| Seen::Oom),
+        match (&self.notice, ready) {
+            (_, false) => Ok(Seen::Nothing),
+            (Notice::Event { event, .. }, true) => {
+                event.read().doing(|| "read an event").map(|_| Seen::Oom)
+            }
+            (Notice::Files { files: [memory, _], known }, true) => {
+                arm(memory);
+                let kills = self.cgroup.oom_kills();
+                Ok(if kills > known.replace(kills) { Seen::Oom } else { Seen::Nothing })
+            }
         }
     }
+}
+
+fn poll_all<const N: usize>(
+    fds: [BorrowedFd; N],
+    flags: PollFlags,
+    limit: Duration,
+) -> Result<bool> {
+    let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+    let mut fds = fds.map(|fd| PollFd::new(fd, flags));
+    match poll(&mut fds, timeout) {
+        Err(Errno::EINTR) => Ok(false),
+        ready => Ok(ready.doing(|| "wait for an event")? > 0),
+    }
+}
+
+fn has_memory(dir: &str) -> bool {
+    super::dir::exists(&format!("{dir}/memory.events"))
+}
+
+fn files(dir: &str, kills: u64) -> Result<Notice> {
+    let open = |name| {
+        let path = format!("{dir}/{name}");
+        File::open(&path).doing(|| format!("open {path}"))
+    };
+    let files = [open("memory.events")?, open("cgroup.events")?];
+    arm(&files[0]);
+    Ok(Notice::Files { files, known: Cell::new(kills) })
+}
+
+/// Reads the file, as poll tells of changes since the last reading; whether it says `populated 1`.
+/// A file that is gone with its cgroup says nothing.
+fn arm(file: &File) -> bool {
+    let mut buf = [0; 256];
+    let count = file.read_at(&mut buf, 0).unwrap_or_default();
+    buf.get(..count).is_some_and(|text| text.starts_with(b"populated 1"))
+}
+
+fn event(cgroup: &Cgroup) -> Result<Notice> {
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    let event = EventFd::from_flags(flags).doing(|| "make an event descriptor")?;
+    let mut control = None;
+    if let Some(place) = cgroup.controller("memory").filter(|_| cgroup.v2().is_none()) {
+        let file = format!("{}/memory.oom_control", place.dir);
+        let watched = File::open(&file).doing(|| format!("open {file}"))?;
+        let order = format!("{} {}", event.as_fd().as_raw_fd(), watched.as_raw_fd());
+        let register = format!("{}/cgroup.event_control", place.dir);
+        dir::write(&register, &order).doing(|| format!("write {register}"))?;
+        control = Some(watched.into());
+    }
+    Ok(Notice::Event { event, _control: control })
 }

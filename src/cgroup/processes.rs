@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::create::remove_parents;
 use super::{Cgroup, dir};
 use crate::error::{Doing, Error, Result};
 use crate::sys::kill::kill;
@@ -53,7 +54,9 @@ impl Cgroup {
             if pids.is_empty() {
                 return Ok(());
             }
-            self.signal(&pids, signal, end)?;
+            if !(end && self.kill_at_once(&pids)?) {
+                self.signal(&pids, signal, end)?;
+            }
             if !end {
                 return Ok(());
             }
@@ -64,13 +67,23 @@ impl Cgroup {
         }
     }
 
+    /// v2 since Linux 5.14: the kernel kills the whole tree, frozen or not; whether it can.
+    fn kill_at_once(&self, seen: &[i32]) -> Result<bool> {
+        let Some(place) = self.v2() else { return Ok(false) };
+        refuse_own(seen)?;
+        let file = format!("{}/cgroup.kill", place.dir);
+        match dir::write(&file, "1") {
+            Err(Errno::ENODEV) => Ok(true),
+            // Absent; or in a threaded cgroup.
+            Err(Errno::ENOENT | Errno::EOPNOTSUPP) => Ok(false),
+            done => done.doing(|| format!("write 1 to {file}")).map(|()| true),
+        }
+    }
+
     /// One round: while the tree is frozen no process can fork away from the list, and none of
     /// its numbers can be given to another process.
     fn signal(&self, seen: &[i32], signal: i32, end: bool) -> Result<()> {
-        let own = std::process::id();
-        if seen.iter().any(|pid| u32::try_from(*pid) == Ok(own)) {
-            return Err(Error::new("refusing to freeze and kill the cgroup that this runs in"));
-        }
+        refuse_own(seen)?;
         let paused = self.frozen().unwrap_or(false);
         // A tree that cannot be frozen is killed all the same, in more rounds.
         let froze = !paused && self.freeze().is_ok();
@@ -88,7 +101,10 @@ impl Cgroup {
         for place in &self.places {
             loop {
                 match dir::remove(&place.dir) {
-                    Ok(()) => break,
+                    Ok(()) => {
+                        remove_parents(place);
+                        break;
+                    }
                     Err(Errno::EBUSY | Errno::ENOTEMPTY) if waits.wait() => {}
                     Err(errno) => {
                         let message = format!("remove cgroup {}", place.dir);
@@ -102,6 +118,14 @@ impl Cgroup {
 
     fn leftovers(&self) -> String {
         self.main().map(|place| leftovers_in(&place.dir)).unwrap_or_default()
+    }
+}
+
+fn refuse_own(pids: &[i32]) -> Result<()> {
+    let own = std::process::id();
+    match pids.iter().any(|pid| u32::try_from(*pid) == Ok(own)) {
+        true => Err(Error::new("refusing to freeze and kill the cgroup that this runs in")),
+        false => Ok(()),
     }
 }
 

@@ -5,33 +5,43 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 
+use super::device_filter::Filter;
 use super::{Cgroup, dir};
 use crate::error::{Error, Result};
 
 /// One file to be written, planned: shown by `tare explain`, done by [`Cgroup::apply`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// The controller that the file belongs to: `memory`.
-    pub controller: &'static str,
-    /// The file's name: `memory.limit_in_bytes`.
+    /// The file's name: `memory.limit_in_bytes`. It begins with the controller's.
     pub file: Cow<'static, str>,
     /// What is written, as the kernel takes it.
     pub value: Cow<'static, str>,
     /// The JSON path that orders it: `linux.resources.memory.limit`.
     pub at: Cow<'static, str>,
-    /// What to do on a kernel that lacks the file.
-    pub absent: Absent,
+    /// What is done with the file.
+    pub how: How,
 }
 
-/// What to do if this kernel does not have a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Absent {
-    /// The setting cannot be applied: an error.
-    Refuse,
-    /// What the file sets is the kernel's only behaviour then.
-    Skip,
-    /// The same setting has another name.
-    Use(&'static str),
+impl Setting {
+    /// The controller that the file belongs to: `memory`.
+    pub fn controller(&self) -> &str {
+        self.file.split('.').next().unwrap_or_default()
+    }
+}
+
+/// What is done with a setting's file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It is written; refused where the kernel lacks it.
+    Write,
+    /// It is written where it is there: what it sets is the only behaviour of other kernels.
+    IfThere,
+    /// It is written, or else this other file, with a value of its own if that differs.
+    Or(Cow<'static, str>, Option<String>),
+    /// It is read: its number has to be below the value (`checkBeforeUpdate`).
+    Below,
+    /// There is no file: a program for the device filter of cgroup v2 is attached.
+    Attach(Filter),
 }
 
 /// Writes all settings in order. One that the kernel finds invalid is tried again at the end:
@@ -58,49 +68,113 @@ struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     fn write(&mut self, setting: &'a Setting) -> Result<()> {
-        let Some(place) = self.cgroup.controller(setting.controller) else {
-            let message = format!("the container has no {} cgroup", setting.controller);
+        let Some(place) = self.cgroup.controller(setting.controller()) else {
+            let message = format!("the container has no {} cgroup", setting.controller());
             return Err(Error::new(message).at(setting.at.as_ref()));
         };
-        let fail = |errno| Err(explain(setting, &place.dir, errno));
-        let fd = match self.open.take().filter(|(name, _)| *name == setting.file) {
-            Some((_, fd)) => fd,
-            None => match open(setting, &place.dir) {
-                Ok(Some(fd)) => fd,
-                Ok(None) => return Ok(()),
-                Err(errno) => return fail(errno),
-            },
+        let done = match &setting.how {
+            How::Below => return check_usage(setting, &place.dir),
+            How::Attach(filter) => return filter.attach(&place.dir, &setting.at),
+            How::Or(file, value) => self.write_either(setting, &place.dir, file, value.as_deref()),
+            How::Write | How::IfThere => self.write_file(&setting.file, &setting.value, &place.dir),
         };
-        match dir::write_to(&fd, &setting.value) {
-            Ok(()) => self.open = Some((&setting.file, fd)),
-            Err(errno) => return fail(errno),
+        match done {
+            Err(Errno::ENOENT) if setting.how == How::IfThere && dir::exists(&place.dir) => Ok(()),
+            done => done.map_err(|errno| explain(setting, &place.dir, errno)),
         }
+    }
+
+    fn write_either(
+        &mut self,
+        setting: &'a Setting,
+        dir: &str,
+        file: &'a str,
+        value: Option<&str>,
+    ) -> nix::Result<()> {
+        match self.write_file(&setting.file, &setting.value, dir) {
+            Err(Errno::ENOENT) => self.write_file(file, value.unwrap_or(&setting.value), dir),
+            done => done,
+        }
+    }
+
+    fn write_file(&mut self, file: &'a str, value: &str, dir: &str) -> nix::Result<()> {
+        let fd = match self.open.take().filter(|(name, _)| *name == file) {
+            Some((_, fd)) => fd,
+            None => dir::open_write(&format!("{dir}/{file}"))?,
+        };
+        dir::write_to(&fd, value)?;
+        self.open = Some((file, fd));
         Ok(())
     }
 }
 
-/// Opens the setting's file; none if its absence does not matter.
-fn open(setting: &Setting, dir: &str) -> nix::Result<Option<OwnedFd>> {
-    match (dir::open_write(&format!("{dir}/{}", setting.file)), setting.absent) {
-        (Err(Errno::ENOENT), Absent::Skip) if dir::exists(dir) => Ok(None),
-        (Err(Errno::ENOENT), Absent::Use(other)) => {
-            dir::open_write(&format!("{dir}/{other}")).map(Some)
+/// Refuses a limit that is not above the usage: the kernel would end processes to meet it. Where
+/// the usage cannot be read there is none yet.
+fn check_usage(setting: &Setting, dir: &str) -> Result<()> {
+    let limit = setting.value.parse().unwrap_or(u64::MAX);
+    match dir::read_number(&format!("{dir}/{}", setting.file)) {
+        Ok(usage) if limit <= usage => {
+            let of = if setting.at.ends_with(".swap") { "memory+swap" } else { "memory" };
+            let message = format!("rejecting {of} limit {limit} <= usage {usage}");
+            Err(Error::new(message).at(setting.at.as_ref()))
         }
-        (opened, _) => opened.map(Some),
+        _ => Ok(()),
     }
 }
 
 /// The error of a refused write, with what is known about its cause.
 fn explain(setting: &Setting, dir: &str, errno: Errno) -> Error {
+    let denied = matches!(errno, Errno::ENOENT | Errno::EPERM | Errno::EACCES);
+    let lacking = denied && has_controller(setting.controller(), dir) == Some(false);
     let err = match (setting.file.as_ref(), errno) {
         ("memory.limit_in_bytes", Errno::EBUSY) => memory_in_use(setting, dir),
+        (file, _) if setting.at.starts_with("linux.resources.unified") => {
+            unified_refused(file, setting.controller(), errno, lacking)
+        }
         _ => Error::sys(format!("write {:?} to {dir}/{}", setting.value, setting.file), errno),
     };
     let err = err.at(setting.at.as_ref());
+    if lacking {
+        return err.hint(not_enabled(setting.controller(), dir));
+    }
     match hint(setting, dir, errno) {
         Some(hint) => err.hint(hint),
         None => err,
     }
+}
+
+/// Whether a cgroup of v2 has a controller; none on v1, which has no such list.
+fn has_controller(controller: &str, dir: &str) -> Option<bool> {
+    let list = dir::read(&format!("{dir}/cgroup.controllers")).ok()?;
+    Some(controller == "cgroup" || list.split_whitespace().any(|name| name == controller))
+}
+
+/// In the words of runc.
+fn unified_refused(file: &str, controller: &str, errno: Errno, lacking: bool) -> Error {
+    match lacking {
+        true => Error::new(format!(
+            "unified resource {file:?} can't be set: controller {controller:?} not available"
+        )),
+        false => Error::sys(format!("unable to set unified resource {file:?}"), errno),
+    }
+}
+
+/// Why a cgroup of v2 lacks a controller: the first one above it that does not hand it on.
+fn not_enabled(controller: &str, dir: &str) -> String {
+    let mut above = dir::parent(dir);
+    while let Some(parent) = above {
+        match has_controller(controller, parent) {
+            Some(false) => above = dir::parent(parent),
+            None => break,
+            Some(true) => {
+                let procs = dir::read(&format!("{parent}/cgroup.procs")).unwrap_or_default();
+                let why = if procs.is_empty() { "" } else { ": it has processes of its own" };
+                let file = format!("{parent}/cgroup.subtree_control");
+                return format!("the {controller} controller is not enabled in {file}{why}");
+            }
+        }
+    }
+    format!("this host has no {controller} controller on cgroup v2")
 }
 
 /// The words of runc for a limit that the container has outgrown already.
@@ -147,11 +221,22 @@ fn hint(setting: &Setting, dir: &str, errno: Errno) -> Option<Cow<'static, str>>
         ("cpu.rt_runtime_us", Errno::EINVAL) => {
             Some("the cgroup above has to have at least as much real-time".into())
         }
-        ("cpu.cfs_burst_us", Errno::EINVAL) => Some("a burst cannot be above the quota".into()),
+        ("cpu.weight", Errno::EINVAL) => {
+            Some("a container with cpu.idle has no weight: set cpu.idle to 0 first".into())
+        }
+        ("memory.swap.max", Errno::ENOENT) => {
+            Some("swap accounting is off: boot with swapaccount=1".into())
+        }
+        ("io.bfq.weight", Errno::ENOENT) => {
+            Some("weights need the BFQ scheduler or io.cost (CONFIG_BLK_CGROUP_IOCOST)".into())
+        }
+        ("cpu.cfs_burst_us" | "cpu.max.burst", Errno::EINVAL) => {
+            Some("a burst cannot be above the quota".into())
+        }
         ("blkio.weight" | "blkio.weight_device", Errno::EINVAL | Errno::ERANGE) => {
             Some("a weight is a number from 10 to 1000 (from 1 with BFQ)".into())
         }
-        (file, Errno::ENODEV) if file.starts_with("blkio.") => {
+        (file, Errno::ENODEV) if file.starts_with("blkio.") || file.starts_with("io.") => {
             Some("there is no block device with these numbers".into())
         }
         ("devices.allow", Errno::EPERM) => {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use nix::errno::Errno;
 use serde::Serialize;
 
-use super::{Cgroup, dir};
+use super::{Cgroup, dir, stats2};
 use crate::error::{Doing, Result};
 
 /// Nanoseconds of a clock tick as the kernel shows ticks to programs (`USER_HZ`, proc(5)).
@@ -41,6 +41,28 @@ pub struct Cpu {
     pub usage: CpuUsage,
     /// What the quota held back.
     pub throttling: Throttling,
+    /// Time lost for want of processors (v2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psi: Option<Pressure>,
+}
+
+/// Time lost for want of a resource (the kernel's psi.rst).
+#[derive(Debug, Default, PartialEq, Serialize)]
+pub struct Pressure {
+    /// While at least one task waited.
+    pub some: PressureTimes,
+    /// While all tasks waited.
+    pub full: PressureTimes,
+}
+
+/// Per cent of the last 10, 60 and 300 seconds; microseconds in all.
+#[derive(Debug, Default, PartialEq, Serialize)]
+#[allow(missing_docs)]
+pub struct PressureTimes {
+    pub avg10: f64,
+    pub avg60: f64,
+    pub avg300: f64,
+    pub total: u64,
 }
 
 /// Processor time in nanoseconds.
@@ -105,6 +127,9 @@ pub struct Memory {
     /// All of `memory.stat`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub raw: BTreeMap<String, u64>,
+    /// Time lost for want of memory (v2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psi: Option<Pressure>,
 }
 
 /// One kind of memory, in bytes; `failcnt` counts refusals.
@@ -138,6 +163,9 @@ pub struct Blkio {
     pub io_service_bytes_recursive: Vec<BlkioEntry>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub io_serviced_recursive: Vec<BlkioEntry>,
+    /// Time lost for want of disk traffic (v2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub psi: Option<Pressure>,
 }
 
 /// One device and operation (`Read`, `Write`, `Sync`, `Async`, `Discard`, `Total`).
@@ -173,6 +201,9 @@ impl Cgroup {
     /// Reads the usage. A controller or file that this host lacks counts as zero; a cgroup that
     /// is gone is an error (`ENODEV`, or `ENOENT` for the directory of processes).
     pub fn stats(&self) -> Result<Stats> {
+        if let Some(place) = self.v2() {
+            return stats2::read(&place.dir);
+        }
         let files = Files(self);
         Ok(Stats {
             cpu: files.cpu()?,
@@ -232,7 +263,7 @@ impl Files<'_> {
             kernel: time("system"),
             user: time("user"),
         };
-        Ok(Cpu { usage, throttling })
+        Ok(Cpu { usage, throttling, psi: None })
     }
 
     fn cpuset(&self) -> Result<Cpuset> {
@@ -261,6 +292,7 @@ impl Files<'_> {
             kernel: self.memory_entry("memory.kmem")?,
             kernel_tcp: self.memory_entry("memory.kmem.tcp")?,
             raw,
+            psi: None,
         })
     }
 
@@ -284,6 +316,7 @@ impl Files<'_> {
         Ok(Blkio {
             io_service_bytes_recursive: bytes.lines().filter_map(blkio_entry).collect(),
             io_serviced_recursive: serviced.lines().filter_map(blkio_entry).collect(),
+            psi: None,
         })
     }
 

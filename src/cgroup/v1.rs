@@ -3,20 +3,20 @@
 //! Zero stands for "not set" where a zero makes no sense and engines written in Go emit it for
 //! an absent member: memory, shares, quota, period, real-time and weights, as in runc.
 
-use std::borrow::Cow;
-
-use super::{Absent, Hierarchies, Setting};
+use super::writes::{HugetlbFiles, Writes, bytes, refuse, throttles};
+use super::{Hierarchies, How, Setting};
 use crate::error::{Error, Result};
-use crate::spec::config::{
-    BlockIo, Cpu, HugepageLimit, Memory, Network, Rdma, Resources, ThrottleDevice, WeightDevice,
-};
+use crate::spec::config::{BlockIo, Cpu, Memory, Network, Resources, ThrottleDevice, WeightDevice};
 
 /// Bounds of `cpu.shares` (kernel/sched/sched.h); outside of them the kernel silently clamps.
 const SHARES: std::ops::RangeInclusive<u64> = 2..=262_144;
 
+const HUGETLB: HugetlbFiles =
+    HugetlbFiles { limit: "limit_in_bytes", reserved: "rsvd.limit_in_bytes" };
+
 /// Everything but the device rules, in the order of writing.
 pub fn limits(resources: &Resources, host: &Hierarchies) -> Result<Vec<Setting>> {
-    let mut writes = Writes { host, list: Vec::with_capacity(16) };
+    let mut writes = Writes::new(host);
     if resources.unified.as_ref().is_some_and(|unified| !unified.is_empty()) {
         return Err(Error::new("invalid configuration: cannot use unified on cgroup v1")
             .at("linux.resources.unified"));
@@ -28,20 +28,13 @@ pub fn limits(resources: &Resources, host: &Hierarchies) -> Result<Vec<Setting>>
     if let Some(memory) = &resources.memory {
         writes.memory(memory)?;
     }
-    if let Some(limit) = resources.pids.as_ref().and_then(|pids| pids.limit) {
-        writes.pids(limit)?;
-    }
+    writes.pids(resources, 0)?;
     if let Some(block) = &resources.block_io {
         writes.block_io(block)?;
     }
-    for (index, limit) in resources.hugepage_limits.iter().enumerate() {
-        writes.hugepages(index, limit)?;
-    }
+    writes.common(resources, &HUGETLB)?;
     if let Some(network) = &resources.network {
         writes.network(network)?;
-    }
-    for (device, limit) in resources.rdma.iter().flatten() {
-        writes.rdma(device, limit)?;
     }
     Ok(writes.list)
 }
@@ -60,43 +53,7 @@ pub fn ignored(resources: &Resources) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// The list that grows, and the host that it is for.
-struct Writes<'a> {
-    host: &'a Hierarchies,
-    list: Vec<Setting>,
-}
-
-type Text = Cow<'static, str>;
-
-fn refuse<T>(message: impl Into<String>, at: impl Into<String>) -> Result<T> {
-    Err(Error::new(message).at(at))
-}
-
 impl Writes<'_> {
-    fn put(
-        &mut self,
-        file: impl Into<Text>,
-        value: impl Into<Text>,
-        at: impl Into<Text>,
-        absent: Absent,
-    ) -> Result<()> {
-        let (file, at) = (file.into(), at.into());
-        let controller = controller_of(&file);
-        if self.host.find(controller).is_none() {
-            let message = format!("the {controller} controller is not mounted as cgroup v1");
-            return Err(Error::new(message)
-                .at(at)
-                .hint("remove the limit, or mount the controller below /sys/fs/cgroup"));
-        }
-        self.list.push(Setting { controller, file, value: value.into(), at, absent });
-        Ok(())
-    }
-
-    /// A number for a file that every kernel has.
-    fn number(&mut self, file: &'static str, value: impl ToString, at: &'static str) -> Result<()> {
-        self.put(file, value.to_string(), at, Absent::Refuse)
-    }
-
     fn memory(&mut self, memory: &Memory) -> Result<()> {
         const LIMIT: &str = "linux.resources.memory.limit";
         const SWAP: &str = "linux.resources.memory.swap";
@@ -111,13 +68,13 @@ impl Writes<'_> {
             self.number("memory.limit_in_bytes", limit, LIMIT)?;
             // A limit that is lifted has to lift the one of memory+swap, where there is one.
             if limit == -1 && swap.is_none() {
-                self.put("memory.memsw.limit_in_bytes", "-1", LIMIT, Absent::Skip)?;
+                self.put("memory.memsw.limit_in_bytes", "-1", LIMIT, How::IfThere)?;
             }
         }
         if let Some(swap) = swap {
             // No limit is what a kernel without swap accounting has.
-            let absent = if swap == -1 { Absent::Skip } else { Absent::Refuse };
-            self.put("memory.memsw.limit_in_bytes", swap.to_string(), SWAP, absent)?;
+            let how = if swap == -1 { How::IfThere } else { How::Write };
+            self.put("memory.memsw.limit_in_bytes", swap.to_string(), SWAP, how)?;
         }
         const RESERVATION: &str = "linux.resources.memory.reservation";
         if let Some(reservation) = bytes(memory.reservation, RESERVATION)? {
@@ -129,10 +86,10 @@ impl Writes<'_> {
         self.swappiness(memory.swappiness)?;
         if let Some(use_hierarchy) = memory.use_hierarchy {
             // Kernels since 5.11 always account for the cgroups below, and refuse to stop it.
-            let absent = if use_hierarchy { Absent::Skip } else { Absent::Refuse };
+            let how = if use_hierarchy { How::IfThere } else { How::Write };
             let value = if use_hierarchy { "1" } else { "0" };
             let at = "linux.resources.memory.useHierarchy";
-            self.put("memory.use_hierarchy", value, at, absent)?;
+            self.put("memory.use_hierarchy", value, at, how)?;
         }
         // checkBeforeUpdate asks for what v1 always does: a limit below the usage is refused.
         Ok(())
@@ -175,56 +132,19 @@ impl Writes<'_> {
         if let Some(quota) = cpu.quota.filter(|quota| *quota != 0) {
             self.number("cpu.cfs_quota_us", quota, "linux.resources.cpu.quota")?;
         }
-        if let Some(burst) = cpu.burst {
-            let quota = cpu.quota.and_then(|quota| u64::try_from(quota).ok());
-            if quota.is_some_and(|quota| quota > 0 && burst > quota) {
-                return refuse("cpu burst is above the quota", "linux.resources.cpu.burst");
-            }
-            // A kernel without the file (before 5.14) never bursts.
-            let absent = if burst == 0 { Absent::Skip } else { Absent::Refuse };
-            let at = "linux.resources.cpu.burst";
-            self.put("cpu.cfs_burst_us", burst.to_string(), at, absent)?;
-        }
-        match cpu.idle {
-            Some(idle @ (0 | 1)) => {
-                let absent = if idle == 0 { Absent::Skip } else { Absent::Refuse };
-                self.put("cpu.idle", idle.to_string(), "linux.resources.cpu.idle", absent)
-            }
-            Some(idle) => {
-                refuse(format!("cpu idle is 0 or 1, not {idle}"), "linux.resources.cpu.idle")
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn cpuset(&mut self, cpu: &Cpu) -> Result<()> {
-        let sets = [
-            ("cpuset.cpus", &cpu.cpus, "linux.resources.cpu.cpus"),
-            ("cpuset.mems", &cpu.mems, "linux.resources.cpu.mems"),
-        ];
-        for (file, set, at) in sets {
-            let Some(set) = set.as_ref().filter(|set| !set.is_empty()) else { continue };
-            if !set.chars().all(|c| c.is_ascii_digit() || ",-:/ ".contains(c)) {
-                return refuse(format!("{set:?} is not a list of numbers such as 0-3,7"), at);
-            }
-            self.put(file, set.clone(), at, Absent::Refuse)?;
-        }
-        Ok(())
-    }
-
-    fn pids(&mut self, limit: i64) -> Result<()> {
-        const AT: &str = "linux.resources.pids.limit";
-        match limit {
-            -1 => self.put("pids.max", "max", AT, Absent::Refuse),
-            0.. => self.number("pids.max", limit, AT),
-            _ => refuse(format!("pids limit {limit} is below -1, which means none"), AT),
-        }
+        self.burst(cpu, "cpu.cfs_burst_us")?;
+        self.idle(cpu)
     }
 
     fn block_io(&mut self, block: &BlockIo) -> Result<()> {
         if let Some(weight) = block.weight.filter(|weight| *weight != 0) {
             let at = "linux.resources.blockIO.weight";
-            self.put("blkio.weight", weight.to_string(), at, Absent::Use("blkio.bfq.weight"))?;
+            self.put(
+                "blkio.weight",
+                weight.to_string(),
+                at,
+                How::Or("blkio.bfq.weight".into(), None),
+            )?;
         }
         if let Some(weight) = block.leaf_weight.filter(|weight| *weight != 0) {
             self.number("blkio.leaf_weight", weight, "linux.resources.blockIO.leafWeight")?;
@@ -232,19 +152,14 @@ impl Writes<'_> {
         for (index, device) in block.weight_device.iter().enumerate() {
             self.weight_device(index, device)?;
         }
-        let throttles = [
-            ("read_bps", "throttleReadBpsDevice", &block.throttle_read_bps_device),
-            ("write_bps", "throttleWriteBpsDevice", &block.throttle_write_bps_device),
-            ("read_iops", "throttleReadIOPSDevice", &block.throttle_read_iops_device),
-            ("write_iops", "throttleWriteIOPSDevice", &block.throttle_write_iops_device),
+        let files = [
+            "blkio.throttle.read_bps_device",
+            "blkio.throttle.write_bps_device",
+            "blkio.throttle.read_iops_device",
+            "blkio.throttle.write_iops_device",
         ];
-        for (file, member, devices) in throttles {
-            for (index, device) in devices.iter().enumerate() {
-                let ThrottleDevice { major, minor, rate } = device;
-                let at = format!("linux.resources.blockIO.{member}[{index}]");
-                let value = format!("{major}:{minor} {rate}");
-                self.put(format!("blkio.throttle.{file}_device"), value, at, Absent::Refuse)?;
-            }
+        for (at, ThrottleDevice { major, minor, rate }, file) in throttles(block, files) {
+            self.put(file, format!("{major}:{minor} {rate}"), at, How::Write)?;
         }
         Ok(())
     }
@@ -257,27 +172,14 @@ impl Writes<'_> {
         }
         if let Some(weight) = weight {
             let value = format!("{major}:{minor} {weight}");
-            let other = Absent::Use("blkio.bfq.weight_device");
+            let other = How::Or("blkio.bfq.weight_device".into(), None);
             self.put("blkio.weight_device", value, at.clone(), other)?;
         }
         if let Some(weight) = leaf_weight {
             let value = format!("{major}:{minor} {weight}");
-            self.put("blkio.leaf_weight_device", value, at, Absent::Refuse)?;
+            self.put("blkio.leaf_weight_device", value, at, How::Write)?;
         }
         Ok(())
-    }
-
-    fn hugepages(&mut self, index: usize, limit: &HugepageLimit) -> Result<()> {
-        let at = format!("linux.resources.hugepageLimits[{index}]");
-        let size = &limit.page_size;
-        if !is_page_size(size) {
-            return refuse(format!("{size:?} is not a page size such as 2MB"), at + ".pageSize");
-        }
-        let value = limit.limit.to_string();
-        let file = format!("hugetlb.{size}.limit_in_bytes");
-        self.put(file, value.clone(), at.clone(), Absent::Refuse)?;
-        // Reservations are accounted since Linux 5.7.
-        self.put(format!("hugetlb.{size}.rsvd.limit_in_bytes"), value, at, Absent::Skip)
     }
 
     fn network(&mut self, network: &Network) -> Result<()> {
@@ -287,43 +189,10 @@ impl Writes<'_> {
         for (index, interface) in network.priorities.iter().enumerate() {
             let at = format!("linux.resources.network.priorities[{index}]");
             let value = format!("{} {}", interface.name, interface.priority);
-            self.put("net_prio.ifpriomap", value, at, Absent::Refuse)?;
+            self.put("net_prio.ifpriomap", value, at, How::Write)?;
         }
         Ok(())
     }
-
-    fn rdma(&mut self, device: &str, limit: &Rdma) -> Result<()> {
-        let at = format!("linux.resources.rdma.{device}");
-        let handles = limit.hca_handles.map(|n| format!(" hca_handle={n}")).unwrap_or_default();
-        let objects = limit.hca_objects.map(|n| format!(" hca_object={n}")).unwrap_or_default();
-        if handles.is_empty() && objects.is_empty() {
-            return refuse("an rdma limit needs hcaHandles or hcaObjects", at);
-        }
-        self.put("rdma.max", format!("{device}{handles}{objects}"), at, Absent::Refuse)
-    }
-}
-
-/// The controller whose name the file begins with.
-fn controller_of(file: &str) -> &'static str {
-    const NAMES: [&str; 9] =
-        ["memory", "cpu", "cpuset", "pids", "blkio", "hugetlb", "net_cls", "net_prio", "rdma"];
-    let prefix = file.split('.').next().unwrap_or_default();
-    NAMES.into_iter().find(|name| *name == prefix).unwrap_or_default()
-}
-
-/// A limit in bytes: none if absent or 0, -1 for no limit.
-fn bytes(value: Option<i64>, at: &'static str) -> Result<Option<i64>> {
-    match value {
-        None | Some(0) => Ok(None),
-        Some(limit) if limit >= -1 => Ok(value),
-        Some(limit) => refuse(format!("{limit} bytes is below -1, which means no limit"), at),
-    }
-}
-
-/// Digits and one of KB, MB, GB: it becomes a part of a file's name.
-fn is_page_size(size: &str) -> bool {
-    let digits = ["KB", "MB", "GB"].iter().find_map(|unit| size.strip_suffix(unit));
-    digits.is_some_and(|d| !d.is_empty() && d.chars().all(|c| c.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -347,7 +216,7 @@ mod tests {
 
     fn show(s: &Setting) -> String {
         let at = s.at.strip_prefix("linux.resources.").unwrap();
-        format!("{}: {}={} @{at}", s.controller, s.file, s.value)
+        format!("{}: {}={} @{at}", s.controller(), s.file, s.value)
     }
 
     fn refusal(json: &str) -> (String, String) {
@@ -506,10 +375,10 @@ mod tests {
             [
                 "hugetlb: hugetlb.2MB.limit_in_bytes=209715200 @hugepageLimits[0]",
                 "hugetlb: hugetlb.2MB.rsvd.limit_in_bytes=209715200 @hugepageLimits[0]",
-                "net_cls: net_cls.classid=1048577 @network.classID",
-                "net_prio: net_prio.ifpriomap=eth0 500 @network.priorities[0]",
                 "rdma: rdma.max=mlx5_1 hca_handle=3 hca_object=10000 @rdma.mlx5_1",
                 "rdma: rdma.max=rxe3 hca_object=7 @rdma.rxe3",
+                "net_cls: net_cls.classid=1048577 @network.classID",
+                "net_prio: net_prio.ifpriomap=eth0 500 @network.priorities[0]",
             ]
         );
         let json = r#"{"hugepageLimits":[{"pageSize":"../x","limit":1}]}"#;

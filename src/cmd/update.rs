@@ -49,5 +49,6 @@ fn apply(resources: &Resources, cgroup: &Cgroup) -> Result<()> {
     if let Some((at, why)) = cgroup::ignored(resources) {
         log::warn(&format!("{at}: {why}"));
     }
-    cgroup.apply(&cgroup::limits(resources, &Hierarchies::probe()?)?)
+    let resources = cgroup.complete(resources);
+    cgroup.apply(&cgroup::limits(&resources, &Hierarchies::probe()?)?)
 }

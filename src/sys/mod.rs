@@ -3,6 +3,7 @@
 //! This is the only room where `unsafe` is allowed; every block says why it is sound.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod heap;
 pub mod kill;
 pub mod lock;

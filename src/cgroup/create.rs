@@ -1,0 +1,154 @@
+//! Making a container's directories.
+
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::unistd::{Uid, chown};
+
+use super::{CANNOT_APPLY, Cgroup, Place, dir, freezer};
+use crate::error::{Doing, Error, Result};
+
+/// What a cgroup's new owner gets where the kernel does not tell (config-linux.md, "Cgroup
+/// ownership").
+const DELEGATED: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
+
+impl Cgroup {
+    /// Makes the directories, parents included. A cgroup that is there already is taken over
+    /// unless a process is in it or it is frozen. On failure what was made is removed again.
+    pub fn create(&self) -> Result<()> {
+        let mut made = Vec::with_capacity(self.places.len());
+        for place in &self.places {
+            match create_place(place, self.main() == Some(place)) {
+                Ok(true) => made.push(place),
+                Ok(false) => {}
+                Err(err) => {
+                    // The first failure is the one to tell.
+                    for place in made {
+                        let _ = dir::rmdir(&place.dir);
+                        remove_parents(place);
+                    }
+                    return Err(err);
+                }
+            }
+        }
+        if let Some(place) = self.v2() {
+            enable_controllers(place);
+        }
+        Ok(())
+    }
+
+    /// Gives the v2 cgroup to `uid`, so that a container with a cgroup namespace can make cgroups of
+    /// its own (config-linux.md, "Cgroup ownership").
+    pub fn give_to(&self, uid: u32) -> Result<()> {
+        let Some(place) = self.v2() else { return Ok(()) };
+        let names = dir::read("/sys/kernel/cgroup/delegate").unwrap_or_else(|_| DELEGATED.into());
+        for name in std::iter::once("").chain(names.lines()) {
+            let path = format!("{}/{name}", place.dir);
+            match chown(Path::new(&path), Some(Uid::from_raw(uid)), None) {
+                Err(Errno::ENOENT) => {}
+                done => done.doing(|| format!("{CANNOT_APPLY}: chown {path}"))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How much of the place's directory is there, if it lacks parents.
+pub fn missing_parents(place: &Place) -> Option<usize> {
+    let mut there = dir::parent(&place.dir)?;
+    if dir::exists(there) {
+        return None;
+    }
+    while !dir::exists(there) {
+        there = dir::parent(there).filter(|parent| parent.len() >= place.mountpoint.len())?;
+    }
+    Some(there.len())
+}
+
+/// Removes the parents that were made for the place. Others may use them by now.
+pub fn remove_parents(place: &Place) {
+    let Some(there) = place.there else { return };
+    let mut parent = dir::parent(&place.dir);
+    while let Some(dir) = parent.filter(|dir| dir.len() > there) {
+        if dir::rmdir(dir).is_err() {
+            return;
+        }
+        parent = dir::parent(dir);
+    }
+}
+
+/// Makes one directory; whether it is new.
+fn create_place(place: &Place, main: bool) -> Result<bool> {
+    let new = match dir::make(&place.dir) {
+        Ok(new) => new,
+        Err(errno) => {
+            remove_parents(place);
+            let message = format!("{CANNOT_APPLY}: mkdir {}", place.dir);
+            return Err(Error::sys(message, errno));
+        }
+    };
+    if !new {
+        check_reusable(place, main)?;
+    }
+    if place.has("cpuset") {
+        let inherited = dir::inherit_cpuset(&place.mountpoint, &place.dir, new);
+        if let Err(errno) = inherited {
+            if new {
+                let _ = dir::rmdir(&place.dir);
+                remove_parents(place);
+            }
+            let message = format!("{CANNOT_APPLY}: give {} its parent's cpus and mems", place.dir);
+            return Err(Error::sys(message, errno));
+        }
+    }
+    Ok(new)
+}
+
+/// Enables the host's controllers in all cgroups above the container's (v2). Where that fails,
+/// because a cgroup has processes of its own or belongs to somebody else, the setting that needs the
+/// controller tells: a container without such settings can do without.
+fn enable_controllers(place: &Place) {
+    let controllers = |dir: &str| dir::read(&format!("{dir}/cgroup.controllers"));
+    let Ok(all) = controllers(&place.mountpoint) else { return };
+    if controllers(&place.dir).is_ok_and(|own| own == all) {
+        return;
+    }
+    let words: Vec<String> = all.split_whitespace().map(|name| format!("+{name}")).collect();
+    let mut ends = place.dir.match_indices('/').map(|(end, _)| end);
+    while let Some(end) = ends.find(|end| *end >= place.mountpoint.len()) {
+        let Some(parent) = place.dir.get(..end) else { return };
+        let file = format!("{parent}/cgroup.subtree_control");
+        // One that cannot be enabled must not keep the others back.
+        if dir::write(&file, &words.join(" ")).is_err() {
+            for word in &words {
+                let _ = dir::write(&file, word);
+            }
+        }
+    }
+}
+
+/// Refuses a cgroup in which something is going on already.
+fn check_reusable(place: &Place, main: bool) -> Result<()> {
+    // Only the hierarchy that speaks for all is searched for processes, as in runc: engines keep
+    // helpers in others, named ones above all.
+    let found = if main { count_processes(place)? } else { 0 };
+    if found > 0 {
+        let message = format!("container's cgroup is not empty: {found} process(es) found");
+        return Err(Error::new(message)
+            .at("linux.cgroupsPath")
+            .hint(format!("another container or service uses {}", place.dir)));
+    }
+    if freezer::can_freeze(place) && freezer::is_frozen(place)? {
+        return Err(Error::new("container's cgroup unexpectedly frozen")
+            .at("linux.cgroupsPath")
+            .hint(format!("{} was frozen by somebody else: thaw it first", place.dir)));
+    }
+    Ok(())
+}
+
+fn count_processes(place: &Place) -> Result<usize> {
+    match dir::pids(&place.dir, true) {
+        Err(Errno::ENOENT | Errno::ENODEV) => Ok(0),
+        pids => Ok(pids.doing(|| format!("list processes in {}", place.dir))?.len()),
+    }
+}
