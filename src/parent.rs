@@ -11,7 +11,7 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{CANNOT_APPLY, Cgroup};
 use crate::child::{self, Inherited};
 use crate::error::{Doing, Error, Result};
 use crate::hooks::{Hook, Point};
@@ -194,6 +194,7 @@ impl<'a> Parent<'a> {
                 self.made.push(cgroup.clone());
                 Ok(())
             }
+            ParentStep::GiveCgroup(cgroup, uid) => cgroup.give_to(*uid),
             ParentStep::Limits(cgroup, limits) => cgroup.apply(limits),
             ParentStep::MapMounts(receive) => self.map_mounts(*receive),
             ParentStep::InitialCpus(cpus) => cpus.apply("initial"),
@@ -277,8 +278,7 @@ impl<'a> Parent<'a> {
     fn clone_child(&mut self, flags: u64, cgroup: Option<&Cgroup>, trace: &Trace) -> Result<()> {
         crate::scheduling::log_affinity();
         let (ours, theirs) = Channel::pair()?;
-        let place = cgroup.and_then(|cgroup| cgroup.places().first());
-        let (fork, born_there) = clone_into(flags, place.map(|place| Path::new(&place.dir)))?;
+        let (fork, born_there) = self.clone_in(flags, cgroup)?;
         match fork {
             Fork::Child => {
                 let inherited = Inherited {
@@ -306,6 +306,26 @@ impl<'a> Parent<'a> {
                 }
             }
         }
+    }
+
+    /// Clones in the v2 cgroup, where there is one; whether the child was born there.
+    fn clone_in(&self, flags: u64, cgroup: Option<&Cgroup>) -> Result<(Fork, bool)> {
+        let Some((cgroup, place)) = cgroup.and_then(|c| Some((c, c.places().first()?))) else {
+            return clone_into(flags, None);
+        };
+        let cloned = clone_into(flags, Some(Path::new(&place.dir))).or_else(|err| {
+            let is_full = matches!(err.errno(), Some(Errno::EBUSY | Errno::ENOENT | Errno::ENODEV));
+            let other = self.plan.init_pid.filter(|_| is_full);
+            match other.and_then(|pid| cgroup.of_process(pid)).filter(|dir| *dir != place.dir) {
+                Some(dir) => clone_into(flags, Some(Path::new(&dir))),
+                None => Err(err),
+            }
+        });
+        let is_exec = self.record.is_none();
+        cloned.map_err(|err| match is_exec {
+            true => err.context(format!("error adding pid {} to cgroups", std::process::id())),
+            false => err.context(CANNOT_APPLY),
+        })
     }
 
     /// The child forked once more; its own child is init, and a child of ours too.
@@ -570,6 +590,8 @@ fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
 fn clone_into(flags: u64, dir: Option<&Path>) -> Result<(Fork, bool)> {
     let failed = |errno| clone_failed(errno, flags);
     let Some(dir) = dir else { return Ok((fork_into(flags, None).map_err(failed)?, false)) };
+    let in_dir =
+        |errno| clone_failed(errno, flags).or_doing(|| format!("clone into {}", dir.display()));
     let open = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let cgroup = nix::fcntl::open(dir, open, Mode::empty())
         .doing(|| format!("open the cgroup {}", dir.display()))?;
@@ -579,7 +601,7 @@ fn clone_into(flags: u64, dir: Option<&Path>) -> Result<(Fork, bool)> {
         Err(Errno::ENOSYS | Errno::EINVAL | Errno::E2BIG | Errno::EOPNOTSUPP) => {
             Ok((fork_into(flags, None).map_err(failed)?, false))
         }
-        Err(errno) => Err(failed(errno)),
+        Err(errno) => Err(in_dir(errno)),
     }
 }
 
@@ -590,6 +612,10 @@ fn clone_failed(errno: Errno, flags: u64) -> Error {
         Errno::EPERM => {
             err.hint("new namespaces need root, or a user namespace (see spec --rootless)")
         }
+        Errno::EBUSY => {
+            err.hint("the cgroup has controllers for cgroups below: it takes no processes")
+        }
+        Errno::EAGAIN => err.hint("a limit of processes is reached (pids.max, ulimit -u)"),
         Errno::ENOSPC => err.hint("a limit in /proc/sys/user/max_*_namespaces is reached"),
         _ => err,
     }

@@ -56,6 +56,9 @@ pub struct Plan {
     pub cgroup: Option<Cgroup>,
     /// The root file system, absolute.
     pub rootfs: PathBuf,
+    /// The container's init (exec), whose own cgroup of v2 the process joins if the container's takes
+    /// none: it has cgroups of its own below, or init has left it.
+    pub init_pid: Option<i32>,
     /// Whether init shares its pid namespace with others.
     pub shared_pid_namespace: bool,
     /// Whether others can look at the child before it executes the payload, so that the runtime

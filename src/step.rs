@@ -51,6 +51,8 @@ pub enum ParentStep {
     ListenForStart,
     /// Makes the cgroups.
     MakeCgroup(Cgroup),
+    /// Gives the v2 cgroup to the container's user.
+    GiveCgroup(Cgroup, u32),
     /// Writes the limits.
     Limits(Cgroup, Vec<Setting>),
     /// Makes the bind mounts whose ids are mapped; mounts of the host still come in if true.
@@ -233,6 +235,7 @@ impl fmt::Display for ParentStep {
                 let path = cgroup.places().first().map_or("", |place| place.dir.as_str());
                 write!(f, "make the cgroup {path} in {} hierarchies", cgroup.places().len())
             }
+            Self::GiveCgroup(_, uid) => write!(f, "give the cgroup to user {uid}"),
             Self::Limits(_, limits) => write!(f, "write {} limits", limits.len()),
             Self::MapMounts(_) => f.write_str("make the id-mapped mounts"),
             Self::InitialCpus(cpus) => write!(f, "begin on the CPUs {}", cpus.list),

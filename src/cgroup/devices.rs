@@ -309,7 +309,7 @@ mod tests {
 
     /// The filter of v2 in words, and whether a caller without bpf(2) may leave it out.
     fn filter(json: &str) -> Option<(String, bool)> {
-        let rules: Vec<DeviceRule> = serde_json::from_str(json).unwrap();
+        let rules: Vec<DeviceRule> = crate::spec::load::from_json(json).unwrap();
         let host = Hierarchies::fixed(&[("", "/sys/fs/cgroup", "")]);
         let [setting] = &settings(&rules, &host).unwrap()[..] else { return None };
         let How::Attach(filter) = &setting.how else { panic!("{setting:?}") };

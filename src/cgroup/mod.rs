@@ -178,6 +178,18 @@ impl Cgroup {
         self.split("").0
     }
 
+    /// Whether the host has nothing but v2.
+    pub fn is_v2(&self) -> bool {
+        self.v2().is_some()
+    }
+
+    /// The v2 cgroup that process `pid` is in, which need not be the container's.
+    pub fn of_process(&self, pid: i32) -> Option<String> {
+        let text = dir::read(&format!("/proc/{pid}/cgroup")).ok()?;
+        let own = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+        Some(format!("{}{}", self.v2()?.mountpoint, own.trim_end_matches('/')))
+    }
+
     /// Writes `settings` in their order; see [`Setting`] for the exceptions to it.
     pub fn apply(&self, settings: &[Setting]) -> Result<()> {
         setting::apply(self, settings)

@@ -239,7 +239,7 @@ mod tests {
 
     /// The writes for a `resources` object: `file=value @path below linux.resources`.
     fn plan(json: &str) -> Result<Vec<String>> {
-        let resources: Resources = serde_json::from_str(json).unwrap();
+        let resources: Resources = crate::spec::load::from_json(json).unwrap();
         let settings = limits(&resources, &Hierarchies::fixed(&[("", "/sys/fs/cgroup", "")]))?;
         Ok(settings.iter().map(show).collect())
     }

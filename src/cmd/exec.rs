@@ -80,9 +80,11 @@ fn running_init(container: &Container, state: &State, options: &Exec) -> Result<
 
 fn plan(process: &Process, spec: &Spec, state: &State, options: &Exec) -> Result<Plan> {
     check::process(process)?;
-    let cgroup = state.cgroup.as_ref().filter(|cgroup| cgroup.exists());
+    let cgroup = state.cgroup.as_ref().filter(|cgroup| cgroup.is_v2() || cgroup.exists());
     let cgroup = cgroup.map(|cgroup| target_cgroup(cgroup, options)).transpose()?;
-    plan::exec(process, &Target { spec, cgroup }, &Host::probe()?, &plan_options(options))
+    let init_pid = options.cgroup.is_empty().then_some(state.pid);
+    let target = Target { spec, cgroup, init_pid };
+    plan::exec(process, &target, &Host::probe()?, &plan_options(options))
 }
 
 fn target_cgroup(cgroup: &Cgroup, options: &Exec) -> Result<Cgroup> {

@@ -91,14 +91,8 @@ fn features() -> Features {
         linux: Linux {
             namespaces: sorted(namespaces::KINDS.iter().map(|kind| kind.name)),
             capabilities: capabilities(),
-            // cgroup v2 and systemd are refused so far.
-            cgroup: Cgroup {
-                v1: true,
-                v2: false,
-                systemd: false,
-                systemd_user: false,
-                rdma: false,
-            },
+            // systemd is refused so far.
+            cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
             seccomp: seccomp_words(),
             net_devices: Enabled { enabled: true },
             mount_extensions: MountExtensions {

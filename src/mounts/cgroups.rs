@@ -26,6 +26,15 @@ impl Mount {
         read_only
     }
 
+    /// Turns a mount of type cgroup into the one of v2. Without a cgroup namespace it is a bind of the
+    /// host's, as a new mount from there would reset the host's own options (`nsdelegate`).
+    pub fn become_unified(&mut self, namespaced: bool) {
+        self.kind = match namespaced {
+            true => Kind::FileSystem(c"cgroup2".into()),
+            false => Kind::Bind(c"/sys/fs/cgroup".into(), false),
+        };
+    }
+
     /// Makes the hierarchies below the tmpfs of [`Mount::become_tmpfs`]: the container's own
     /// directory of each or, in a cgroup namespace, a mount that shows nothing else anyway.
     pub fn perform_cgroups(

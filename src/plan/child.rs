@@ -115,7 +115,7 @@ impl Context<'_> {
     /// as its roots, so all of them have to be right by then.
     fn join_cgroup_steps(&self, plan: &mut Plan) {
         let namespace = self.namespaces.new & NEWCGROUP != 0;
-        if let Some(cgroup) = &plan.cgroup {
+        if let Some(cgroup) = plan.cgroup.as_ref().filter(|_| self.has_v1()) {
             let step = join_cgroup(cgroup, namespace);
             plan.child(step, "linux.cgroupsPath");
         }
@@ -143,6 +143,10 @@ impl Context<'_> {
             if is_cgroup && !std::mem::replace(&mut joined, true) {
                 self.await_cgroup_steps(plan);
             }
+            if is_cgroup && !self.has_v1() {
+                mount.become_unified(self.namespaces.has(NEWCGROUP));
+            }
+            let is_cgroup = is_cgroup && self.has_v1();
             if let Some(label) = self.linux.mount_label.as_deref().filter(|l| !l.is_empty()) {
                 mount.set_label(label)?;
             }

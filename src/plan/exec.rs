@@ -20,6 +20,8 @@ pub struct Target<'a> {
     pub spec: &'a Spec,
     /// The cgroup that the process joins.
     pub cgroup: Option<Cgroup>,
+    /// The container's init, unless the cgroup was asked for by name.
+    pub init_pid: Option<i32>,
 }
 
 /// Plans one more process in a running container.
@@ -30,7 +32,7 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
     let none = Linux::default();
     let linux = target.spec.linux.as_ref().unwrap_or(&none);
     let namespaces = Namespaces::plan(&linux.namespaces)?;
-    let mut plan = Plan { exposed: true, ..Plan::default() };
+    let mut plan = Plan { exposed: true, init_pid: target.init_pid, ..Plan::default() };
     plan.payload = Some(Payload::plan(process)?);
     check_terminal(process, options)?;
     if let Some(path) = &options.console_socket {

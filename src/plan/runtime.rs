@@ -1,7 +1,7 @@
 //! The runtime's steps of a new container.
 
 use super::{Context, Options, Plan, host_hierarchies};
-use crate::cgroup::{self, Cgroup};
+use crate::cgroup::{self, Cgroup, Version};
 use crate::error::Result;
 use crate::hooks::Point;
 use crate::namespaces::{NEWCGROUP, NEWPID, NEWTIME};
@@ -42,10 +42,38 @@ impl Context<'_> {
     /// Whether the runtime makes the v1 cgroups while the child makes its mounts: on two cores that
     /// hides their cost. A child that becomes another user has to have joined them before.
     pub(super) fn shares_time(&self) -> bool {
-        !self.new_user() && !self.late_namespaces()
+        self.has_v1() && !self.new_user() && !self.late_namespaces()
     }
 
-    /// Makes the cgroups, with the limits if v1's are among them: v2 has none yet.
+    /// Whether there is more than v2, in which the child is born.
+    pub(super) fn has_v1(&self) -> bool {
+        host_hierarchies(self.host).version() == Version::V1
+    }
+
+    /// Who gets a v2 cgroup that is not the caller's own: the container's user, if he can do
+    /// something with it (config-linux.md, "Cgroup ownership").
+    fn cgroup_owner(&self) -> Option<u32> {
+        let writable = self.spec.mounts.iter().any(|mount| {
+            let is_cgroup = mount.kind.as_deref() == Some("cgroup");
+            is_cgroup
+                && mount.destination == "/sys/fs/cgroup"
+                && !mount.options.iter().any(|o| o == "ro")
+        });
+        if self.has_v1() || self.namespaces.new & NEWCGROUP == 0 || !writable {
+            return None;
+        }
+        let uid = self.spec.process.as_ref().map_or(0, |process| process.user.uid);
+        let owner = match self.new_user() {
+            true => self.linux.uid_mappings.iter().find_map(|map| {
+                let index = uid.checked_sub(map.container_id).filter(|index| *index < map.size)?;
+                map.host_id.checked_add(index)
+            })?,
+            false => uid,
+        };
+        (owner != crate::sys::process::euid()).then_some(owner)
+    }
+
+    /// Makes the cgroups, with the limits but for a hybrid's v2, which has none.
     fn cgroup_steps(&self, plan: &mut Plan, cgroup: Cgroup) -> Result<()> {
         if cgroup.places().is_empty() {
             return Ok(());
@@ -54,6 +82,9 @@ impl Context<'_> {
         let is_unified_part = cgroup == cgroup.unified() && Some(&cgroup) != plan.cgroup.as_ref();
         if is_unified_part {
             return Ok(());
+        }
+        if let Some(owner) = self.cgroup_owner() {
+            plan.parent(ParentStep::GiveCgroup(cgroup.clone(), owner), "linux.cgroupsPath");
         }
         let none = Default::default();
         let resources = self.linux.resources.as_ref().unwrap_or(&none);

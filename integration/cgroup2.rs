@@ -1,0 +1,655 @@
+//! Containers on cgroup v2. On a host with v1 each test mounts v2 over `/sys/fs/cgroup` in a mount
+//! namespace of its own: life, freezer, namespaces and the device filter are real there. What needs
+//! controllers (memory, cpu, io, pids) says so and does nothing; the virtual machine has them.
+//!
+//! Limits are proved by what they do, each with a control.
+
+mod common;
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::{Container, eventually, is_tare, peers_fail};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use serde_json::{Value, json};
+use tare::cgroup::{Cgroup, Hierarchies, settings};
+use tare::error::Error;
+use tare::spec::config::Resources;
+use tare::sys::bpf;
+
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// Makes the calling test, and what it starts, see nothing but v2.
+fn only_v2() {
+    if Path::new(ROOT).join("cgroup.controllers").exists() {
+        return;
+    }
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount(Some("cgroup2"), ROOT, Some("cgroup2"), MsFlags::empty(), none).unwrap();
+}
+
+/// As [`only_v2`]; whether the host has these controllers there.
+fn controllers(names: &[&str]) -> bool {
+    only_v2();
+    let list = fs::read_to_string(format!("{ROOT}/cgroup.controllers")).unwrap();
+    let lacking: Vec<_> =
+        names.iter().filter(|name| !list.split_whitespace().any(|have| have == **name)).collect();
+    if !lacking.is_empty() {
+        eprintln!("needs the controllers {lacking:?} on cgroup v2: integration/vm has them");
+    }
+    lacking.is_empty()
+}
+
+fn namespaced(c: Container) -> Container {
+    c.with(|c| {
+        let list = c["linux"]["namespaces"].as_array_mut().unwrap();
+        list.push(json!({"type": "cgroup"}));
+    })
+}
+
+/// The cgroup mount writable, in a cgroup namespace: the container may make cgroups of its own.
+fn delegated(c: Container) -> Container {
+    namespaced(c).with(|c| {
+        for mount in c["mounts"].as_array_mut().unwrap() {
+            if mount["type"] == "cgroup" {
+                mount["options"] = json!(["nosuid", "noexec", "nodev", "relatime", "rw"]);
+            }
+        }
+    })
+}
+
+fn limited(c: Container, resources: Value) -> Container {
+    c.with(|c| c["linux"]["resources"] = resources)
+}
+
+fn dir(c: &Container) -> PathBuf {
+    Path::new(ROOT).join(&c.id)
+}
+
+fn read(c: &Container, file: &str) -> String {
+    fs::read_to_string(dir(c).join(file)).unwrap().trim().to_owned()
+}
+
+/// A number of a file with lines `KEY NUMBER`.
+fn value(c: &Container, file: &str, key: &str) -> u64 {
+    let text = read(c, file);
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{key} ")));
+    line.unwrap_or_else(|| panic!("{key} in {text}")).parse().unwrap()
+}
+
+/// Clock ticks of user and system time that a process has used (proc_pid_stat(5)).
+fn ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+fn sleep(millis: u64) {
+    std::thread::sleep(Duration::from_millis(millis));
+}
+
+#[test]
+fn a_container_is_born_in_its_cgroup() {
+    only_v2();
+    let c = Container::idle();
+    c.create();
+    let own = fs::read_to_string(format!("/proc/{}/cgroup", c.pid())).unwrap();
+    assert!(own.lines().any(|line| line == format!("0::/{}", c.id)), "{own}");
+    assert_eq!(read(&c, "cgroup.procs"), c.pid().to_string());
+    c.start();
+    let sleeper = c.exec(&["--detach"], &["sleep", "601"]);
+    sleeper.ok();
+    assert_eq!(read(&c, "cgroup.procs").lines().count(), 2);
+    let listed: Vec<i32> =
+        serde_json::from_str(&c.verb("ps").args(&["--format", "json", &c.id]).ok()).unwrap();
+    assert_eq!(listed.len(), 2);
+    c.kill("KILL").wait_for("stopped").end();
+}
+
+#[test]
+fn a_namespace_shows_the_containers_part_alone() {
+    only_v2();
+    let script = "grep ^0:: /proc/self/cgroup; grep -c ^1$ /sys/fs/cgroup/cgroup.procs; \
+                  mkdir /sys/fs/cgroup/sub || echo read-only";
+    let c = namespaced(Container::sh(script));
+    assert_eq!(c.run(), "0::/\n1\nread-only\n");
+    c.end();
+    let c = delegated(Container::sh(script));
+    assert_eq!(c.run(), "0::/\n1\n");
+    c.end();
+}
+
+#[test]
+fn pause_stops_and_resume_goes_on() {
+    only_v2();
+    let c = Container::sh("while :; do :; done");
+    c.run_detached();
+    let runs = |millis| {
+        let before = ticks(c.pid());
+        sleep(millis);
+        ticks(c.pid()) > before
+    };
+    assert!(runs(1000), "control");
+    c.act("pause").ok();
+    assert_eq!(c.state()["status"], "paused");
+    assert!(!runs(300));
+    let said = c.exec(&[], &["true"]).fails(255);
+    assert!(said.contains("cannot exec in a paused container"), "{said}");
+    c.act("resume").ok();
+    assert!(runs(1000));
+    // A paused container can be killed all the same.
+    c.act("pause").ok();
+    c.kill("KILL").wait_for("stopped").end();
+}
+
+/// A container in the host's pid namespace is killed whole, and with it the cgroups that it made.
+#[test]
+fn whole_trees_are_killed_and_removed() {
+    only_v2();
+    let script = "cd /sys/fs/cgroup; mkdir -p a/b; \
+                  (echo 0 > a/b/cgroup.procs; sleep 602 & sleep 603 & wait) & \
+                  while ! grep -q . a/b/cgroup.procs; do :; done; echo done > /shared/ready; sleep 604";
+    for verb in [
+        &["kill", "ID", "KILL"][..],
+        &["kill", "--all", "ID", "KILL"],
+        &["delete", "--force", "ID"],
+    ] {
+        let c = delegated(Container::sh(script)).namespace("pid", None).share();
+        c.run_detached();
+        eventually("the cgroups are made", || c.shared().join("ready").exists());
+        eventually("all are started", || c.processes().len() >= 4);
+        let words = verb[1..].iter().map(|word| if *word == "ID" { &c.id } else { *word });
+        c.verb(verb[0]).args(&words.collect::<Vec<_>>()).ok();
+        if verb[0] == "kill" {
+            c.wait_for("stopped");
+            eventually("nobody is left", || read(&c, "cgroup.events").contains("populated 0"));
+            assert!(dir(&c).join("a/b").exists());
+            c.act("delete").ok();
+        }
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn exec_follows_init_into_a_cgroup_of_its_own() {
+    if !controllers(&["hugetlb"]) {
+        return;
+    }
+    let script = "cd /sys/fs/cgroup; mkdir init other; echo 1 > init/cgroup.procs; \
+                  echo +hugetlb > cgroup.subtree_control; echo done > /shared/ready; sleep 605";
+    let c = delegated(Container::sh(script)).share();
+    c.run_detached();
+    eventually("init has moved", || c.shared().join("ready").exists());
+    let own = || c.exec_sh("grep ^0:: /proc/self/cgroup");
+    assert_eq!(own(), "0::/init\n");
+    let named = c.exec(&["--cgroup", "other"], &["grep", "^0::", "/proc/self/cgroup"]).ok();
+    assert_eq!(named, "0::/other\n");
+    // Who asks for the full one by name gets an error.
+    let said = c.exec(&["--cgroup", "/"], &["true"]).fails(255);
+    assert!(said.contains("adding pid ") && said.contains("to cgroups"), "{said}");
+    assert!(said.contains("device or resource busy"), "{said}");
+    c.end();
+}
+
+#[test]
+fn exec_into_a_named_cgroup() {
+    only_v2();
+    let c = delegated(Container::idle());
+    c.run_detached();
+    c.exec_sh("mkdir /sys/fs/cgroup/sub");
+    let own = c.exec(&["--cgroup", "sub"], &["grep", "^0::", "/proc/self/cgroup"]).ok();
+    assert_eq!(own, "0::/sub\n");
+    let said = c.exec(&["--cgroup", "none"], &["true"]).fails(255);
+    assert!(said.contains(" adding pid ") && said.contains(" to cgroups"), "{said}");
+    assert!(said.contains("no such file or directory"), "{said}");
+    if !peers_fail("their words differ") {
+        let said = c.exec(&["--cgroup", "../.."], &["true"]).fails(255);
+        assert!(said.contains("bad sub cgroup path"), "{said}");
+    }
+    c.end();
+}
+
+/// Opening a node for /dev/fuse does nothing, and it is no default device.
+const FUSE: (u32, u32) = (10, 229);
+
+/// What happens to a reader and a writer of the FUSE device under these rules.
+fn opens(rules: &Value) -> (bool, bool) {
+    let script = "mknod /tmp/fuse c 10 229; (exec 3</tmp/fuse) 2>/dev/null && echo -n read; \
+                  (exec 3>/tmp/fuse) 2>/dev/null && echo -n write; \
+                  exec 3</dev/null && exec 3<>/dev/zero && echo default";
+    let c = limited(Container::sh(script), json!({"devices": rules})).with(|c| {
+        for set in ["bounding", "effective", "permitted"] {
+            c["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_MKNOD"));
+        }
+    });
+    let said = c.run();
+    assert!(said.ends_with("default\n"), "the default devices are always allowed: {said:?}");
+    c.end();
+    (said.contains("read"), said.contains("write"))
+}
+
+#[test]
+fn devices_are_refused_but_for_those_allowed() {
+    only_v2();
+    let (major, minor) = FUSE;
+    let rule = |allow: bool, access: &str| json!({"allow": allow, "type": "c", "major": major, "minor": minor, "access": access});
+    let all = |allow: bool| json!({"allow": allow, "access": "rwm"});
+    let kind = |access: &str| json!({"allow": true, "type": "c", "major": major, "access": access});
+    assert_eq!(opens(&json!([all(false), all(true)])), (true, true), "control");
+    assert_eq!(opens(&json!([all(false)])), (false, false));
+    assert_eq!(opens(&json!([all(false), rule(true, "r")])), (true, false));
+    assert_eq!(opens(&json!([all(false), rule(true, "rwm")])), (true, true));
+    assert_eq!(opens(&json!([all(false), rule(true, "r"), rule(true, "w")])), (true, true));
+    if !peers_fail("a rule that denies a part is not followed by all") {
+        assert_eq!(opens(&json!([all(false), kind("rwm"), rule(false, "w")])), (true, false));
+        assert_eq!(opens(&json!([all(true), rule(false, "r")])), (false, true));
+        assert_eq!(opens(&json!([])), (false, false));
+    }
+}
+
+/// A cgroup of the library's own, removed at the end.
+struct Tree {
+    host: Hierarchies,
+    cgroup: Cgroup,
+}
+
+impl Tree {
+    fn new(name: &str) -> Tree {
+        let host = Hierarchies::probe().unwrap();
+        let path = format!("/tare-test-{}-{name}", std::process::id());
+        let cgroup = Cgroup::plan(&host, Some(&path), "unused").unwrap();
+        cgroup.create().unwrap();
+        Tree { host, cgroup }
+    }
+
+    fn limit(&self, json: &str) -> Result<(), Error> {
+        let resources: Resources = tare::spec::load::from_json(json).unwrap();
+        self.cgroup.apply(&settings(&resources, &self.host)?)
+    }
+
+    fn filters(&self) -> Vec<u32> {
+        let dir = fs::File::open(&self.cgroup.places()[0].dir).unwrap();
+        bpf::attached(dir.as_fd()).unwrap()
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        self.cgroup.remove().unwrap();
+    }
+}
+
+#[test]
+fn a_filter_takes_the_place_of_the_one_before() {
+    only_v2();
+    let tree = Tree::new("replace");
+    assert!(tree.filters().is_empty());
+    tree.limit(r#"{"devices":[{"allow":false}]}"#).unwrap();
+    let first = tree.filters();
+    assert_eq!(first.len(), 1);
+    // Another's filter, such as systemd's, stays.
+    let allow = [bpf::Insn::new(0xb4, 0, 0, 0, 1), bpf::Insn::new(0x95, 0, 0, 0, 0)];
+    let other = bpf::load_device_filter(&allow, b"another\0\0\0\0\0\0\0\0\0").unwrap();
+    let dir = fs::File::open(&tree.cgroup.places()[0].dir).unwrap();
+    bpf::attach(dir.as_fd(), other.as_fd(), None).unwrap();
+    let before = tree.filters();
+    tree.limit(r#"{"devices":[]}"#).unwrap();
+    let after = tree.filters();
+    assert_eq!((before.len(), after.len()), (2, 2));
+    assert!(!after.contains(&first[0]), "{before:?} {after:?}");
+    assert_eq!(before.iter().filter(|id| after.contains(id)).count(), 1);
+}
+
+/// Without the right to use bpf(2) rules that forbid are refused, and those that only allow pass.
+#[test]
+fn without_bpf_nothing_is_skipped_in_silence() {
+    use caps::{CapSet, Capability::CAP_BPF, Capability::CAP_SYS_ADMIN};
+    only_v2();
+    let tree = Tree::new("nobpf");
+    // Of this thread alone.
+    caps::drop(None, CapSet::Effective, CAP_BPF).unwrap();
+    caps::drop(None, CapSet::Effective, CAP_SYS_ADMIN).unwrap();
+    for rules in [r#"[{"allow":false}]"#, r#"[{"allow":true,"type":"c","access":"r"}]"#] {
+        let err = tree.limit(&format!(r#"{{"devices":{rules}}}"#)).unwrap_err();
+        assert!(err.message().ends_with("operation not permitted"), "{err}");
+        assert_eq!(err.path(), Some("linux.resources.devices"));
+        assert!(err.details().join("").contains("CAP_BPF"), "{err}");
+    }
+    tree.limit(r#"{"devices":[{"allow":true,"type":"c","access":"rwm"}]}"#).unwrap();
+    tree.limit(r#"{"devices":[]}"#).unwrap();
+    assert!(tree.filters().is_empty());
+    caps::raise(None, CapSet::Effective, CAP_SYS_ADMIN).unwrap();
+    caps::raise(None, CapSet::Effective, CAP_BPF).unwrap();
+    tree.limit(r#"{"devices":[]}"#).unwrap();
+    assert_eq!(tree.filters().len(), 1);
+}
+
+#[test]
+fn parents_that_were_made_are_removed() {
+    only_v2();
+    let at = |c: Container, path: String| c.with(|c| c["linux"]["cgroupsPath"] = json!(path));
+    let c = Container::idle();
+    let path = format!("/{}-top/middle/{}", c.id, c.id);
+    let c = at(c, path);
+    c.run_detached();
+    let top = Path::new(ROOT).join(format!("{}-top", c.id));
+    assert!(top.join("middle").exists());
+    if !peers_fail("they leave the parents") {
+        c.end();
+        assert!(!top.exists());
+        // One that was there stays, and so does one that is in use.
+        fs::create_dir(&top).unwrap();
+        let c = at(Container::idle(), format!("/{}-top/middle/one", c.id));
+        c.run_detached();
+        fs::create_dir(top.join("middle/two")).unwrap();
+        c.verb("delete").args(&["--force", &c.id]).ok();
+        assert!(top.join("middle/two").exists() && !top.join("middle/one").exists());
+        fs::remove_dir(top.join("middle/two")).unwrap();
+    }
+    let _ = fs::remove_dir(top.join("middle"));
+    let _ = fs::remove_dir(&top);
+}
+
+#[test]
+fn what_cannot_be_set_names_controller_and_file() {
+    if peers_fail("their words differ") || controllers(&["memory", "misc"]) {
+        return;
+    }
+    let c = limited(Container::idle(), json!({"memory": {"limit": 1 << 26}}));
+    let said = c.boot("create", &[]).fails(1);
+    assert!(said.contains("memory.max: no such file or directory"), "{said}");
+    assert!(said.contains("linux.resources.memory.limit"), "{said}");
+    assert!(said.contains("no memory controller on cgroup v2"), "{said}");
+    c.assert_nothing_left();
+    let c = limited(Container::idle(), json!({"unified": {"memory.high": "7"}}));
+    let said = c.boot("create", &[]).fails(1);
+    let words = r#"unified resource "memory.high" can't be set: controller "memory" not available"#;
+    assert!(said.contains(words), "{said}");
+    let c = limited(Container::idle(), json!({"memory": {"swappiness": 60}}));
+    let said = c.boot("create", &[]).fails(1);
+    assert!(said.contains("swappiness cannot be set on cgroup v2"), "{said}");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn cgroup_files_of_the_unified_map_are_written() {
+    only_v2();
+    let unified = json!({"unified": {"cgroup.max.descendants": "3", "cgroup.max.depth": "2"}});
+    let c = limited(Container::idle(), unified);
+    c.run_detached();
+    assert_eq!(read(&c, "cgroup.max.descendants"), "3");
+    assert_eq!(read(&c, "cgroup.max.depth"), "2");
+    let text = br#"{"unified": {"cgroup.max.depth": "7"}}"#;
+    c.verb("update").args(&["-r", "-", &c.id]).stdin(text).ok();
+    assert_eq!(read(&c, "cgroup.max.depth"), "7");
+    c.end();
+    let c = limited(Container::idle(), json!({"unified": {"cgroup.max.depth": "deep"}}));
+    let said = c.boot("create", &[]).fails(1);
+    assert!(said.contains("invalid argument"), "{said}");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn usage_has_pressure() {
+    only_v2();
+    let c = Container::idle();
+    c.run_detached();
+    let said = c.verb("events").args(&["--stats", &c.id]).ok();
+    let event: Value = serde_json::from_str(&said).unwrap();
+    assert!(event["data"]["cpu"]["usage"]["total"].as_u64().unwrap() > 100, "{said}");
+    if Path::new("/proc/pressure/cpu").exists() && is_tare() {
+        assert!(event["data"]["cpu"]["psi"]["some"]["avg10"].is_number(), "{said}");
+    }
+    c.end();
+}
+
+#[test]
+fn a_cgroup_in_use_or_frozen_is_not_taken_over() {
+    only_v2();
+    let c = Container::idle();
+    fs::create_dir(dir(&c)).unwrap();
+    let mut child = Command::new("sleep").arg("606").spawn().unwrap();
+    fs::write(dir(&c).join("cgroup.procs"), child.id().to_string()).unwrap();
+    let said = c.boot("create", &[]).fails(1);
+    assert!(said.contains("container's cgroup is not empty"), "{said}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::write(dir(&c).join("cgroup.freeze"), "1").unwrap();
+    let said = c.boot("create", &[]).fails(1);
+    assert!(said.contains("container's cgroup unexpectedly frozen"), "{said}");
+    fs::write(dir(&c).join("cgroup.freeze"), "0").unwrap();
+    c.create();
+    c.end();
+}
+
+#[test]
+fn memory_limits_kill_and_are_told() {
+    if !controllers(&["memory"]) {
+        return;
+    }
+    let c = limited(Container::idle(), json!({"memory": {"limit": 32 << 20, "swap": 32 << 20}}));
+    c.run_detached();
+    assert_eq!(read(&c, "memory.max"), (32 << 20).to_string());
+    let mut events = c.verb("events").args(&["--interval", "10m", &c.id]).spawn();
+    sleep(3000);
+    let dd = |size| {
+        let words = ["dd", "if=/dev/zero", "of=/dev/null", &format!("bs={size}"), "count=1"];
+        c.exec(&[], &words).answer().code
+    };
+    assert_eq!(dd("8M"), 0, "control");
+    assert_eq!(dd("64M"), 137);
+    eventually("the lack is told", || {
+        events.printed().contains(&format!("{{\"type\":\"oom\",\"id\":\"{}\"}}\n", c.id))
+    });
+    c.act("update").args(&["--memory", "128M", "--memory-swap", "192M"]).ok();
+    assert_eq!(read(&c, "memory.max"), (128 << 20).to_string());
+    assert_eq!(dd("64M"), 0);
+    // A limit below the usage is refused if that is asked for.
+    let text = br#"{"memory": {"limit": 4096, "checkBeforeUpdate": true}}"#;
+    let said = c.verb("update").args(&["-r", "-", &c.id]).stdin(text).fails(1);
+    assert!(said.contains("rejecting memory limit 4096 <= usage "), "{said}");
+    c.act("update").args(&["--memory-reservation", "16M"]).ok();
+    assert_eq!(read(&c, "memory.low"), (16 << 20).to_string());
+    c.act("update").args(&["--memory", "-1"]).ok();
+    assert_eq!(read(&c, "memory.max"), "max");
+    c.act("delete").args(&["--force"]).ok();
+    let answer = events.answer();
+    assert_eq!(answer.code, 0, "{}", answer.stderr);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn swap_is_what_is_left_of_both() {
+    if !controllers(&["memory"]) || !Path::new("/proc/swaps").exists() {
+        return;
+    }
+    let c = limited(Container::idle(), json!({"memory": {"limit": 32 << 20, "swap": 96 << 20}}));
+    c.run_detached();
+    let swap = || read(&c, "memory.swap.max");
+    assert_eq!(swap(), (64 << 20).to_string());
+    c.act("update").args(&["--memory-swap", "48M"]).ok();
+    assert_eq!(swap(), (16 << 20).to_string());
+    if !peers_fail("crun sets swap as it was") {
+        c.act("update").args(&["--memory", "40M"]).ok();
+        assert_eq!(swap(), (8 << 20).to_string());
+    }
+    c.act("update").args(&["--memory-swap", "-1"]).ok();
+    assert_eq!(swap(), "max");
+    c.end();
+}
+
+#[test]
+fn pids_limits_refuse_forks() {
+    if !controllers(&["pids"]) {
+        return;
+    }
+    let script = "for i in 1 2 3 4; do sleep 607 & done; echo forked; kill $(jobs -p)";
+    let c = limited(Container::sh(script), json!({"pids": {"limit": 20}}));
+    assert_eq!(c.run(), "forked\n", "control");
+    c.end();
+    let c = limited(Container::sh(script), json!({"pids": {"limit": 3}}));
+    let answer = c.boot("run", &[]).answer();
+    assert!(answer.stderr.contains("fork"), "{answer:?}");
+    assert!(value(&c, "pids.events", "max") > 0 || answer.code != 0);
+    c.end();
+    // A limit of nothing leaves the first process alone.
+    let c = limited(Container::sh("sleep 1; echo forked"), json!({"pids": {"limit": 0}}));
+    let answer = c.boot("run", &[]).answer();
+    assert!(!answer.stdout.contains("forked") && answer.stderr.contains("fork"), "{answer:?}");
+    c.end();
+}
+
+/// Two seconds of 20 per cent, then of 60: within a tenth.
+#[test]
+fn cpu_quotas_hold() {
+    if !controllers(&["cpu"]) {
+        return;
+    }
+    let quota = json!({"cpu": {"period": 100_000, "quota": 20_000}});
+    let c = limited(Container::sh("while :; do :; done"), quota);
+    c.run_detached();
+    let share = || {
+        sleep(1000);
+        let (start, before) = (Instant::now(), value(&c, "cpu.stat", "usage_usec"));
+        sleep(6000);
+        let used = value(&c, "cpu.stat", "usage_usec") - before;
+        used as f64 / start.elapsed().as_micros() as f64
+    };
+    let held = share();
+    assert!((0.18..=0.22).contains(&held), "{held}");
+    c.act("update").args(&["--cpu-quota", "60000"]).ok();
+    assert_eq!(read(&c, "cpu.max"), "60000 100000");
+    let held = share();
+    assert!((0.54..=0.66).contains(&held), "{held}");
+    c.act("update").args(&["--cpu-period", "50000"]).ok();
+    assert_eq!(read(&c, "cpu.max"), "60000 50000");
+    c.act("update").args(&["--cpu-quota", "-1"]).ok();
+    assert_eq!(read(&c, "cpu.max"), "max 50000");
+    assert!(share() > 0.75, "control");
+    c.end();
+}
+
+#[test]
+fn cpu_weight_idle_burst_and_sets() {
+    if !controllers(&["cpu", "cpuset"]) {
+        return;
+    }
+    let cpu = json!({"cpu": {"shares": 2048, "cpus": "0", "mems": "0"}});
+    let c = limited(Container::idle(), cpu);
+    c.run_detached();
+    if !peers_fail("older ones have another curve") {
+        assert_eq!(read(&c, "cpu.weight"), "174");
+        c.act("update").args(&["--cpu-share", "512"]).ok();
+        assert_eq!(read(&c, "cpu.weight"), "59");
+    }
+    let allowed = c.exec_sh("grep Cpus_allowed_list /proc/self/status");
+    assert_eq!(allowed.split_whitespace().last(), Some("0"));
+    if dir(&c).join("cpu.idle").exists() && is_tare() {
+        c.act("update").args(&["--cpu-idle", "1"]).ok();
+        assert_eq!(read(&c, "cpu.idle"), "1");
+        let said = c.act("update").args(&["--cpu-share", "100"]).fails(1);
+        assert!(said.contains("cpu.weight") && said.contains("cpu.idle"), "{said}");
+        let said = c.act("update").args(&["--cpu-share", "9", "--cpu-idle", "1"]).fails(1);
+        assert!(said.contains("unable to apply both"), "{said}");
+        c.act("update").args(&["--cpu-idle", "0", "--cpu-share", "1024"]).ok();
+        assert_eq!((read(&c, "cpu.idle"), read(&c, "cpu.weight")), ("0".into(), "100".into()));
+        let burst = ["--cpu-period", "100000", "--cpu-quota", "50000", "--cpu-burst", "10000"];
+        c.act("update").args(&burst).ok();
+        assert_eq!(read(&c, "cpu.max.burst"), "10000");
+    }
+    c.act("update").args(&["--cpuset-cpus", "0-1"]).ok();
+    assert_eq!(read(&c, "cpuset.cpus"), "0-1");
+    c.end();
+}
+
+/// A disk of the machine, and a file system on it.
+fn disk() -> Option<(String, u32, u32)> {
+    let table = fs::read_to_string("/proc/partitions").unwrap();
+    let disks = table.lines().skip(2).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let disk = disks.map(|f| (f[3].to_owned(), f[0].parse().unwrap(), f[1].parse().unwrap()));
+    disk.into_iter().find(|(name, _, _): &(String, u32, u32)| {
+        Path::new("/sys/block").join(name).join("device").exists()
+    })
+}
+
+#[test]
+fn io_limits_slow_down() {
+    if !controllers(&["io"]) {
+        return;
+    }
+    let Some((name, major, minor)) = disk() else { panic!("this machine has no disk") };
+    let node = format!("/dev/{name}");
+    let rules = json!([{"allow": false, "access": "rwm"},
+        {"allow": true, "type": "b", "major": major, "minor": minor, "access": "rm"}]);
+    let limits = |rate: u64| {
+        let throttle = json!([{"major": major, "minor": minor, "rate": rate}]);
+        json!({"devices": rules, "blockIO": {"throttleReadBpsDevice": throttle}})
+    };
+    // Past the page cache, four megabytes.
+    let time = |resources: Value| {
+        let c = limited(Container::idle(), resources).with(|c| {
+            c["linux"]["devices"] =
+                json!([{"path": node, "type": "b", "major": major, "minor": minor}]);
+        });
+        c.run_detached();
+        let words = ["dd", &format!("if={node}"), "of=/dev/null", "bs=1M", "count=4"];
+        fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
+        let start = Instant::now();
+        c.exec(&[], &words).ok();
+        let time = start.elapsed();
+        let stat = read(&c, "io.stat");
+        c.end();
+        (time, stat)
+    };
+    let (free, stat) = time(json!({"devices": rules}));
+    assert!(stat.contains("rbytes="), "the disk was read: {stat}");
+    let (slow, _) = time(limits(1 << 20));
+    assert!(slow > Duration::from_secs(3) && slow > free * 2, "{free:?} {slow:?}");
+}
+
+#[test]
+fn every_figure_of_the_controllers() {
+    if !controllers(&["memory", "pids", "io", "cpu"]) {
+        return;
+    }
+    let c =
+        limited(Container::idle(), json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 9}}));
+    c.run_detached();
+    let said = c.verb("events").args(&["--stats", &c.id]).ok();
+    let data = serde_json::from_str::<Value>(&said).unwrap()["data"].take();
+    assert_eq!(data["pids"], json!({"current": 1, "limit": 9}));
+    assert_eq!(data["memory"]["usage"]["limit"], 64 << 20);
+    assert!(data["memory"]["usage"]["usage"].as_u64().unwrap() > 0, "{said}");
+    assert!(data["memory"]["raw"]["anon"].is_number(), "{said}");
+    assert!(data["cpu"]["usage"]["total"].as_u64().unwrap() > 0, "{said}");
+    c.end();
+}
+
+/// A cgroup above with processes of its own cannot hand controllers on.
+#[test]
+fn a_full_cgroup_above_is_named() {
+    if !controllers(&["memory"]) || peers_fail("their words differ") {
+        return;
+    }
+    let c = Container::idle();
+    let above = format!("{ROOT}/{}-above", c.id);
+    fs::create_dir(&above).unwrap();
+    let mut child = Command::new("sleep").arg("608").spawn().unwrap();
+    fs::write(format!("{above}/cgroup.procs"), child.id().to_string()).unwrap();
+    let path = format!("/{}-above/{}", c.id, c.id);
+    let c = limited(c, json!({"memory": {"limit": 64 << 20}}))
+        .with(|c| c["linux"]["cgroupsPath"] = json!(path));
+    let said = c.boot("create", &[]).fails(1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let words = format!("memory controller is not enabled in {above}/cgroup.subtree_control");
+    assert!(said.contains(&words) && said.contains("processes of its own"), "{said}");
+    fs::remove_dir(&above).unwrap();
+    c.assert_nothing_left();
+}
