@@ -377,6 +377,25 @@ fn hooks_in_the_container_are_under_the_filter() {
 }
 
 #[test]
+fn an_agent_outside_of_the_user_namespace_decides() {
+    for (no_new_privileges, more) in [(false, "mkdir"), (true, "mkdir"), (true, "sendmsg")] {
+        let (c, path) = notifying(&["plain", CALL], &[RARE, more]);
+        let agent = Agent::at(&path, decide);
+        let c = privileged(c, no_new_privileges).with(|c| {
+            c["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+            let ids = json!([{"containerID": 0, "hostID": 100000, "size": 65536}]);
+            c["linux"]["uidMappings"] = ids.clone();
+            c["linux"]["gidMappings"] = ids;
+        });
+        let rootfs = c.rootfs().display().to_string();
+        common::Cmd::new(&["chown", "-R", "100000:100000", &rootfs]).ok();
+        assert_eq!(c.run(), "4711\n");
+        assert_eq!(agent.messages().len(), 1);
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
 fn an_abstract_socket_begins_with_an_at_sign() {
     let (c, _) = notifying(&["plain", CALL], &RARES);
     let _agent = Agent::at_abstract(&c.id, decide);

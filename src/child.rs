@@ -17,7 +17,7 @@ use crate::namespaces::{self, NEWPID, NEWUSER};
 use crate::path::Root;
 use crate::plan::Plan;
 use crate::rootfs::{self, Mask};
-use crate::seccomp::Filter;
+use crate::seccomp::{self, Filter};
 use crate::state::{State, Status};
 use crate::step::ChildStep;
 use crate::sys::process::{Fork, Strings, exec, exec_fd, exit_now, fork_into};
@@ -391,10 +391,8 @@ impl<'a> Child<'a> {
     /// Loads the filter. Its listener goes to the runtime, which hands it to the agent: every call
     /// after that may have to wait for the agent's answer.
     fn load(&mut self, filter: &Filter) -> Result<()> {
-        let listener = match sys::seccomp::set_filter(&filter.program, filter.flags)? {
-            None => return Ok(()),
-            Some(listener) => listener,
-        };
+        let loaded = sys::seccomp::set_filter(&filter.program, filter.flags);
+        let Some(listener) = loaded.map_err(seccomp::refused)? else { return Ok(()) };
         let msg = Msg::Listener(listener.as_raw_fd());
         if filter.listener.as_ref().is_some_and(|agent| agent.by_number) {
             nix::unistd::write(&self.inherited.channel, &msg.encode())?;

@@ -339,7 +339,16 @@ fn features_follow_the_specification() {
     assert!(has("/mountOptions", "rbind") && has("/linux/namespaces", "mount"));
     assert!(has("/linux/capabilities", "CAP_SYS_ADMIN"));
     assert!(has("/linux/seccomp/actions", "SCMP_ACT_ERRNO"));
-    assert!(has("/linux/seccomp/archs", "SCMP_ARCH_X86_64") || cfg!(not(target_arch = "x86_64")));
+    assert!(has("/linux/seccomp/actions", "SCMP_ACT_NOTIFY"));
+    let archs = features["linux"]["seccomp"]["archs"].as_array().unwrap();
+    assert_eq!(archs.len(), 23, "all of the specification");
+    let flags = |list: &str| {
+        let flags = features["linux"]["seccomp"][list].as_array().unwrap().iter();
+        flags.map(|flag| flag.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(flags("knownFlags").len(), 4);
+    assert!(flags("supportedFlags").iter().all(|flag| flags("knownFlags").contains(flag)));
+    assert!(has("/linux/seccomp/supportedFlags", "SECCOMP_FILTER_FLAG_LOG"));
 }
 
 #[test]

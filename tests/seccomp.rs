@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 use tare::seccomp::compile;
 use tare::spec::config::Seccomp;
-use tare::sys::seccomp::set_filter;
+use tare::sys::seccomp::{set_filter, takes_flags};
 
 static PROBE: LazyLock<PathBuf> = LazyLock::new(|| {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("seccomp-probe");
@@ -125,6 +125,16 @@ fn every_flag_is_taken() {
 }
 
 #[test]
+fn the_kernel_is_asked_for_its_flags() {
+    assert!(takes_flags(0) && takes_flags(libc::SECCOMP_FILTER_FLAG_LOG as u32));
+    assert!(!takes_flags(1 << 31), "from the future");
+    let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
+    assert!(!takes_flags(listener | libc::SECCOMP_FILTER_FLAG_TSYNC as u32), "not together");
+    let status = std::fs::read_to_string("/proc/thread-self/status").expect("procfs");
+    assert!(status.contains("Seccomp:\t0"), "nothing is loaded");
+}
+
+#[test]
 fn a_listener_answers() {
     let profile = json!({
         "defaultAction": "SCMP_ACT_ALLOW",
@@ -134,6 +144,23 @@ fn a_listener_answers() {
     });
     // The listener is close-on-exec: with nobody left to answer, the call is not there.
     returns(&profile, &["83"], "-38");
+}
+
+#[test]
+fn there_is_one_listener_at_most() {
+    let profile = json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/a",
+        "syscalls": [{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }] });
+    let config: Seccomp = tare::spec::load::from_json(&profile.to_string()).expect("a profile");
+    let filter = compile(&config).expect("compiles").expect("a filter");
+    let load = || set_filter(&filter.program, filter.flags);
+    let twice = || {
+        nix::sys::prctl::set_no_new_privs().expect("always possible");
+        (load().expect("loads"), load().expect_err("is refused")).1
+    };
+    // A filter is the thread's own.
+    let errno = std::thread::scope(|scope| scope.spawn(twice).join().expect("no panic"));
+    let said = tare::seccomp::refused(errno).to_string();
+    assert!(said.contains("under a filter with an agent already"), "{said}");
 }
 
 /// What the kernel takes to check, compile and load Docker's profile:

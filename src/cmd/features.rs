@@ -119,8 +119,8 @@ fn seccomp_words() -> Seccomp {
         actions: sorted(words.actions.into_iter()),
         operators: sorted(words.operators.into_iter()),
         archs: sorted(words.archs.into_iter()),
-        known_flags: words.flags.clone(),
-        supported_flags: words.flags,
+        known_flags: words.flags,
+        supported_flags: words.supported_flags,
     }
 }
 

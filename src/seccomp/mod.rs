@@ -14,6 +14,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use nix::errno::Errno;
+
 use crate::error::{Error, Result};
 use crate::spec::config::Seccomp;
 
@@ -29,17 +31,19 @@ pub struct Words {
     pub actions: Vec<&'static str>,
     /// Operators, such as `SCMP_CMP_EQ`.
     pub operators: Vec<&'static str>,
-    /// Architectures that this build makes programs for.
+    /// Architectures. Those of other families need no program: the kernel runs none of their calls.
     pub archs: Vec<&'static str>,
     /// Filter flags.
     pub flags: Vec<&'static str>,
+    /// Those of them that this kernel takes.
+    pub supported_flags: Vec<&'static str>,
 }
 
 /// Everything that [`compile`] understands.
 pub fn words() -> Words {
     let (actions, operators, flags) = rules::words();
-    let archs = arch::NATIVE.archs.iter().map(|arch| arch.name).collect();
-    Words { actions, operators, archs, flags }
+    let (archs, supported_flags) = (arch::NAMES.to_vec(), rules::supported_flags());
+    Words { actions, operators, archs, flags, supported_flags }
 }
 
 /// The kernel takes no longer program (`BPF_MAXINSNS`, linux/bpf_common.h).
@@ -87,6 +91,18 @@ fn compile_for(config: &Seccomp, family: &Family) -> Result<Option<Filter>> {
         return Err(err.at("linux.seccomp").hint("the kernel takes 4096"));
     }
     Ok(Some(Filter { program, flags, listener, unknown }))
+}
+
+/// The error of a seccomp(2) that refused a filter.
+pub fn refused(errno: Errno) -> Error {
+    let err = Error::from(errno);
+    match errno {
+        Errno::EBUSY => {
+            err.hint("tare runs under a filter with an agent already: one is the limit")
+        }
+        Errno::EINVAL => err.hint("the kernel lacks one of the flags: see tare features"),
+        _ => err,
+    }
 }
 
 /// Whether a profile surely lets the call `name` through, whatever its arguments.

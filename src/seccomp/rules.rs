@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::spec::config::{Seccomp, SyscallArg, SyscallRule};
 
 use super::arch;
+use crate::sys::seccomp::takes_flags;
 
 /// System calls have six arguments.
 const ARGUMENTS: u32 = 6;
@@ -40,6 +41,16 @@ pub(super) fn words() -> (Vec<&'static str>, Vec<&'static str>, Vec<&'static str
         OPERATORS.iter().map(|(name, _)| *name).collect(),
         FLAGS.iter().map(|(name, _)| *name).collect(),
     )
+}
+
+/// The flags that the running kernel takes.
+pub(super) fn supported_flags() -> Vec<&'static str> {
+    let takes = |bits: u32| match bits {
+        WAIT_KILLABLE_RECV => bits | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32,
+        _ => bits,
+    };
+    let taken = FLAGS.iter().filter(|(_, bits)| takes_flags(takes(*bits)));
+    taken.map(|(name, _)| *name).collect()
 }
 
 /// A comparison of a masked argument; the other three operators are these negated.

@@ -5,6 +5,15 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use libc::{SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_SET_MODE_FILTER, SYS_seccomp};
 use nix::errno::Errno;
 
+/// Whether the kernel takes these `SECCOMP_FILTER_FLAG_*` together. It looks at them before it
+/// looks for the program, of which there is none here: nothing is loaded.
+pub fn takes_flags(flags: u32) -> bool {
+    let none = std::ptr::null::<libc::sock_fprog>();
+    // SAFETY: the kernel answers a null pointer with EFAULT.
+    let result = unsafe { libc::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, none) };
+    Errno::result(result) == Err(Errno::EFAULT)
+}
+
 /// Loads a filter for the calling thread, for good. `flags` are `SECCOMP_FILTER_FLAG_*`; with
 /// `NEW_LISTENER` among them the listener (close-on-exec) is returned.
 ///
