@@ -387,6 +387,8 @@ fn exec(id: String, args: Vec<OsString>, found: &Matches) -> Result<Exec> {
         return Err(Error::new("process args cannot be empty")
             .hint("name a program after the id, or a file with --process"));
     }
+    // As for runc, what is empty is not given: an empty profile must not take the container's away.
+    let text = |long| found.text(long).map(|text| text.filter(|text| !text.is_empty()));
     Ok(Exec {
         id,
         args,
@@ -396,12 +398,12 @@ fn exec(id: String, args: Vec<OsString>, found: &Matches) -> Result<Exec> {
         console_socket: found.path("console-socket"),
         pidfd_socket: found.path("pidfd-socket"),
         pid_file: found.path("pid-file"),
-        cwd: found.text("cwd")?,
+        cwd: text("cwd")?,
         env: found.texts("env")?,
-        user: found.text("user")?.map(|user| ids(&user)).transpose()?,
+        user: text("user")?.map(|user| ids(&user)).transpose()?,
         additional_gids: found.numbers("additional-gids")?,
-        process_label: found.text("process-label")?,
-        apparmor: found.text("apparmor")?,
+        process_label: text("process-label")?,
+        apparmor: text("apparmor")?,
         no_new_privs: found.on("no-new-privs"),
         cap: found.texts("cap")?,
         preserve_fds: found.number("preserve-fds")?.unwrap_or(0),

@@ -646,7 +646,13 @@ pub fn settle_descriptors(preserve_fds: u32) -> Result<Preserve> {
     Ok(Preserve { count, listen })
 }
 
+/// The descriptors that a service manager has passed: to this process, not to one before it whose
+/// environment is still there (sd_listen_fds(3)).
 fn listen_fds() -> Option<u32> {
+    let pid: u32 = std::env::var("LISTEN_PID").ok()?.parse().ok()?;
+    if pid != std::process::id() {
+        return None;
+    }
     let count = std::env::var("LISTEN_FDS").ok()?.parse().ok()?;
     (1..=1024).contains(&count).then_some(count)
 }
