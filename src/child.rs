@@ -308,7 +308,7 @@ impl<'a> Child<'a> {
             Point::StartContainer => Status::Created,
             _ => Status::Creating,
         };
-        hook.run(state.for_hooks(status).as_bytes(), Path::new("/"))
+        hook.run(state.for_hooks(status).as_bytes(), Path::new("/"), None)
     }
 
     /// A process with mapped ids may not reach these paths any more, and one without may not make

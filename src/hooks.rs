@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -102,10 +102,13 @@ impl Hook {
 
     /// Runs it to its end with `state` (JSON) on its standard input, in the directory `cwd`.
     /// It gets its own environment only, never the container's or the runtime's (CVE-2025-23266).
+    /// With `init`, a process descriptor, it is killed when that process ends: nobody waits for a
+    /// hook that prepares a container which was deleted meanwhile.
     ///
     /// # Errors
-    /// It cannot be started, fails, or runs longer than its time-out (then it is killed).
-    pub fn run(&self, state: &[u8], cwd: &Path) -> Result<()> {
+    /// It cannot be started, fails, runs longer than its time-out (then it is killed), or `init`
+    /// ended.
+    pub fn run(&self, state: &[u8], cwd: &Path, init: Option<BorrowedFd>) -> Result<()> {
         let name = format!("error running {} hook #{}", self.point.name(), self.index);
         let fail = |what: String| Error::new(format!("{name}: {what}")).at(self.at());
         // Files in memory in place of pipes: a hook that does not read or that writes much can
@@ -133,51 +136,74 @@ impl Hook {
                 err
             }
         })?;
-        match self.wait(child)? {
-            None => Err(fail(format!(
+        match self.wait(child, init)? {
+            Wait::TimeOut => Err(fail(format!(
                 "hook ran past specified timeout of {:.1}s",
                 f64::from(self.timeout.unwrap_or(0))
             ))
             .at(format!("{}.timeout", self.at()))),
-            Some(status) if status.success() => Ok(()),
-            Some(status) => {
+            Wait::InitEnded => Err(fail("the container's process ended meanwhile".into())),
+            Wait::Ended(status) if status.success() => Ok(()),
+            Wait::Ended(status) => {
                 let (out, err) = (quote(stdout), quote(stderr));
                 Err(fail(format!("{}, stdout: {out}, stderr: {err}", end(status))))
             }
         }
     }
 
-    /// Waits for the end; `None` if it had to be killed.
-    fn wait(&self, mut child: Child) -> Result<Option<ExitStatus>> {
-        let timed_out = match self.timeout {
-            None => false,
-            Some(seconds) => !ends_within(&child, seconds)?,
+    /// Waits for the end, and kills what must not be waited for any longer.
+    fn wait(&self, mut child: Child, init: Option<BorrowedFd>) -> Result<Wait> {
+        let early = match (self.timeout, init) {
+            (None, None) => None,
+            (timeout, init) => self.watch(&child, timeout, init)?,
         };
-        if timed_out {
+        if early.is_some() {
             // The whole group: a hook is often a shell that waits for what really hangs. Nothing is
             // lost if it ended just now: the wait below collects it either way.
             let _ = sys::kill::kill(-(child.id() as i32), libc::SIGKILL);
         }
         let status = child.wait().map_err(|e| Error::io("wait for a hook", &e))?;
-        Ok((!timed_out).then_some(status))
+        Ok(early.unwrap_or(Wait::Ended(status)))
     }
+
+    /// Waits for the first that ends: the hook (`None`), its time, or init.
+    fn watch(
+        &self,
+        child: &Child,
+        timeout: Option<u32>,
+        init: Option<BorrowedFd>,
+    ) -> Result<Option<Wait>> {
+        let pidfd = sys::pidfd::open(child.id() as i32)?;
+        let watched = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut fds: Vec<PollFd> =
+            std::iter::once(pidfd.as_fd()).chain(init).map(watched).collect();
+        let wait = timeout.map_or(PollTimeout::NONE, |seconds| {
+            PollTimeout::try_from(seconds.saturating_mul(1000)).unwrap_or(PollTimeout::MAX)
+        });
+        loop {
+            match poll(&mut fds, wait) {
+                Err(Errno::EINTR) => {}
+                Ok(0) => return Ok(Some(Wait::TimeOut)),
+                Ok(_) => {
+                    let ended = fds.first().is_some_and(|fd| fd.any() == Some(true));
+                    return Ok((!ended).then_some(Wait::InitEnded));
+                }
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+/// What ended the wait for a hook.
+enum Wait {
+    Ended(ExitStatus),
+    TimeOut,
+    InitEnded,
 }
 
 impl fmt::Display for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "run {} hook #{} {}", self.point.name(), self.index, self.path.display())
-    }
-}
-
-fn ends_within(child: &Child, seconds: u32) -> Result<bool> {
-    let pidfd = sys::pidfd::open(child.id() as i32)?;
-    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    let wait = PollTimeout::try_from(seconds.saturating_mul(1000)).unwrap_or(PollTimeout::MAX);
-    loop {
-        match poll(&mut fds, wait) {
-            Err(Errno::EINTR) => {}
-            other => return Ok(other? > 0),
-        }
     }
 }
 

@@ -358,7 +358,11 @@ impl<'a> Parent<'a> {
     fn receive_with_fd(&mut self) -> Result<(Msg, Option<OwnedFd>)> {
         loop {
             match self.channel()?.receive_with_fd()? {
-                (Some(Msg::Failed(err)), _) => return Err(self.name_program(err)),
+                (Some(Msg::Failed(err)), _) => {
+                    // It has said its last word.
+                    self.channel = None;
+                    return Err(self.name_program(err));
+                }
                 (Some(Msg::Terminal), fd) => self.take_master(fd)?,
                 (Some(msg), fd) => return Ok((msg, fd)),
                 (None, _) => return Err(self.died()),
@@ -442,7 +446,9 @@ impl<'a> Parent<'a> {
 
     fn hook(&self, hook: &Hook) -> Result<()> {
         let Some(record) = &self.record else { return Ok(()) };
-        hook.run(record.state.for_hooks(Status::Creating).as_bytes(), &record.state.bundle)
+        let state = record.state.for_hooks(Status::Creating);
+        let init = self.child.as_ref().map(|child| child.fd.as_fd());
+        hook.run(state.as_bytes(), &record.state.bundle, init)
     }
 
     /// The message for the agent tells of a container that is being made, or of the running one
@@ -545,7 +551,8 @@ impl<'a> Parent<'a> {
 /// Runs the poststop hooks; a failing one is a warning and the rest still run (runtime.md).
 pub fn poststop(state: &State) {
     for hook in later(state, Point::Poststop) {
-        if let Err(err) = hook.run(state.for_hooks(Status::Stopped).as_bytes(), &state.bundle) {
+        if let Err(err) = hook.run(state.for_hooks(Status::Stopped).as_bytes(), &state.bundle, None)
+        {
             crate::log::warn(&err.message());
         }
     }
@@ -559,7 +566,7 @@ pub fn poststart(state: &State) -> Result<()> {
     let json = state.for_hooks(Status::Running);
     later(state, Point::Poststart)
         .iter()
-        .try_for_each(|hook| hook.run(json.as_bytes(), &state.bundle))
+        .try_for_each(|hook| hook.run(json.as_bytes(), &state.bundle, None))
 }
 
 fn later(state: &State, point: Point) -> Vec<Hook> {

@@ -35,6 +35,8 @@ use crate::sys::{lock, pidfd};
 pub const VERSION: u32 = 1;
 /// The longest id: what a file name can be is 255 bytes, and runc's limit is above it.
 const LONGEST_ID: usize = 1024;
+/// How long a directory without a state may stay so in another caller's hands.
+const SETTLING: Duration = Duration::from_millis(200);
 /// The words for a container that is not there, which callers look for.
 pub const ABSENT: &str = "container does not exist";
 const STATE: &str = "state.json";
@@ -346,6 +348,21 @@ impl Root {
     /// A wrong id, "container with given ID already exists", or the directory cannot be made.
     pub fn create(&self, id: &str) -> Result<Container> {
         check_id(id)?;
+        let end = Instant::now() + SETTLING;
+        loop {
+            match self.try_create(id) {
+                Ok(Some(container)) => return Ok(container),
+                // Removed by another caller since it was made.
+                Err(err) if err.message() != ABSENT => return Err(err),
+                _ if Instant::now() > end => return Err(already_exists()),
+                _ => std::thread::sleep(Duration::from_micros(500)),
+            }
+        }
+    }
+
+    /// `None`: a directory without a state that another caller holds, who is either about to write
+    /// one or to remove it.
+    fn try_create(&self, id: &str) -> Result<Option<Container>> {
         let path = self.path.join(id);
         match self.make(&path) {
             // What another caller has just made, or what one left that was killed before its
@@ -360,10 +377,11 @@ impl Root {
             }
         }
         let container = self.container(id)?;
-        if !container.try_lock()? || container.exists()? {
-            return Err(already_exists());
+        let locked = container.try_lock()?;
+        match container.exists()? {
+            true => Err(already_exists()),
+            false => Ok(locked.then_some(container)),
         }
-        Ok(container)
     }
 
     /// mkdir(2), with the missing parents only if the first attempt says so.
@@ -517,6 +535,24 @@ impl Container {
         }
         self.locked.set(true);
         self.still_there()
+    }
+
+    /// As [`Container::lock`], but for one that another caller is still creating, which would be
+    /// changed by `doing` as soon as it is created (runtime.md: an error).
+    ///
+    /// # Errors
+    /// As [`Container::lock`]; the container is being created.
+    pub fn lock_created(&self, doing: &str) -> Result<()> {
+        if self.try_lock()? {
+            return Ok(());
+        }
+        match self.load()?.stage {
+            Stage::Creating => {
+                Err(Error::new(format!("cannot {doing} a container in the creating state"))
+                    .hint("another caller is still at it"))
+            }
+            _ => self.lock(),
+        }
     }
 
     /// As [`Container::lock`]; false at once if another holds the lock.

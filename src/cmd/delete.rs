@@ -75,6 +75,8 @@ fn seize(container: &Container, force: bool) -> Result<()> {
         if let Some(state) = container.exists()?.then(|| container.load()).transpose()? {
             if force {
                 kill(&state)?;
+                // Its holder may wait for a process that was paused.
+                state.cgroup.as_ref().map_or(Ok(()), super::kill::thaw)?;
             } else if container.status(&state)? == Status::Creating {
                 return Err(refusal(container.id(), Status::Creating));
             }

@@ -28,15 +28,17 @@ struct Event<'a> {
 pub fn run(global: &Global, options: &Events) -> Result<i32> {
     let container = Root::open(global.root.as_deref())?.container(&options.id)?;
     let state = container.load()?;
-    if container.status(&state)? == Status::Stopped {
+    if matches!(container.status(&state)?, Status::Stopped | Status::Creating) {
         return Err(Error::new(format!("container with id {} is not running", options.id)));
     }
-    let cgroup = state.cgroup.ok_or_else(|| {
+    let cgroup = state.cgroup.as_ref().ok_or_else(|| {
         Error::new(format!("container {} has no cgroup: its usage is not known", options.id))
     })?;
     match options.stats {
-        true => stats(&options.id, &cgroup)?,
-        false => watch(&options.id, &cgroup, options.interval)?,
+        true => {
+            stats(&options.id, cgroup).map_err(|err| super::or_ended(&container, &state, err))?
+        }
+        false => watch(&options.id, cgroup, options.interval)?,
     }
     Ok(0)
 }

@@ -2,6 +2,9 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
 
 use crate::attach;
 use crate::cgroup::Cgroup;
@@ -9,7 +12,7 @@ use crate::cli::{Exec, Global};
 use crate::cmd::create::traces;
 use crate::error::{Doing, Error, Result};
 use crate::host::Host;
-use crate::parent::{self, Joined, Made, Parent};
+use crate::parent::{self, Joined, Made, Parent, Preserve};
 use crate::plan::{self, Options, Plan, Target};
 use crate::spec::config::{Capabilities, Process, Spec};
 use crate::spec::{check, load};
@@ -39,25 +42,52 @@ fn in_context(err: Error, id: &str) -> Error {
 }
 
 fn exec(global: &Global, options: &Exec) -> Result<Made> {
+    // First of all: what is opened here must not be taken for the caller's.
     let preserve = parent::settle_descriptors(options.preserve_fds)?;
     let container = state::Root::open(global.root.as_deref())?.container(&options.id)?;
     let state = container.load()?;
     let init = running_init(&container, &state, options)?;
+    execute(&container, &state, init, preserve, options).map_err(|err| {
+        let over = !err.is_of_program() && has_ended(&state, &err);
+        if over { stopped().hint(err.message()) } else { err }
+    })
+}
+
+/// Whether a failed step failed because the container ended meanwhile. An init that is about to end
+/// has left its namespaces (ESRCH of setns(2)) and takes no more processes into its pid namespace
+/// (ENOMEM of clone3(2)) before it shows as ended.
+fn has_ended(state: &State, err: &Error) -> bool {
+    const PATIENCE: Duration = Duration::from_millis(500);
+    let ending = matches!(err.errno(), Some(Errno::ESRCH | Errno::ENOMEM));
+    match state.init() {
+        Ok(Some(init)) => ending && init.wait(PATIENCE).unwrap_or(false),
+        found => matches!(found, Ok(None)),
+    }
+}
+
+fn execute(
+    container: &Container,
+    state: &State,
+    init: OwnedFd,
+    preserve: Preserve,
+    options: &Exec,
+) -> Result<Made> {
     let config = container.config()?;
     let config =
         String::from_utf8(config).map_err(|_| Error::new("the saved config.json is not UTF-8"))?;
     let file = Path::new("config.json");
     let (spec, _) = load::parse::<Spec>(&config, file)?;
     let plan = match &options.process {
-        Some(path) => from_file(path, &spec, &state, options)?,
+        Some(path) => from_file(path, &spec, state, options)?,
         None => {
             let process = from_arguments(&spec, options)?;
-            plan(&process, &spec, &state, options).map_err(|err| load::place(&config, file, err))?
+            plan(&process, &spec, state, options).map_err(|err| load::place(&config, file, err))?
         }
     };
     plan.warnings.iter().for_each(|warning| log::warn(warning));
     let traces = traces(&plan, options.trace.as_deref())?;
-    let made = Parent::new(&plan, None, Some(Joined { init, state }), preserve).run(&traces);
+    let made = Parent::new(&plan, None, Some(Joined { init, state: state.clone() }), preserve)
+        .run(&traces);
     if let Some(path) = &options.trace {
         trace::write(path, (&traces.parent, &plan.parent), (&traces.child, &plan.child))?;
     }
@@ -67,15 +97,23 @@ fn exec(global: &Global, options: &Exec) -> Result<Made> {
 /// The container's init, in a state in which a process can join it.
 fn running_init(container: &Container, state: &State, options: &Exec) -> Result<OwnedFd> {
     match container.status(state)? {
-        Status::Stopped => return Err(Error::new("cannot exec in a stopped container")),
+        Status::Stopped => return Err(stopped()),
+        // Its root may still be the host's.
+        Status::Creating => {
+            return Err(Error::new("cannot exec in a container that is still being created"));
+        }
         Status::Paused if !options.ignore_paused => {
             return Err(Error::new("cannot exec in a paused container")
                 .hint("tare resume lets it run; --ignore-paused lets the process wait for that"));
         }
         _ => {}
     }
-    let init = state.init()?.ok_or_else(|| Error::new("cannot exec in a stopped container"))?;
+    let init = state.init()?.ok_or_else(stopped)?;
     Ok(init.into())
+}
+
+fn stopped() -> Error {
+    Error::new("cannot exec in a stopped container")
 }
 
 fn plan(process: &Process, spec: &Spec, state: &State, options: &Exec) -> Result<Plan> {

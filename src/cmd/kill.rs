@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use crate::cgroup::Cgroup;
 use crate::cli::{Global, Kill};
 use crate::error::{Error, Result};
-use crate::state::{Root, State, not_running};
+use crate::state::{Root, State, Status, not_running};
 
 /// The highest real-time signal (signal(7)).
 const LAST_SIGNAL: i32 = 64;
@@ -18,6 +18,9 @@ pub fn run(global: &Global, options: &Kill) -> Result<i32> {
     let container = Root::open(global.root.as_deref())?.container(&options.id)?;
     let state = container.load()?;
     let signal = signal_number(options.signal.as_deref().unwrap_or("SIGTERM"))?;
+    if container.status(&state)? == Status::Creating {
+        return Err(not_running().hint("it is still being created; delete --force ends that"));
+    }
     if options.all {
         all(&state, signal)?;
     } else {

@@ -22,6 +22,7 @@ use std::io::Write;
 use crate::cli::{self, Aim, Command, Global, table};
 use crate::error::{Doing, Error, Result};
 use crate::log;
+use crate::state::{Container, State, Status, not_running};
 
 /// Exit code of a failed `exec`: callers tell the runtime's failures from the payload's by it.
 const EXEC_FAILED: i32 = 255;
@@ -95,6 +96,14 @@ const COMMIT: &str = match option_env!("TARE_COMMIT") {
 fn version() -> String {
     let (version, spec) = (env!("CARGO_PKG_VERSION"), crate::spec::VERSION);
     format!("tare version {version}\ncommit: {COMMIT}\nspec: {spec}\n")
+}
+
+/// A failure as what it is where the container has ended meanwhile under another caller's hands.
+fn or_ended(container: &Container, state: &State, err: Error) -> Error {
+    match container.status(state) {
+        Ok(Status::Stopped) => not_running().hint(err.message()),
+        _ => err,
+    }
 }
 
 /// Writes to standard output; a reader that went away is no failure.

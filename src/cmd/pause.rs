@@ -3,19 +3,20 @@
 use crate::cgroup::Cgroup;
 use crate::cli::Global;
 use crate::error::{Error, Result};
-use crate::state::{Root, Status, not_running};
+use crate::state::{Container, Root, State, Status, not_running};
 
 /// Suspends all processes of a container.
 ///
 /// # Errors
 /// The container is missing, not running, or has no freezer.
 pub fn pause(global: &Global, id: &str) -> Result<i32> {
-    let (status, cgroup) = find(global, id)?;
-    match status {
-        Status::Running | Status::Created => cgroup.freeze()?,
+    let (container, state) = find(global, id)?;
+    match container.status(&state)? {
+        Status::Running | Status::Created => {}
         other => return Err(refusal("pause", other)),
     }
-    Ok(0)
+    let paused = cgroup(&state)?.freeze();
+    paused.map(|()| 0).map_err(|err| super::or_ended(&container, &state, err))
 }
 
 /// Resumes a paused container.
@@ -23,20 +24,25 @@ pub fn pause(global: &Global, id: &str) -> Result<i32> {
 /// # Errors
 /// The container is missing or not paused.
 pub fn resume(global: &Global, id: &str) -> Result<i32> {
-    let (status, cgroup) = find(global, id)?;
-    match status {
-        Status::Paused => cgroup.thaw()?,
+    let (container, state) = find(global, id)?;
+    match container.status(&state)? {
+        Status::Paused => {}
         other => return Err(refusal("resume", other)),
     }
-    Ok(0)
+    let resumed = cgroup(&state)?.thaw();
+    resumed.map(|()| 0).map_err(|err| super::or_ended(&container, &state, err))
 }
 
-fn find(global: &Global, id: &str) -> Result<(Status, Cgroup)> {
+fn find(global: &Global, id: &str) -> Result<(Container, State)> {
     let container = Root::open(global.root.as_deref())?.container(id)?;
     let state = container.load()?;
-    let status = container.status(&state)?;
-    let without = || Error::new(format!("container {id} has no cgroup: it cannot be paused"));
-    Ok((status, state.cgroup.ok_or_else(without)?))
+    Ok((container, state))
+}
+
+fn cgroup(state: &State) -> Result<&Cgroup> {
+    let without =
+        || Error::new(format!("container {} has no cgroup: it cannot be paused", state.id));
+    state.cgroup.as_ref().ok_or_else(without)
 }
 
 /// Callers look for "container not running" and "container not paused".

@@ -7,7 +7,7 @@ use crate::cli::{Global, Run};
 use crate::cmd::create::{Created, Mode, create};
 use crate::error::{Doing, Error, Result};
 use crate::parent;
-use crate::state::{Container, State};
+use crate::state::{ABSENT, Container, State};
 use crate::sys;
 
 /// Creates and starts a container, waits for its end and deletes it.
@@ -25,12 +25,13 @@ pub fn run(global: &Global, options: &Run) -> Result<i32> {
         }
     }
     let created = create(global, &options.create, mode).map_err(|err| in_context(err, id))?;
+    // A hook that hangs must not keep others from deleting the container.
+    created.container.unlock();
     started(&created).map_err(|err| in_context(err, id))?;
     if mode == Mode::Detached {
         return Ok(0);
     }
     let Created { container, state, made } = created;
-    container.unlock();
     let code = attach::attach(made);
     if !options.keep {
         clean_up(&container, &state).map_err(|err| in_context(err, id))?;
@@ -57,8 +58,14 @@ fn started(created: &Created) -> Result<()> {
 
 /// Removes what is left of a container, with whatever still runs in it.
 pub fn clean_up(container: &Container, state: &State) -> Result<()> {
+    match container.lock() {
+        // Deleted by another caller. By now its id may be another container's.
+        Err(err) if err.message() == ABSENT => return Ok(()),
+        locked => locked?,
+    }
     if let Some(init) = state.init()? {
-        init.signal(libc::SIGKILL)?;
+        // That it has ended meanwhile is what is wanted.
+        let _ = init.signal(libc::SIGKILL);
         init.wait(Duration::from_secs(10))?;
     }
     if let Some(cgroup) = &state.cgroup {

@@ -1,5 +1,6 @@
 //! `tare start`.
 
+use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
@@ -21,27 +22,40 @@ pub fn run(global: &Global, id: &str) -> Result<i32> {
 
 fn start(global: &Global, id: &str) -> Result<()> {
     let container = state::Root::open(global.root.as_deref())?.container(id)?;
-    container.lock()?;
+    container.lock_created("start")?;
     let mut state = container.load()?;
     match container.status(&state)? {
         Status::Created => {}
-        Status::Stopped => return Err(Error::new("cannot start a container that has stopped")),
+        Status::Stopped => return Err(stopped()),
         Status::Running => return Err(Error::new("cannot start an already running container")),
         other => return Err(Error::new(format!("cannot start a container in the {other} state"))),
     }
     release(&container)?;
     state.stage = Stage::Started;
     container.save(&state)?;
+    // A hook that hangs must not keep others from deleting the container.
+    container.unlock();
     parent::poststart(&state).inspect_err(|_| stop(&state))
+}
+
+fn stopped() -> Error {
+    Error::new("cannot start a container that has stopped")
 }
 
 /// Says `start` to the waiting process, and learns whether its program could be executed.
 fn release(container: &Container) -> Result<()> {
-    let mut socket = UnixStream::connect(parent::start_socket(container))
-        .doing(|| "reach the process that waits for its start")?;
     let mut answer = Vec::new();
-    let talked = socket.write_all(START_WORD).and_then(|()| socket.read_to_end(&mut answer));
-    talked.doing(|| "talk to the process that waits for its start")?;
+    let talked = UnixStream::connect(parent::start_socket(container)).and_then(|mut socket| {
+        socket.write_all(START_WORD)?;
+        socket.read_to_end(&mut answer)
+    });
+    match talked {
+        // Killed since the look at its state.
+        Err(err) if matches!(err.kind(), ConnectionRefused | ConnectionReset | BrokenPipe) => {
+            return Err(stopped());
+        }
+        talked => talked.doing(|| "talk to the process that waits for its start")?,
+    };
     if answer.is_empty() {
         return Ok(());
     }

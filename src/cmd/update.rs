@@ -18,20 +18,21 @@ use crate::state::{Root, Status, not_running};
 /// The container is missing or not running, a limit is wrong, or the kernel refuses it.
 pub fn run(global: &Global, options: &Update) -> Result<i32> {
     let container = Root::open(global.root.as_deref())?.container(&options.id)?;
-    container.lock()?;
+    container.lock_created("update")?;
     let state = container.load()?;
     if container.status(&state)? == Status::Stopped {
         return Err(not_running().hint("only what runs can be limited"));
     }
-    let cgroup = state.cgroup.ok_or_else(|| {
+    let cgroup = state.cgroup.as_ref().ok_or_else(|| {
         Error::new(format!("container {} has no cgroup: it cannot be limited", options.id))
     })?;
-    let context = |err: Error| err.context(format!("cannot update \"{}\"", options.id));
-    match &options.file {
-        Some(path) => from_file(path, &cgroup).map_err(context)?,
-        None => apply(&options.limits, &cgroup).map_err(context)?,
-    }
-    Ok(0)
+    let updated = match &options.file {
+        Some(path) => from_file(path, cgroup),
+        None => apply(&options.limits, cgroup),
+    };
+    let failed = |err| super::or_ended(&container, &state, err);
+    let context = |err: Error| failed(err).context(format!("cannot update \"{}\"", options.id));
+    updated.map(|()| 0).map_err(context)
 }
 
 fn from_file(path: &Path, cgroup: &Cgroup) -> Result<()> {
