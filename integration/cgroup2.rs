@@ -496,7 +496,7 @@ fn pids_limits_refuse_forks() {
     let c = limited(Container::sh(script), json!({"pids": {"limit": 3}}));
     let answer = c.boot("run", &[]).answer();
     assert!(answer.stderr.contains("fork"), "{answer:?}");
-    assert!(value(&c, "pids.events", "max") > 0 || answer.code != 0);
+    assert_ne!(answer.code, 0, "{answer:?}");
     c.end();
     // A limit of nothing leaves the first process alone.
     let c = limited(Container::sh("sleep 1; echo forked"), json!({"pids": {"limit": 0}}));
@@ -591,26 +591,26 @@ fn io_limits_slow_down() {
         let throttle = json!([{"major": major, "minor": minor, "rate": rate}]);
         json!({"devices": rules, "blockIO": {"throttleReadBpsDevice": throttle}})
     };
-    // Past the page cache, four megabytes.
+    // Past the page cache, four megabytes; the time is dd's own.
     let time = |resources: Value| {
         let c = limited(Container::idle(), resources).with(|c| {
             c["linux"]["devices"] =
                 json!([{"path": node, "type": "b", "major": major, "minor": minor}]);
         });
         c.run_detached();
-        let words = ["dd", &format!("if={node}"), "of=/dev/null", "bs=1M", "count=4"];
         fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
-        let start = Instant::now();
-        c.exec(&[], &words).ok();
-        let time = start.elapsed();
+        let words = ["dd", &format!("if={node}"), "of=/dev/null", "bs=1M", "count=4"];
+        let answer = c.exec(&[], &words).answer();
+        assert_eq!(answer.code, 0, "{answer:?}");
+        let seconds = answer.stderr.split_once("copied, ").unwrap().1.split(' ').next().unwrap();
         let stat = read(&c, "io.stat");
         c.end();
-        (time, stat)
+        (seconds.parse::<f64>().unwrap(), stat)
     };
     let (free, stat) = time(json!({"devices": rules}));
     assert!(stat.contains("rbytes="), "the disk was read: {stat}");
-    let (slow, _) = time(limits(1 << 20));
-    assert!(slow > Duration::from_secs(3) && slow > free * 2, "{free:?} {slow:?}");
+    let (slow, _) = time(limits(1 << 19));
+    assert!(slow > 6.0 && free < 3.0, "{free} {slow}");
 }
 
 #[test]

@@ -105,24 +105,21 @@ impl Mask {
     /// so that it cannot be swapped between look and mount.
     pub fn hide(&mut self, root: &Root, path: &Path) -> Result<()> {
         let Some(target) = existing(root, path)? else { return Ok(()) };
-        let pattern = match is_dir(&target)? {
-            true => get_or_make(&mut self.directory, empty_directory)?,
-            false => get_or_make(&mut self.file, || null_device(root))?,
+        let directory = is_dir(&target)?;
+        let pattern = if directory { &mut self.directory } else { &mut self.file };
+        let cover = match pattern {
+            Some(pattern) => clone_tree(pattern.as_fd(), c"", false)?,
+            None if directory => empty_directory()?,
+            None => clone_tree(null_device(root)?.as_fd(), c"", false)?,
         };
-        let cover = clone_tree(pattern.as_fd(), c"", false)?;
         attach(cover.as_fd(), target.as_fd())?;
-        [cover, target].into_iter().for_each(close_later);
+        close_later(target);
+        // Once attached it is the pattern: kernels before 6.15 clone no mount that is attached nowhere.
+        match pattern {
+            Some(_) => close_later(cover),
+            None => *pattern = Some(cover),
+        }
         Ok(())
-    }
-}
-
-fn get_or_make(
-    slot: &mut Option<OwnedFd>,
-    make: impl FnOnce() -> Result<OwnedFd>,
-) -> Result<&OwnedFd> {
-    match slot {
-        Some(made) => Ok(made),
-        empty => Ok(empty.insert(make()?)),
     }
 }
 
