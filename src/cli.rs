@@ -27,6 +27,17 @@ pub enum Rootless {
     No,
 }
 
+impl Rootless {
+    /// Whether they are, if the caller `lacks` privileges.
+    pub fn applies(self, lacks: impl FnOnce() -> bool) -> bool {
+        match self {
+            Rootless::Auto => lacks(),
+            Rootless::Yes => true,
+            Rootless::No => false,
+        }
+    }
+}
+
 /// The options before the command.
 #[derive(Debug)]
 pub struct Global {

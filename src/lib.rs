@@ -7,7 +7,8 @@
 // L0: one error type, typed system calls.
 pub mod error;
 pub mod sys;
-// L1: resolved paths and log lines.
+// L1: resolved paths, log lines, messages to services.
+pub mod dbus;
 pub mod log;
 pub mod path;
 // L2: configuration, host, state, cgroups.

@@ -195,6 +195,11 @@ impl<'a> Parent<'a> {
                 Ok(())
             }
             ParentStep::GiveCgroup(cgroup, uid) => cgroup.give_to(*uid),
+            ParentStep::StartUnit(cgroup, properties) => {
+                cgroup.start_unit(self.pid(), properties)?;
+                self.made.push(cgroup.clone());
+                Ok(())
+            }
             ParentStep::Limits(cgroup, limits) => cgroup.apply(limits),
             ParentStep::MapMounts(receive) => self.map_mounts(*receive),
             ParentStep::InitialCpus(cpus) => cpus.apply("initial"),

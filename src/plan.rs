@@ -107,8 +107,7 @@ pub fn container(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
     let mut plan = Plan { rootfs: options.bundle.join(&root.path), ..Plan::default() };
     plan.shared_pid_namespace = !namespaces.has(NEWPID);
     plan.exposed = namespaces.new & NEWPID == 0;
-    plan.cgroup =
-        Some(Cgroup::plan(host_hierarchies(host), linux.cgroups_path.as_deref(), &options.id)?);
+    plan.cgroup = Some(plan_cgroup(linux, host, options)?);
     if let Some(process) = &spec.process {
         plan.payload = Some(Payload::plan(process)?);
         check_terminal(process, options)?;
@@ -121,6 +120,14 @@ pub fn container(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
     context.parent_steps(&mut plan)?;
     context.child_steps(&mut plan)?;
     Ok(plan)
+}
+
+fn plan_cgroup(linux: &Linux, host: &Host, options: &Options) -> Result<Cgroup> {
+    let (hierarchies, path) = (host_hierarchies(host), linux.cgroups_path.as_deref());
+    match &host.systemd {
+        Some(manager) => Cgroup::plan_unit(hierarchies, manager, path, &options.id),
+        None => Cgroup::plan(hierarchies, path, &options.id),
+    }
 }
 
 fn host_hierarchies(host: &Host) -> &cgroup::Hierarchies {

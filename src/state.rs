@@ -447,7 +447,8 @@ fn default_root() -> PathBuf {
     }
 }
 
-fn unprivileged() -> bool {
+/// Whether the caller is not root, or root of a user namespace only who says so by `$USER`.
+pub fn unprivileged() -> bool {
     if !nix::unistd::geteuid().is_root() {
         return true;
     }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use nix::mount::MsFlags;
 
-use crate::cgroup::{Cgroup, CgroupMount, Setting};
+use crate::cgroup::{Cgroup, CgroupMount, Property, Setting};
 use crate::devices::Device;
 use crate::hooks::Hook;
 use crate::labels::Label;
@@ -53,6 +53,8 @@ pub enum ParentStep {
     MakeCgroup(Cgroup),
     /// Gives the v2 cgroup to the container's user.
     GiveCgroup(Cgroup, u32),
+    /// Has systemd make the cgroups and move the child into them.
+    StartUnit(Cgroup, Vec<Property>),
     /// Writes the limits.
     Limits(Cgroup, Vec<Setting>),
     /// Makes the bind mounts whose ids are mapped; mounts of the host still come in if true.
@@ -236,6 +238,10 @@ impl fmt::Display for ParentStep {
                 write!(f, "make the cgroup {path} in {} hierarchies", cgroup.places().len())
             }
             Self::GiveCgroup(_, uid) => write!(f, "give the cgroup to user {uid}"),
+            Self::StartUnit(cgroup, properties) => {
+                let name = cgroup.unit().map_or("", |unit| unit.name.as_str());
+                write!(f, "have systemd start {name} with {} properties", properties.len())
+            }
             Self::Limits(_, limits) => write!(f, "write {} limits", limits.len()),
             Self::MapMounts(_) => f.write_str("make the id-mapped mounts"),
             Self::InitialCpus(cpus) => write!(f, "begin on the CPUs {}", cpus.list),

@@ -328,6 +328,20 @@ fn spec_is_written_once() {
 }
 
 #[test]
+fn without_systemd_there_are_no_cgroups_of_it() {
+    if std::path::Path::new("/run/systemd/system").exists() {
+        return;
+    }
+    let place = Place::new("systemd");
+    let bundle = place.0.to_str().unwrap();
+    good(&["spec", "-b", bundle]);
+    let first = bad(&["--systemd-cgroup", "explain", "-b", bundle], 1);
+    let words =
+        "systemd cgroup flag passed, but systemd support for managing cgroups is not available";
+    assert!(first.ends_with(words), "{first}");
+}
+
+#[test]
 fn features_follow_the_specification() {
     let features = json(&good(&["features"]));
     assert_eq!(features["ociVersionMin"], "1.0.0");

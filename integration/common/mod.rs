@@ -265,6 +265,8 @@ pub struct Container {
     /// What config.json holds.
     pub config: Value,
     dir: PathBuf,
+    /// Whether every command is to have --systemd-cgroup.
+    by_systemd: bool,
 }
 
 impl Container {
@@ -275,7 +277,7 @@ impl Container {
         let id = dir.file_name().expect("has a name").to_string_lossy().into_owned();
         make_rootfs(&dir.join("rootfs"));
         fs::create_dir(dir.join("shared")).expect("make shared directory");
-        let container = Container { config: default_config(&id, args), id, dir };
+        let container = Container { config: default_config(&id, args), id, dir, by_systemd: false };
         container.write();
         container
     }
@@ -295,6 +297,13 @@ impl Container {
         change(&mut self.config);
         self.write();
         self
+    }
+
+    /// Has systemd make its cgroups: `test-ID.scope` in `slice`.
+    pub fn systemd(mut self, slice: &str) -> Self {
+        self.by_systemd = true;
+        let path = format!("{slice}:test:{}", self.id);
+        self.with(|c| c["linux"]["cgroupsPath"] = json!(path))
     }
 
     /// Adds a mount.
@@ -349,7 +358,8 @@ impl Container {
     /// `RUNTIME --root R VERB`.
     pub fn verb(&self, verb: &str) -> Cmd {
         let runtime = runtime().to_string_lossy();
-        Cmd::new(&[&runtime, "--root", &self.root().to_string_lossy(), verb])
+        let systemd: &[&str] = if self.by_systemd { &["--systemd-cgroup"] } else { &[] };
+        Cmd::new(&[&runtime, "--root", &*self.root().to_string_lossy()]).args(systemd).args(&[verb])
     }
 
     /// A command that takes the id alone.

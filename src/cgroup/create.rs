@@ -5,7 +5,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::unistd::{Uid, chown};
 
-use super::{CANNOT_APPLY, Cgroup, Place, dir, freezer};
+use super::{CANNOT_APPLY, Cgroup, Place, Property, dir, freezer};
 use crate::error::{Doing, Error, Result};
 
 /// What a cgroup's new owner gets where the kernel does not tell (config-linux.md, "Cgroup
@@ -35,6 +35,40 @@ impl Cgroup {
             enable_controllers(place);
         }
         Ok(())
+    }
+
+    /// Has systemd make the cgroups and move process `pid` into them. Those of hierarchies that it
+    /// does not use are made and entered here, and controllers that it does not know are enabled.
+    ///
+    /// # Errors
+    /// systemd refuses, or puts the process elsewhere. By then there is no unit.
+    pub fn start_unit(&self, pid: i32, properties: &[Property]) -> Result<()> {
+        let Some(unit) = &self.unit else { return Ok(()) };
+        unit.start(pid, !self.is_v2(), properties)?;
+        self.settle(pid).inspect_err(|_| {
+            // The first failure is the one to tell.
+            let _ = unit.stop();
+        })
+    }
+
+    fn settle(&self, pid: i32) -> Result<()> {
+        if let Some(place) = self.v2() {
+            enable_controllers(place);
+        } else {
+            self.places.iter().try_for_each(|place| make_place(place).map(drop))?;
+            self.attach(pid)?;
+        }
+        let text = dir::read(&format!("/proc/{pid}/cgroup"))?;
+        self.places.iter().filter(|place| place.controllers.is_empty()).try_for_each(|place| {
+            let inside = place.dir.strip_prefix(&place.mountpoint).unwrap_or_default();
+            match text.lines().any(|line| line.starts_with("0::") && line.ends_with(inside)) {
+                true => Ok(()),
+                false => Err(Error::new(format!(
+                    "{CANNOT_APPLY}: systemd has put process {pid} elsewhere than into {inside}: {}",
+                    text.trim()
+                ))),
+            }
+        })
     }
 
     /// Gives the v2 cgroup to `uid`, so that a container with a cgroup namespace can make cgroups of
@@ -77,8 +111,17 @@ pub fn remove_parents(place: &Place) {
     }
 }
 
-/// Makes one directory; whether it is new.
+/// Makes one directory, or takes over one in which nothing is going on; whether it is new.
 fn create_place(place: &Place, main: bool) -> Result<bool> {
+    let new = make_place(place)?;
+    if !new {
+        check_reusable(place, main)?;
+    }
+    Ok(new)
+}
+
+/// Makes one directory, ready for processes; whether it is new.
+fn make_place(place: &Place) -> Result<bool> {
     let new = match dir::make(&place.dir) {
         Ok(new) => new,
         Err(errno) => {
@@ -87,9 +130,6 @@ fn create_place(place: &Place, main: bool) -> Result<bool> {
             return Err(Error::sys(message, errno));
         }
     };
-    if !new {
-        check_reusable(place, main)?;
-    }
     if place.has("cpuset") {
         let inherited = dir::inherit_cpuset(&place.mountpoint, &place.dir, new);
         if let Err(errno) = inherited {

@@ -19,6 +19,7 @@
 //! | current.rs | what an update of v2 has to know of the limits that are set |
 //! | stats.rs, stats2.rs | usage figures in the shape of `runc events --stats` |
 //! | oom.rs | notice of processes ended for want of memory |
+//! | systemd.rs, properties.rs | a unit of systemd in place of own directories, its limits |
 //!
 //! Paths are used as they are, without directory descriptors: a cgroup file system has no
 //! symbolic links, `..` is refused by [`Cgroup::plan`], and every mount point was verified by its
@@ -35,9 +36,11 @@ mod hierarchies;
 mod mounts;
 pub mod oom;
 mod processes;
+mod properties;
 mod setting;
 mod stats;
 mod stats2;
+mod systemd;
 mod v1;
 mod v2;
 mod writes;
@@ -51,14 +54,19 @@ use crate::spec::config::Resources;
 
 pub use hierarchies::{Hierarchies, Hierarchy, Version};
 pub use mounts::CgroupMount;
+pub use properties::{Property, annotated, limits as properties};
 pub use setting::{How, Setting};
 pub use stats::Stats;
+pub use systemd::{Manager, Unit};
 pub use v1::ignored;
 
 /// Where a container's cgroups are: one directory in every mounted hierarchy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
     places: Vec<Place>,
+    /// The unit of systemd that they belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unit: Option<Unit>,
 }
 
 /// A container's directory in one hierarchy.
@@ -155,7 +163,28 @@ impl Cgroup {
         if path.contains('/') {
             places.iter_mut().for_each(|place| place.there = create::missing_parents(place));
         }
-        Ok(Cgroup { places })
+        Ok(Cgroup { places, unit: None })
+    }
+
+    /// Plans the cgroups of a unit that `manager` is to start; nothing is touched.
+    ///
+    /// # Errors
+    /// `cgroups_path` is not `slice:prefix:name`, or a part of it is no name.
+    pub fn plan_unit(
+        host: &Hierarchies,
+        manager: &Manager,
+        cgroups_path: Option<&str>,
+        id: &str,
+    ) -> Result<Cgroup> {
+        let (unit, dir) = Unit::plan(manager, cgroups_path, id)?;
+        let dir = dir.trim_start_matches('/');
+        let places = host.list().iter().map(|hierarchy| hierarchy.place(dir, true, false));
+        Ok(Cgroup { places: places.collect::<Result<_>>()?, unit: Some(unit) })
+    }
+
+    /// The unit of systemd that makes these cgroups.
+    pub fn unit(&self) -> Option<&Unit> {
+        self.unit.as_ref()
     }
 
     /// The container's directories, one for each hierarchy.
@@ -168,8 +197,8 @@ impl Cgroup {
     pub fn split(&self, controller: &str) -> (Cgroup, Cgroup) {
         let part = |with: bool| self.places.iter().filter(move |p| p.has(controller) == with);
         (
-            Cgroup { places: part(true).cloned().collect() },
-            Cgroup { places: part(false).cloned().collect() },
+            Cgroup { places: part(true).cloned().collect(), unit: None },
+            Cgroup { places: part(false).cloned().collect(), unit: None },
         )
     }
 

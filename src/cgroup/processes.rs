@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::create::remove_parents;
-use super::{Cgroup, dir};
+use super::{Cgroup, Unit, dir};
 use crate::error::{Doing, Error, Result};
+use crate::log;
 use crate::sys::kill::kill;
 
 /// How long killed processes may take to be gone, and a cgroup to let itself be removed.
@@ -97,6 +98,10 @@ impl Cgroup {
     /// Removes the cgroup and those that the payload made below it, in every hierarchy; absent
     /// ones are fine. Ending processes are waited for; after five seconds the error names them.
     pub fn remove(&self) -> Result<()> {
+        if let Some(Err(err)) = self.unit.as_ref().map(Unit::stop) {
+            // A systemd that has gone has taken its units along; what it left is removed here.
+            log::warn(&err.message());
+        }
         let mut waits = Waits::new();
         for place in &self.places {
             loop {

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cgroup::Manager;
 use crate::cli::{Create, Global};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Result};
 use crate::host::Host;
 use crate::parent::{self, Made, Parent, Record, Traces};
 use crate::plan::{self, Options, Plan};
@@ -79,15 +80,18 @@ pub fn traces(plan: &Plan, file: Option<&Path>) -> Result<Traces> {
 }
 
 fn plan(global: &Global, config: &Config, options: &Options) -> Result<Plan> {
-    if global.systemd_cgroup {
-        return Err(Error::new(
-            "cgroups made by systemd are not supported by this version of tare",
-        )
-        .hint("leave out --systemd-cgroup"));
-    }
     spec::check::check(&config.spec)?;
-    let host = Host::probe()?;
-    plan::container(&config.spec, &host, options)
+    plan::container(&config.spec, &host(global)?, options)
+}
+
+/// The host as the global options want it to be used.
+pub fn host(global: &Global) -> Result<Host> {
+    let mut host = Host::probe()?;
+    if global.systemd_cgroup {
+        let rootless = global.rootless.applies(state::unprivileged);
+        host.systemd = Some(Manager::probe(rootless, host.hierarchies.version())?);
+    }
+    Ok(host)
 }
 
 /// The options as the plan takes them: paths that a later change of directory does not alter.

@@ -5,9 +5,8 @@ use std::fmt::Display;
 use serde_json::{Value, json};
 
 use crate::cli::{Create, Explain, Global};
-use crate::cmd::create::{Mode, plan_options};
+use crate::cmd::create::{Mode, host, plan_options};
 use crate::error::Result;
-use crate::host::Host;
 use crate::plan::{self, Plan};
 use crate::spec;
 use crate::step::{Entry, ParentStep};
@@ -16,15 +15,15 @@ use crate::step::{Entry, ParentStep};
 ///
 /// # Errors
 /// Those of a `create` that come up before anything is done.
-pub fn run(_global: &Global, options: &Explain) -> Result<i32> {
+pub fn run(global: &Global, options: &Explain) -> Result<i32> {
     let config = spec::load::load(&options.bundle)?;
     config.warnings.iter().for_each(|warning| crate::log::warn(warning));
-    let plan = plan(&config.spec, options).map_err(|err| config.place(err))?;
+    let plan = plan(global, &config.spec, options).map_err(|err| config.place(err))?;
     plan.warnings.iter().for_each(|warning| crate::log::warn(warning));
     super::print(&if options.json { as_json(&plan) } else { as_text(&plan) })
 }
 
-fn plan(spec: &spec::config::Spec, options: &Explain) -> Result<Plan> {
+fn plan(global: &Global, spec: &spec::config::Spec, options: &Explain) -> Result<Plan> {
     spec::check::check(spec)?;
     let create = Create {
         id: options.id.clone().unwrap_or_else(|| "ID".into()),
@@ -37,7 +36,7 @@ fn plan(spec: &spec::config::Spec, options: &Explain) -> Result<Plan> {
         preserve_fds: 0,
         trace: None,
     };
-    plan::container(spec, &Host::probe()?, &plan_options(&create, Mode::Attached)?)
+    plan::container(spec, &host(global)?, &plan_options(&create, Mode::Attached)?)
 }
 
 fn as_text(plan: &Plan) -> String {
@@ -66,6 +65,10 @@ fn details(step: &ParentStep) -> Vec<(String, String)> {
         ParentStep::Limits(_, limits) => limits
             .iter()
             .map(|limit| (format!("{} = {}", limit.file, limit.value), limit.at.to_string()))
+            .collect(),
+        ParentStep::StartUnit(_, properties) => properties
+            .iter()
+            .map(|p| (format!("{}={}", p.name, p.value), p.at.to_string()))
             .collect(),
         ParentStep::MakeCgroup(cgroup) => {
             cgroup.places().iter().map(|place| (place.dir.clone(), String::new())).collect()

@@ -51,5 +51,7 @@ fn apply(resources: &Resources, cgroup: &Cgroup) -> Result<()> {
         log::warn(&format!("{at}: {why}"));
     }
     let resources = cgroup.complete(resources);
-    cgroup.apply(&cgroup::limits(&resources, &Hierarchies::probe()?)?)
+    let limits = cgroup::limits(&resources, &Hierarchies::probe()?)?;
+    cgroup.unit().map_or(Ok(()), |unit| unit.set(&cgroup::properties(&limits)))?;
+    cgroup.apply(&limits)
 }

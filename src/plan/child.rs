@@ -72,7 +72,7 @@ impl Context<'_> {
     }
 
     fn namespace_steps(&self, plan: &mut Plan) {
-        if !self.shares_time() {
+        if !self.shares_time() && !self.by_systemd() {
             self.join_cgroup_steps(plan);
         }
         let ours = self.namespaces.joins.iter().filter(|j| !self.joined_by_parent(j.kind.flag));
@@ -89,8 +89,11 @@ impl Context<'_> {
         if self.second_fork() {
             plan.child(ChildStep::ForkInit, "linux.namespaces");
         }
-        if self.new_user() {
+        if self.new_user() || (self.by_systemd() && self.late_namespaces()) {
             plan.child(ChildStep::Await, "");
+        }
+        if self.by_systemd() && !self.shares_time() {
+            self.join_cgroup_steps(plan);
         }
         plan.child(ChildStep::IsolateMounts(self.receives_mounts()), "linux.rootfsPropagation");
         if self.new_user() {
@@ -115,7 +118,7 @@ impl Context<'_> {
     /// as its roots, so all of them have to be right by then.
     fn join_cgroup_steps(&self, plan: &mut Plan) {
         let namespace = self.namespaces.new & NEWCGROUP != 0;
-        if let Some(cgroup) = plan.cgroup.as_ref().filter(|_| self.has_v1()) {
+        if let Some(cgroup) = plan.cgroup.as_ref().filter(|_| self.has_v1() && !self.by_systemd()) {
             let step = join_cgroup(cgroup, namespace);
             plan.child(step, "linux.cgroupsPath");
         }

@@ -17,17 +17,20 @@ impl Context<'_> {
             plan.parent(ParentStep::ListenForStart, "");
         }
         let cgroup = plan.cgroup.clone().unwrap_or_default();
+        let after_clone = self.shares_time() || self.by_systemd();
         let (before, meanwhile) = match self.shares_time() {
+            // It wants a process for its unit.
+            _ if self.by_systemd() => (Cgroup::default(), cgroup),
             true => cgroup.split(""),
             false => (cgroup, Cgroup::default()),
         };
         self.cgroup_steps(plan, before)?;
         self.clone_steps(plan);
-        if self.new_user() {
+        if self.new_user() && !after_clone {
             plan.parent(ParentStep::Continue, "");
         }
         self.net_device_steps(plan)?;
-        if self.shares_time() {
+        if after_clone {
             self.cgroup_steps(plan, meanwhile)?;
             plan.parent(ParentStep::Continue, "");
         }
@@ -39,10 +42,15 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Whether the runtime makes the v1 cgroups while the child makes its mounts: on two cores that
-    /// hides their cost. A child that becomes another user has to have joined them before.
+    /// Whether the cgroups of v1, or those of systemd, are made while the child makes its mounts: on
+    /// two cores that hides their cost. A child that becomes another user has to be in them before.
     pub(super) fn shares_time(&self) -> bool {
-        self.has_v1() && !self.new_user() && !self.late_namespaces()
+        (self.has_v1() || self.by_systemd()) && !self.new_user() && !self.late_namespaces()
+    }
+
+    /// Whether systemd makes the cgroups.
+    pub(super) fn by_systemd(&self) -> bool {
+        self.host.systemd.is_some()
     }
 
     /// Whether there is more than v2, in which the child is born.
@@ -78,7 +86,9 @@ impl Context<'_> {
         if cgroup.places().is_empty() {
             return Ok(());
         }
-        plan.parent(ParentStep::MakeCgroup(cgroup.clone()), "linux.cgroupsPath");
+        if cgroup.unit().is_none() {
+            plan.parent(ParentStep::MakeCgroup(cgroup.clone()), "linux.cgroupsPath");
+        }
         let is_unified_part = cgroup == cgroup.unified() && Some(&cgroup) != plan.cgroup.as_ref();
         if is_unified_part {
             return Ok(());
@@ -91,6 +101,12 @@ impl Context<'_> {
         let limits = cgroup::settings(resources, host_hierarchies(self.host))?;
         let ignored = cgroup::ignored(resources).into_iter();
         plan.warnings.extend(ignored.map(|(at, why)| format!("{at} is ignored: {why}")));
+        if cgroup.unit().is_some() {
+            let mut properties = cgroup::properties(&limits);
+            properties.extend(cgroup::annotated(&self.spec.annotations)?);
+            let step = ParentStep::StartUnit(cgroup.clone(), properties);
+            plan.parent(step, "linux.cgroupsPath");
+        }
         if !limits.is_empty() {
             plan.parent(ParentStep::Limits(cgroup, limits), "linux.resources");
         }
@@ -114,7 +130,8 @@ impl Context<'_> {
             true => 0,
             false => self.namespaces.new & !(NEWTIME | NEWCGROUP),
         };
-        let unified = plan.cgroup.as_ref().map(Cgroup::unified);
+        let own = plan.cgroup.as_ref().filter(|cgroup| cgroup.unit().is_none());
+        let unified = own.map(Cgroup::unified);
         plan.parent(ParentStep::Clone(flags, unified), "linux.namespaces");
         if self.second_fork() {
             plan.parent(ParentStep::AwaitInitPid, "linux.namespaces");
