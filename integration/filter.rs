@@ -458,18 +458,21 @@ fn an_agent_may_be_waited_for_in_a_way_that_only_death_ends() {
 
 #[test]
 fn the_listener_is_the_agents_alone() {
-    let (c, path) = notifying(&[], &[RARE, "sendmsg"]);
-    let _agent = Agent::at(&path, decide);
     let script = "ls -l /proc/self/fd /proc/1/fd | grep -c -e seccomp; exit 0";
-    let c = c.with(|c| c["process"]["args"] = json!(["/bin/sh", "-c", script]));
-    assert_eq!(c.run(), "0\n");
-    let c = c.with(|c| c["process"]["args"] = json!(["/bin/sleep", "600"]));
-    c.create();
-    let fds = std::fs::read_dir(format!("/proc/{}/fd", c.pid())).expect("descriptors");
-    let fds = fds.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
-    let names: Vec<_> = fds.map(|name| name.to_string_lossy().into_owned()).collect();
-    assert!(names.len() >= 3 && !names.iter().any(|name| name.contains("seccomp")), "{names:?}");
-    c.end();
+    for (more, no_new_privileges) in [("mkdir", false), ("mkdir", true), ("sendmsg", true)] {
+        let (c, path) = notifying(&[], &[RARE, more]);
+        let _agent = Agent::at(&path, decide);
+        let c = privileged(c, no_new_privileges)
+            .with(|c| c["process"]["args"] = json!(["/bin/sh", "-c", script]));
+        assert_eq!(c.run(), "0\n");
+        let c = c.with(|c| c["process"]["args"] = json!(["/bin/sleep", "600"]));
+        c.create();
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", c.pid())).expect("descriptors");
+        let fds = fds.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+        let names: Vec<_> = fds.map(|name| name.to_string_lossy().into_owned()).collect();
+        assert!(names.len() >= 3 && !names.iter().any(|n| n.contains("seccomp")), "{names:?}");
+        c.end();
+    }
 }
 
 /// Words of runc's that callers look for.
