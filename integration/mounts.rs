@@ -4,7 +4,7 @@ mod common;
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 
-use common::{Cmd, Container, is_tare};
+use common::{Cmd, Container, is_crun, is_tare};
 use serde_json::json;
 
 /// The line of mountinfo for a mount point, inside the container.
@@ -416,4 +416,233 @@ fn a_file_on_a_directory_is_told_in_known_words() {
     let said = c.boot("run", &[]).fails(1);
     assert!(said.contains("not a directory"), "{said}");
     c.assert_nothing_left();
+}
+
+#[test]
+fn a_read_only_tmpfs_holds_what_is_mounted_in_it() {
+    let c = Container::sh("cat /a/b/file /a/c; touch /a/new; touch /a/c");
+    let source = host_dir(&c, "data");
+    std::fs::write(format!("{source}/file"), "text\n").unwrap();
+    let c = c
+        .mount("tmpfs", "tmpfs", "/a", &["ro", "mode=755"])
+        .mount("bind", &source, "/a/b", &["bind", "ro"])
+        .mount("bind", &format!("{source}/file"), "/a/c", &["bind"]);
+    let answer = c.boot("run", &[]).answer();
+    assert_eq!(answer.stdout, "text\ntext\n", "{answer:?}");
+    assert_eq!(answer.stderr.matches("Read-only file system").count(), 1, "{answer:?}");
+}
+
+#[test]
+fn a_read_only_tmpfs_begins_with_a_copy() {
+    let c = Container::sh("cat /etc/passwd | head -n 1; touch /etc/new").mount(
+        "tmpfs",
+        "tmpfs",
+        "/etc",
+        &["ro", "tmpcopyup"],
+    );
+    let answer = c.boot("run", &[]).answer();
+    assert!(answer.stdout.starts_with("root:"), "{answer:?}");
+    assert!(answer.stderr.contains("Read-only file system"), "{answer:?}");
+}
+
+#[test]
+fn a_read_only_dev_has_its_devices() {
+    let script = "echo x >/dev/null && test -c /dev/zero && test -L /dev/fd && touch /dev/new";
+    let c = Container::sh(script).with(|c| {
+        let dev = &mut c["mounts"].as_array_mut().unwrap()[1];
+        assert_eq!(dev["destination"], "/dev");
+        dev["options"].as_array_mut().unwrap().push(json!("ro"));
+    });
+    let said = c.boot("run", &[]).fails(1);
+    assert!(said.contains("Read-only file system"), "{said}");
+}
+
+#[test]
+fn a_new_file_system_is_read_only_down_to_its_device() {
+    let c = Container::idle();
+    let (low, top) = (host_dir(&c, "low"), host_dir(&c, "top"));
+    let c = c.mount("overlay", "overlay", "/merged", &["ro", &format!("lowerdir={low}:{top}")]);
+    c.run_detached();
+    let line = mount_line(&c, "/merged");
+    assert!(options(&line).contains(&"ro"), "{line}");
+    let of_device = line.split(" - ").nth(1).unwrap().split(' ').nth(2).unwrap();
+    assert!(of_device.split(',').any(|word| word == "ro"), "{line}");
+    c.end();
+}
+
+#[test]
+fn a_remount_changes_options_and_attributes() {
+    let c = Container::idle()
+        .mount("tmpfs", "tmpfs", "/data", &["size=1m", "nosuid", "mode=700"])
+        .mount("tmpfs", "tmpfs", "/data", &["remount", "size=2m", "nosuid", "nodev"]);
+    c.run_detached();
+    let line = mount_line(&c, "/data");
+    assert!(line.contains("size=2048k"), "{line}");
+    for flag in ["nosuid", "nodev"] {
+        assert!(options(&line).contains(&flag), "{line}");
+    }
+    let table = c.exec(&[], &["/bin/cat", "/proc/self/mountinfo"]).ok();
+    assert_eq!(table.matches(" /data ").count(), 1, "{table}");
+    c.end();
+}
+
+#[test]
+fn a_bind_mount_is_remounted() {
+    if is_crun() {
+        return;
+    }
+    let c = Container::sh("touch /shared/f");
+    let c = c.share().mount("bind", "", "/shared", &["remount", "bind", "ro"]);
+    let said = c.boot("run", &[]).fails(1);
+    assert!(said.contains("Read-only file system"), "{said}");
+}
+
+#[test]
+fn a_remount_of_nothing_is_refused() {
+    let c = Container::new(&["/bin/true"]).mount("tmpfs", "t", "/bin", &["remount", "size=1m"]);
+    c.boot("run", &[]).fails(1);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn words_that_every_file_system_takes() {
+    for word in [
+        "sync",
+        "async",
+        "dirsync",
+        "lazytime",
+        "nolazytime",
+        "iversion",
+        "noiversion",
+        "mand",
+        "nomand",
+        "silent",
+        "loud",
+        "defaults",
+        "diratime",
+        "norelatime",
+    ] {
+        let c = Container::new(&["/bin/true"]).mount("tmpfs", "tmpfs", "/data", &[word]);
+        if word == "mand" && !is_tare() {
+            continue;
+        }
+        let answer = c.boot("run", &[]).answer();
+        assert_eq!(answer.code, 0, "{word}: {answer:?}");
+    }
+}
+
+/// Runs `c` where its directory `source` is mounted on itself with the attributes `flags`.
+fn run_on(c: &Container, source: &str, flags: &str) -> common::Answer {
+    let script = format!(
+        "mount --bind {source} {source} && mount -o remount,bind,{flags} {source} && exec \"$@\""
+    );
+    let private = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
+    c.boot("run", &[]).under(&private).answer()
+}
+
+#[test]
+fn the_flags_of_a_source_stay_unless_options_say_otherwise() {
+    let kept = ["nosuid", "nodev", "noexec"];
+    let cases: [(&[&str], &[&str]); 6] = [
+        (&["bind"], &kept),
+        // Any flag decides all of them, as in mount(8).
+        (&["bind", "rw"], &[]),
+        (&["bind", "exec"], &[]),
+        (&["bind", "nosuid"], &["nosuid"]),
+        (&["rbind", "ro", "nodev"], &["ro", "nodev"]),
+        (&["bind", "private"], &kept),
+    ];
+    for (words, expected) in cases {
+        if !is_tare() && words.last() != Some(&"private") && words.len() != 1 {
+            // Debian's runc is too old to clear flags.
+            continue;
+        }
+        let c = Container::sh("grep ' /data ' /proc/self/mountinfo");
+        let source = host_dir(&c, "data");
+        let c = c.mount("bind", &source, "/data", words);
+        let answer = run_on(&c, &source, "nosuid,nodev,noexec");
+        let line = answer.stdout.clone();
+        assert_eq!(answer.code, 0, "{answer:?}");
+        for flag in ["ro", "nosuid", "nodev", "noexec"] {
+            assert_eq!(
+                options(&line).contains(&flag),
+                expected.contains(&flag),
+                "{words:?} {line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn locked_flags_stay_in_a_user_namespace() {
+    if !is_tare() {
+        return;
+    }
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let cases: [(&[&str], Option<&[&str]>); 4] = [
+        (&["bind"], Some(&["nosuid", "noexec"])),
+        (&["bind", "ro"], Some(&["ro", "nosuid", "noexec"])),
+        (&["bind", "nodev", "rw"], Some(&["nosuid", "nodev", "noexec"])),
+        // Asked for, but not to be had.
+        (&["bind", "exec"], None),
+    ];
+    for (words, expected) in cases {
+        let c = Container::sh("grep ' /data ' /proc/self/mountinfo").with(|c| {
+            c["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+            c["linux"]["uidMappings"] = map.clone();
+            c["linux"]["gidMappings"] = map.clone();
+        });
+        Cmd::new(&["chmod", "755", &c.bundle().to_string_lossy()]).ok();
+        Cmd::new(&["chown", "-R", "100000:100000", &c.rootfs().to_string_lossy()]).ok();
+        let source = host_dir(&c, "data");
+        let c = c.mount("bind", &source, "/data", words);
+        let answer = run_on(&c, &source, "nosuid,noexec");
+        match expected {
+            None => {
+                assert_eq!(answer.code, 1, "{answer:?}");
+                assert!(answer.stderr.contains("operation not permitted"), "{answer:?}");
+            }
+            Some(expected) => {
+                assert_eq!(answer.code, 0, "{answer:?}");
+                for flag in ["ro", "nosuid", "nodev", "noexec"] {
+                    let has = options(&answer.stdout).contains(&flag);
+                    assert_eq!(has, expected.contains(&flag), "{words:?}: {answer:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn recursive_attributes_reach_what_is_mounted_below() {
+    let cases: [(&[&str], &str, &str); 5] = [
+        (&["rbind", "rro"], "ro", "ro"),
+        (&["rbind", "ro"], "ro", "rw"),
+        (
+            &["rbind", "rnosuid", "rnodev", "rnoexec", "rnoatime"],
+            "rw,nosuid,nodev,noexec,noatime",
+            "rw,nosuid,nodev,noexec,noatime",
+        ),
+        (&["rbind", "ro", "rrw"], "rw", "rw"),
+        (&["rbind", "rro", "rw"], "ro", "ro"),
+    ];
+    for (words, top, below) in cases {
+        if !is_tare() {
+            return;
+        }
+        let c = Container::sh("grep ' /data' /proc/self/mountinfo");
+        let source = host_dir(&c, "data");
+        host_dir(&c, "data/sub");
+        let c = c.mount("bind", &source, "/data", words);
+        let script = format!("mount -t tmpfs t {source}/sub && exec \"$@\"");
+        let private = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
+        let said = c.boot("run", &[]).under(&private).ok();
+        let lines: Vec<_> = said.lines().map(options).collect();
+        for (line, flags) in lines.iter().zip([top, below]) {
+            for flag in flags.split(',') {
+                assert!(line.contains(&flag), "{words:?} {flag}: {said}");
+            }
+        }
+        assert_eq!(lines.len(), 2, "{said}");
+    }
 }

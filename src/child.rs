@@ -12,8 +12,8 @@ use nix::sys::stat::{Mode, umask};
 use crate::cgroup::{CANNOT_APPLY, Cgroup, Entrance};
 use crate::error::{Doing, Error, Result};
 use crate::hooks::{Hook, Point};
-use crate::mounts::Mount;
-use crate::namespaces::{self, NEWPID, NEWUSER};
+use crate::mounts::{self, Mount};
+use crate::namespaces::{self, Kind, NEWNS, NEWPID, NEWUSER, Namespaces};
 use crate::path::Root;
 use crate::plan::Plan;
 use crate::rootfs::{self, Mask};
@@ -32,8 +32,8 @@ use crate::{devices, process, sys};
 pub struct Inherited {
     /// The child's end of the channel.
     pub channel: Channel,
-    /// Namespaces to be joined, in the order of their steps.
-    pub namespaces: Vec<OwnedFd>,
+    /// Namespaces to be joined, with their flags.
+    pub namespaces: Vec<(u64, OwnedFd)>,
     /// Sources of mounts that the runtime has made, in the order of the mounts; none for the rest.
     pub mounts: Vec<Option<OwnedFd>>,
     /// A process descriptor of the container's init (exec).
@@ -53,7 +53,7 @@ pub struct Inherited {
 impl Inherited {
     fn descriptors(&self) -> Vec<i32> {
         let single = [&self.init, &self.console, &self.start];
-        let many = self.namespaces.iter().chain(self.mounts.iter().flatten());
+        let many = self.namespaces.iter().map(|(_, fd)| fd).chain(self.mounts.iter().flatten());
         let single = single.into_iter().flatten().chain(many).map(AsRawFd::as_raw_fd);
         let preserved = (3..).take(self.preserve as usize);
         single.chain([self.channel.as_fd().as_raw_fd()]).chain(preserved).collect()
@@ -76,6 +76,10 @@ struct Child<'a> {
     pinned_root: Option<OwnedFd>,
     /// Sources of bind mounts that were pinned early, in the order of the mounts.
     pinned: Vec<Option<OwnedFd>>,
+    /// The same for sources that may turn out to be out of reach.
+    held: Vec<Option<OwnedFd>>,
+    /// Mounts that become read-only once everything in them has been made.
+    writable: Vec<OwnedFd>,
     mask: Mask,
     pty: Option<Pty>,
     /// The payload's end of the terminal, once the rest is closed.
@@ -98,6 +102,8 @@ pub fn main(plan: &Plan, mut inherited: Inherited, trace: &Trace) -> ! {
         root: None,
         pinned_root: None,
         pinned: Vec::new(),
+        held: Vec::new(),
+        writable: Vec::new(),
         mask: Mask::default(),
         pty: None,
         slave: None,
@@ -150,18 +156,17 @@ impl<'a> Child<'a> {
         match step {
             ChildStep::JoinCgroup(now, late) => self.join_cgroups(now, late),
             ChildStep::Scheduling(scheduling) => scheduling.apply(),
-            ChildStep::JoinNamespace(join) => {
-                let fd = self.inherited.namespaces.remove(0);
-                if join.kind.flag == NEWUSER {
-                    namespaces::drop_groups()?;
-                }
-                namespaces::enter(fd.as_fd(), join.kind)
-            }
+            ChildStep::TryJoinNamespace(join) => match self.join(join.kind) {
+                Err(err) if err.errno() == Some(Errno::EPERM) => Ok(()),
+                other => other,
+            },
+            ChildStep::JoinNamespace(join) => self.join(join.kind),
             ChildStep::JoinNamespacesOfInit(flags) => self.join_init(*flags),
             ChildStep::Unshare(flags) => Ok(sys::process::unshare(*flags)?),
             ChildStep::ForkInit => self.fork_init(),
             ChildStep::Await => self.await_continue(),
             ChildStep::PinSources(root) => self.pin_sources(root),
+            ChildStep::HoldSources(receive) => self.hold_sources(*receive),
             ChildStep::PinShared => self.pin(Mount::is_shared),
             ChildStep::BecomeRoot => namespaces::become_root(),
             ChildStep::Loopback => Ok(sys::process::loopback_up()?),
@@ -197,12 +202,18 @@ impl<'a> Child<'a> {
             ChildStep::MakeCwd(path) => process::make_directory(self.root()?, path),
             ChildStep::PivotRoot(false) => rootfs::pivot(self.root()?),
             ChildStep::PivotRoot(true) => rootfs::move_to_slash(self.root()?),
+            ChildStep::LeaveMounts => self.leave_mounts(),
             ChildStep::Sysctl(key, value) => namespaces::set_sysctl(key, value),
             ChildStep::ReadOnlyPath(path) => rootfs::read_only_path(self.root()?, path),
             ChildStep::MaskPath(path) => {
                 let root = self.root.as_ref().ok_or(Errno::EBADF)?;
                 self.mask.hide(root, path)
             }
+            ChildStep::ReadOnlyMounts => self.writable.drain(..).try_for_each(|mount| {
+                mounts::read_only(mount.as_fd())?;
+                sys::process::close_later(mount);
+                Ok(())
+            }),
             ChildStep::ReadOnlyRoot => rootfs::read_only_root(self.root()?),
             ChildStep::RootPropagation(flag, recursive) => rootfs::propagate(*flag, *recursive),
             ChildStep::CloseDescriptors => self.close_descriptors(),
@@ -235,10 +246,19 @@ impl<'a> Child<'a> {
     }
 
     fn mount(&mut self, step: &ChildStep) -> Result<()> {
-        let pinned = if self.pinned.is_empty() { None } else { self.pinned.remove(0) };
+        let next = |sources: &mut Vec<Option<OwnedFd>>| match sources.is_empty() {
+            true => None,
+            false => sources.remove(0),
+        };
+        let pinned = next(&mut self.pinned);
+        let held = next(&mut self.held);
         let root = self.root()?;
         match step {
-            ChildStep::Mount(mount) => mount.perform(root, pinned),
+            ChildStep::Mount(mount) => {
+                let writable = mount.perform(root, pinned, held)?;
+                self.writable.extend(writable);
+                Ok(())
+            }
             ChildStep::CgroupMounts { mount, hierarchies, namespaced, read_only } => {
                 mount.perform_cgroups(root, hierarchies, *namespaced, *read_only)
             }
@@ -263,12 +283,40 @@ impl<'a> Child<'a> {
         Ok(())
     }
 
+    /// Joins the namespace that the runtime has opened, unless that is done.
+    fn join(&mut self, kind: Kind) -> Result<()> {
+        let opened = &mut self.inherited.namespaces;
+        let Some(index) = opened.iter().position(|(flag, _)| *flag == kind.flag) else {
+            return Ok(());
+        };
+        if kind.flag == NEWUSER {
+            namespaces::drop_groups()?;
+        }
+        if let Some((_, fd)) = opened.get(index) {
+            namespaces::enter(fd.as_fd(), kind)?;
+        }
+        opened.remove(index);
+        Ok(())
+    }
+
+    /// The copy of the root file system is in no mount namespace: it ends with its last process.
+    fn leave_mounts(&mut self) -> Result<()> {
+        let tree = rootfs::detached(self.root()?)?;
+        self.join(Namespaces::of_runtime().kind)?;
+        rootfs::change_root(tree.as_fd())
+    }
+
     fn join_init(&mut self, flags: u64) -> Result<()> {
         let init = self.inherited.init.as_ref().ok_or(Errno::ESRCH)?;
         if flags & NEWUSER != 0 {
             namespaces::drop_groups()?;
         }
-        sys::process::enter(init.as_fd(), flags)?;
+        if flags & NEWNS == 0 {
+            rootfs::change_root(rootfs::root_of(init.as_fd())?.as_fd())?;
+        }
+        if flags != 0 {
+            sys::process::enter(init.as_fd(), flags)?;
+        }
         let root = Root::open(Path::new("/"))?;
         umask(Mode::empty());
         self.root = Some(root);
@@ -316,6 +364,18 @@ impl<'a> Child<'a> {
     fn pin_sources(&mut self, root: &Path) -> Result<()> {
         self.pinned_root = Some(rootfs::pin(root)?);
         self.pin(Mount::is_bind)
+    }
+
+    fn hold_sources(&mut self, receive: bool) -> Result<()> {
+        for step in self.plan.mounts() {
+            let held = match step {
+                // What cannot be held fails when it is mounted.
+                ChildStep::Mount(mount) if mount.is_bind() => mount.pin_apart(receive).ok(),
+                _ => None,
+            };
+            self.held.push(held);
+        }
+        Ok(())
     }
 
     /// Takes hold of the sources of the mounts that are `wanted` and not held yet.

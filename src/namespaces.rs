@@ -73,6 +73,8 @@ pub struct Namespaces {
     pub new: u64,
     /// Those that are joined, in order.
     pub joins: Vec<Join>,
+    /// Whether the mount namespace is only there for setting up: the container shares the host's.
+    pub borrows_mounts: bool,
 }
 
 impl Namespaces {
@@ -92,6 +94,22 @@ impl Namespaces {
             }
         }
         Ok(plan)
+    }
+
+    /// Gives a container that has none a mount namespace to be set up in, so that nothing of it is
+    /// ever mounted on the host. Returns whether it did.
+    pub fn borrow_mounts(&mut self) -> bool {
+        self.borrows_mounts = !self.has(NEWNS);
+        if self.borrows_mounts {
+            self.new |= NEWNS;
+        }
+        self.borrows_mounts
+    }
+
+    /// The runtime's own mount namespace, to go back to.
+    pub fn of_runtime() -> Join {
+        let [.., kind] = KINDS;
+        Join { kind, path: "/proc/self/ns/mnt".into(), at: "linux.namespaces".into() }
     }
 
     /// Whether the container has a namespace of its own of this kind, made or joined.

@@ -79,7 +79,7 @@ pub struct Parent<'a> {
     joined: Option<Joined>,
     console: Option<OwnedFd>,
     start: Option<OwnedFd>,
-    namespaces: Vec<OwnedFd>,
+    namespaces: Vec<(u64, OwnedFd)>,
     /// Sources of mounts that only the runtime can make, in the order of the mounts.
     mounts: Vec<Option<OwnedFd>>,
     away: Excursion,
@@ -171,7 +171,7 @@ impl<'a> Parent<'a> {
         match step {
             ParentStep::MakeState => self.make_state(),
             ParentStep::OpenNamespace(join) => {
-                self.namespaces.push(namespaces::open(join)?);
+                self.namespaces.push((join.kind.flag, namespaces::open(join)?));
                 Ok(())
             }
             ParentStep::EnterForChild(join) => {

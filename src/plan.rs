@@ -95,16 +95,16 @@ pub fn container(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
     if linux.mount_label.as_deref().is_some_and(|label| !label.is_empty()) {
         check_selinux("linux.mountLabel")?;
     }
-    let namespaces = Namespaces::plan(&linux.namespaces)?;
-    if !namespaces.has(NEWNS) {
-        return Err(Error::new(
-            "a container without a mount namespace of its own would change the host's mounts",
-        )
-        .at("linux.namespaces")
-        .hint("add {\"type\": \"mount\"}"));
+    let mut namespaces = Namespaces::plan(&linux.namespaces)?;
+    if namespaces.borrow_mounts() {
+        check_shared_mounts(linux, &namespaces)?;
     }
     let root = spec.root.as_ref().ok_or_else(|| Error::new("root must be set").at("root"))?;
     let mut plan = Plan { rootfs: options.bundle.join(&root.path), ..Plan::default() };
+    if namespaces.borrows_mounts {
+        let what = "without a mount namespace only chroot(2) keeps the container in its root";
+        plan.warnings.push(what.into());
+    }
     plan.shared_pid_namespace = !namespaces.has(NEWPID);
     plan.exposed = namespaces.new & NEWPID == 0;
     plan.cgroup = Some(plan_cgroup(linux, host, options)?);
@@ -132,6 +132,22 @@ fn plan_cgroup(linux: &Linux, host: &Host, options: &Options) -> Result<Cgroup> 
 
 fn host_hierarchies(host: &Host) -> &cgroup::Hierarchies {
     &host.hierarchies
+}
+
+/// What a container that shares the host's mount namespace cannot have.
+fn check_shared_mounts(linux: &Linux, namespaces: &Namespaces) -> Result<()> {
+    let refuse = |what: &str, at: &str| {
+        Err(Error::new(what).at(at).hint("add {\"type\": \"mount\"} to linux.namespaces"))
+    };
+    if namespaces.has(NEWUSER) {
+        return refuse("a user namespace needs a mount namespace", "linux.namespaces");
+    }
+    match &linux.rootfs_propagation {
+        Some(_) => {
+            refuse("propagation of the root needs a mount namespace", "linux.rootfsPropagation")
+        }
+        None => Ok(()),
+    }
 }
 
 /// A terminal has to go somewhere.

@@ -1,7 +1,7 @@
 //! The root file system around the mounts: propagation, the root itself, pivot_root, and the paths
 //! that are hidden or made read-only.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -65,8 +65,33 @@ pub fn pivot(root: &Root) -> Result<()> {
 pub fn move_to_slash(root: &Root) -> Result<()> {
     nix::unistd::fchdir(root)?;
     mount::<str, str, str, str>(Some("."), "/", None, MsFlags::MS_MOVE, None)?;
+    change_root(root.as_fd())
+}
+
+/// A copy of the root file system that is mounted nowhere.
+pub fn detached(root: &Root) -> Result<OwnedFd> {
+    Ok(clone_tree(root.as_fd(), c"", true)?)
+}
+
+/// Makes the directory `dir` the root of this process alone.
+pub fn change_root(dir: BorrowedFd) -> Result<()> {
+    nix::unistd::fchdir(dir)?;
     nix::unistd::chroot(".")?;
     Ok(nix::unistd::chdir("/")?)
+}
+
+/// The root directory of the process behind `pidfd`, whose number is in the descriptor's own
+/// information (proc_pid_fdinfo(5)).
+pub fn root_of(pidfd: BorrowedFd) -> Result<OwnedFd> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let info = std::fs::read_to_string(&path).doing(|| format!("read {path}"))?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse::<u32>().ok());
+    let root = format!("/proc/{}/root", pid.ok_or(Errno::ESRCH)?);
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = nix::fcntl::open(&*root, flags, Mode::empty()).doing(|| format!("open {root}"))?;
+    // Not that of another process which has got the number since.
+    crate::sys::pidfd::signal(pidfd, 0)?;
+    Ok(root)
 }
 
 /// Sets the propagation of the container's own root, after pivot_root(2).

@@ -106,6 +106,8 @@ pub enum ChildStep {
     JoinMemoryCgroup,
     /// Joins the namespace that the runtime has opened for it.
     JoinNamespace(Join),
+    /// Joins a namespace with the rights of the host, if these are enough for it.
+    TryJoinNamespace(Join),
     /// Joins the namespaces (`CLONE_NEW*`) of the running container's init (exec).
     JoinNamespacesOfInit(u64),
     /// Makes new namespaces, owned by the user namespace just joined, or the cgroup one.
@@ -116,6 +118,9 @@ pub enum ChildStep {
     Await,
     /// Takes hold of the root file system and the sources of bind mounts, while it still may.
     PinSources(PathBuf),
+    /// Takes hold of the sources of bind mounts that may be out of reach for the root of the user
+    /// namespace that is joined; mounts of the host still come in if true.
+    HoldSources(bool),
     /// Takes hold of the sources of bind mounts that are to be shared with the host, while they
     /// still are.
     PinShared,
@@ -167,12 +172,16 @@ pub enum ChildStep {
     MakeCwd(PathBuf),
     /// Makes the root file system the root; without pivot_root(2) if true.
     PivotRoot(bool),
+    /// Goes back to the host's mount namespace with the root file system, mounted nowhere, as root.
+    LeaveMounts,
     /// Sets a kernel parameter.
     Sysctl(String, String),
     /// Makes a path read-only.
     ReadOnlyPath(PathBuf),
     /// Hides a path.
     MaskPath(PathBuf),
+    /// Makes the mounts read-only that were left writable until all in them was made.
+    ReadOnlyMounts,
     /// Makes the root read-only.
     ReadOnlyRoot,
     /// Sets the propagation of the root.
@@ -284,6 +293,9 @@ impl fmt::Display for ChildStep {
                 write!(f, "join the cgroups of {}", names.collect::<Vec<_>>().join(" "))
             }
             Self::JoinMemoryCgroup => f.write_str("join the cgroup of memory"),
+            Self::TryJoinNamespace(join) => {
+                write!(f, "try to join the {} namespace {}", join.kind.name, join.path.display())
+            }
             Self::JoinNamespace(join) => {
                 write!(f, "join the {} namespace {}", join.kind.name, join.path.display())
             }
@@ -293,6 +305,7 @@ impl fmt::Display for ChildStep {
             Self::Unshare(flags) => write!(f, "make new namespaces: {}", names(*flags)),
             Self::ForkInit => f.write_str("fork the first process of the pid namespace"),
             Self::Await => f.write_str("wait for the runtime"),
+            Self::HoldSources(_) => f.write_str("take hold of the sources of bind mounts"),
             Self::PinShared => f.write_str("take hold of the sources of shared bind mounts"),
             Self::PinSources(root) => {
                 write!(f, "take hold of {} and of the sources of bind mounts", root.display())
@@ -327,9 +340,11 @@ impl fmt::Display for ChildStep {
             Self::MakeCwd(path) => write!(f, "make the working directory {}", path.display()),
             Self::PivotRoot(false) => f.write_str("make the root file system the root"),
             Self::PivotRoot(true) => f.write_str("move the root file system to the root"),
+            Self::LeaveMounts => f.write_str("go back to the host's mounts in a detached root"),
             Self::Sysctl(key, value) => write!(f, "set sysctl {key} to {value}"),
             Self::ReadOnlyPath(path) => write!(f, "make {} read-only", path.display()),
             Self::MaskPath(path) => write!(f, "mask {}", path.display()),
+            Self::ReadOnlyMounts => f.write_str("make tmpfs mounts and /dev read-only as asked"),
             Self::ReadOnlyRoot => f.write_str("make the root file system read-only"),
             Self::RootPropagation(..) => f.write_str("set the propagation of the root"),
             Self::CloseDescriptors => f.write_str("close what setting up has opened"),

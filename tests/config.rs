@@ -121,9 +121,9 @@ const CASES: &[(&str, &str, &str)] = &[
     ("namespace-slip", "\"type\": \"network\"", "\"type\": \"networks\""),
     ("namespace-twice", "\"type\": \"network\"", "\"type\": \"pid\""),
     (
-        "namespace-path-empty",
+        "namespace-path-relative",
         "\"type\": \"network\"",
-        "\"type\": \"network\",\n\t\t\t\t\"path\": \"\"",
+        "\"type\": \"network\",\n\t\t\t\t\"path\": \"run/net\"",
     ),
     ("hostname-of-the-host", "\"type\": \"uts\"", "\"type\": \"cgroup\""),
     (

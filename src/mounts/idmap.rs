@@ -6,7 +6,6 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::mount::MsFlags;
 use nix::sys::wait::waitpid;
 
 use super::{Kind, Mount};
@@ -90,7 +89,7 @@ impl Mappings {
         let (Some(map), Kind::Bind(source, _)) = (&mount.id_map, &mount.kind) else {
             return Ok(None);
         };
-        let tree = mount.pin()?;
+        let tree = mount.pin_apart(receive)?;
         let failed = |errno| {
             let source = as_path(source).display();
             refused(Error::sys(format!("failed to set MOUNT_ATTR_IDMAP on {source}"), errno))
@@ -106,11 +105,6 @@ impl Mappings {
         let none = Attributes::default();
         set_attributes(tree.as_fd(), none, Some(namespace.as_fd()), map.recursive)
             .map_err(failed)?;
-        if !mount.is_shared() {
-            let flag = if receive { MsFlags::MS_SLAVE } else { MsFlags::MS_PRIVATE };
-            let cut = Attributes { propagation: flag.bits(), ..none };
-            set_attributes(tree.as_fd(), cut, None, true)?;
-        }
         Ok(Some(tree))
     }
 

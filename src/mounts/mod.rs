@@ -22,6 +22,7 @@ pub use options::option_names;
 
 use crate::error::{Error, Result};
 use crate::path::{Root, as_path, c_string, is_dir};
+use crate::sys::mount::attr::ATIME_MASK as ATIME;
 use crate::sys::mount::{Attributes, FsContext, attach, attr, clone_tree, set_attributes};
 use crate::sys::process::close_later;
 
@@ -41,7 +42,7 @@ const COVERABLE: [&str; 10] = [
 
 /// All attributes that a bind mount's options decide between them.
 const BIND_ATTRIBUTES: u64 =
-    attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC | attr::NODIRATIME | attr::NOSYMFOLLOW;
+    attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC | attr::NOSYMFOLLOW;
 
 /// A word for the file system: `size=64k`, `newinstance`.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ pub enum Kind {
     FileSystem(CString),
     /// The file or directory at this path of the host; with everything below it if true.
     Bind(CString, bool),
-    /// What is mounted there already gets other attributes.
+    /// What is mounted there already gets other attributes, its file system other options.
     Remount,
 }
 
@@ -80,6 +81,8 @@ pub struct Mount {
     options: Vec<FsOption>,
     /// The option that asks for a copy of what it covers.
     copy_up: Option<usize>,
+    /// Whether it becomes read-only once everything in it has been made.
+    read_only_later: bool,
     /// How its ids are mapped.
     id_map: Option<IdMap>,
     /// The entry of `mounts` that it comes from: the stem of JSON paths.
@@ -88,10 +91,33 @@ pub struct Mount {
 
 impl Mount {
     /// Makes the mount in the root `root`. `pinned` is a detached copy of a bind mount's source
-    /// that was made while it could still be reached.
-    pub fn perform(&self, root: &Root, pinned: Option<OwnedFd>) -> Result<()> {
-        close_later(self.make(root, pinned)?);
-        Ok(())
+    /// that was made while it could still be reached, `held` one for the case that it no longer can
+    /// be: the mounts that the child sees have their flags locked. Returns what [`read_only`] is to be given in
+    /// the end.
+    pub fn perform(
+        &self,
+        root: &Root,
+        pinned: Option<OwnedFd>,
+        held: Option<OwnedFd>,
+    ) -> Result<Option<OwnedFd>> {
+        let pinned = match (pinned, held) {
+            (None, Some(held)) => Some(self.pin().or_else(|err| match err.errno() {
+                Some(Errno::EACCES) => Ok(held),
+                _ => Err(err),
+            })?),
+            (pinned, _) => pinned,
+        };
+        let made = self.make(root, pinned)?;
+        if self.read_only_later {
+            return Ok(Some(made));
+        }
+        close_later(made);
+        Ok(None)
+    }
+
+    /// Whether [`Mount::perform`] leaves it writable for a while.
+    pub fn is_read_only_later(&self) -> bool {
+        self.read_only_later
     }
 
     /// Makes the mount and returns a descriptor of it.
@@ -123,6 +149,7 @@ impl Mount {
             Kind::Remount => {
                 let target = root.resolve(&self.destination);
                 let target = target.map_err(|e| self.fault(e, "destination"))?;
+                self.reconfigure(target.as_fd())?;
                 set_attributes(target.as_fd(), self.attributes, None, false)?;
                 target
             }
@@ -161,6 +188,18 @@ impl Mount {
         })
     }
 
+    /// As [`Mount::pin`], cut off from the propagation of its source unless that is to be shared. With
+    /// `receive`, mounts of the host still come in.
+    pub fn pin_apart(&self, receive: bool) -> Result<OwnedFd> {
+        let tree = self.pin()?;
+        if !self.is_shared() {
+            let flag = if receive { MsFlags::MS_SLAVE } else { MsFlags::MS_PRIVATE };
+            let cut = Attributes { propagation: flag.bits(), ..Attributes::default() };
+            set_attributes(tree.as_fd(), cut, None, true)?;
+        }
+        Ok(tree)
+    }
+
     /// The mode of the directory that a tmpfs covers, if no other is asked for: runc's containers
     /// find there what the image had.
     fn covered_mode(&self, root: &Root, name: &CStr) -> Option<CString> {
@@ -174,33 +213,52 @@ impl Mount {
 
     fn file_system(&self, name: &CStr, mode: Option<CString>) -> Result<OwnedFd> {
         let context = FsContext::open(name).map_err(|errno| {
-            let err = self.fault(errno, "type");
+            let err = not_permitted(self.fault(errno, "type"), name);
             if errno != Errno::ENODEV {
                 return err;
             }
             err.hint("the kernel has no file system of this type (see /proc/filesystems)")
         })?;
-        let said = |errno: Errno, at: Option<usize>| {
-            let err = match at {
-                Some(i) => self.fault(errno, &format!("options[{i}]")),
-                None => Error::from(errno),
-            };
-            explain(err, &context.messages())
-        };
+        let said = |errno| not_permitted(explain(Error::from(errno), &context.messages()), name);
+        self.configure(&context)?;
+        if let Some(mode) = mode {
+            context.set(c"mode", &mode).map_err(said)?;
+        }
+        context.create().map_err(said)?;
+        let mount = context.mount(self.attributes.set).map_err(said)?;
+        context.close_later();
+        Ok(mount)
+    }
+
+    fn configure(&self, context: &FsContext) -> Result<()> {
         for option in &self.options {
             let done = match &option.value {
                 Some(value) => context.set(&option.key, value),
                 None => context.set_flag(&option.key),
             };
-            done.map_err(|errno| said(errno, option.index))?;
+            let err = match done {
+                Ok(()) => continue,
+                // Only mount(2) can ask for it; file systems that can count do by themselves.
+                Err(Errno::EINVAL) if option.key.as_c_str() == c"iversion" => continue,
+                Err(errno) => match option.index {
+                    Some(i) => self.fault(errno, &format!("options[{i}]")),
+                    None => Error::from(errno),
+                },
+            };
+            return Err(explain(err, &context.messages()));
         }
-        if let Some(mode) = mode {
-            context.set(c"mode", &mode).map_err(|errno| said(errno, None))?;
+        Ok(())
+    }
+
+    /// Tells a mounted file system its options anew.
+    fn reconfigure(&self, mounted: BorrowedFd) -> Result<()> {
+        if self.options.is_empty() {
+            return Ok(());
         }
-        context.create().map_err(|errno| said(errno, None))?;
-        let mount = context.mount(self.attributes.set).map_err(|errno| said(errno, None))?;
-        context.close_later();
-        Ok(mount)
+        let context = FsContext::pick(mounted)?;
+        self.configure(&context)?;
+        let done = context.reconfigure();
+        done.map_err(|errno| explain(Error::from(errno), &context.messages()))
     }
 
     /// The directory that a file system is mounted on, and whether it was reached without a link.
@@ -269,7 +327,11 @@ impl Mount {
         if asked == Attributes::default() {
             return Ok(());
         }
-        let all = Attributes { clear: asked.clear | BIND_ATTRIBUTES & !asked.set, ..asked };
+        let mut clear = asked.clear | BIND_ATTRIBUTES & !asked.set;
+        if asked.clear & ATIME != 0 {
+            clear |= attr::NODIRATIME & !asked.set;
+        }
+        let all = Attributes { clear, ..asked };
         match set_attributes(mount, all, None, false) {
             Err(Errno::EPERM) => Ok(set_attributes(mount, asked, None, false)?),
             other => Ok(other?),
@@ -302,6 +364,25 @@ impl fmt::Display for Mount {
             Kind::Bind(source, true) => write!(f, "rbind {} on {on}", as_path(source).display()),
             Kind::Remount => write!(f, "remount {on}"),
         }
+    }
+}
+
+/// Makes a mount read-only that was left writable until everything in it had been made.
+pub fn read_only(mount: BorrowedFd) -> Result<()> {
+    let attributes = Attributes { set: attr::RDONLY, ..Attributes::default() };
+    Ok(set_attributes(mount, attributes, None, false)?)
+}
+
+/// The root of a user namespace mounts the kernel's own file systems only of namespaces it owns.
+fn not_permitted(err: Error, name: &CStr) -> Error {
+    let owners =
+        [(c"sysfs", "network"), (c"proc", "pid"), (c"mqueue", "ipc"), (c"cgroup2", "cgroup")];
+    match owners.iter().find(|(of, _)| *of == name) {
+        Some((_, kind)) if err.errno() == Some(Errno::EPERM) => err.hint(format!(
+            "in a user namespace this needs {{\"type\": \"{kind}\"}} in linux.namespaces, or a bind \
+             mount of the host's"
+        )),
+        _ => err,
     }
 }
 

@@ -127,6 +127,7 @@ impl Mount {
             propagation: Vec::new(),
             options: Vec::new(),
             copy_up: None,
+            read_only_later: false,
             id_map: None,
             at: at.clone(),
         };
@@ -160,6 +161,8 @@ impl Mount {
             Some(Effect::Attribute(set, clear)) => change(&mut self.attributes, set, clear),
             Some(Effect::Recursive(set, clear)) => change(&mut self.recursive, set, clear),
             Some(Effect::Propagation(flag, all)) => self.propagation.push((flag, all)),
+            // `remount,bind` says only that the file system itself stays as it is.
+            Some(Effect::Bind(_)) if entry.options.iter().any(|o| o == "remount") => {}
             Some(Effect::Bind(all)) => self.kind = Kind::Bind(self.source(entry, bundle)?, all),
             Some(Effect::Remount) => self.kind = Kind::Remount,
             Some(Effect::CopyUp) => self.copy_up = Some(i),
@@ -169,6 +172,20 @@ impl Mount {
             Some(Effect::FileSystem) | None => self.fs_option(Some(i), word)?,
         }
         Ok(())
+    }
+
+    /// Decides when a new file system becomes read-only. In a tmpfs and in /dev there is more to be
+    /// made: mount points, devices, a copy. Any other is so from the start, down to its device.
+    fn read_only(&mut self, kind: &str) -> Result<()> {
+        if self.attributes.set & attr::RDONLY == 0 {
+            return Ok(());
+        }
+        if kind == "tmpfs" || self.destination == Path::new("/dev") {
+            self.attributes.set &= !attr::RDONLY;
+            self.read_only_later = true;
+            return Ok(());
+        }
+        self.fs_option(None, "ro")
     }
 
     fn fs_option(&mut self, index: Option<usize>, word: &str) -> Result<()> {
@@ -201,7 +218,11 @@ impl Mount {
         match &self.kind {
             // File system words on a bind mount have no meaning and are ignored by every runtime.
             Kind::Bind(..) => self.options.clear(),
-            Kind::Remount => {}
+            Kind::Remount => {
+                if entry.options.iter().any(|o| o == "bind" || o == "rbind") {
+                    self.options.clear();
+                }
+            }
             Kind::FileSystem(name) if self.copy_up.is_some() && name.as_c_str() != c"tmpfs" => {
                 let at = format!("{}.options[{}]", self.at, self.copy_up.unwrap_or_default());
                 return Err(Error::new("tmpcopyup is for a tmpfs only").at(at));
@@ -214,6 +235,7 @@ impl Mount {
             Kind::FileSystem(_) => {
                 let source = entry.source.as_deref().filter(|s| !s.is_empty()).unwrap_or(kind);
                 self.fs_option(None, &format!("source={source}"))?;
+                self.read_only(kind)?;
             }
         }
         Ok(())

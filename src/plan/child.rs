@@ -9,7 +9,7 @@ use crate::devices::{self, Device};
 use crate::error::{Error, Result};
 use crate::hooks::Point;
 use crate::mounts::{Kind, Mount};
-use crate::namespaces::{NEWCGROUP, NEWNET, NEWPID, NEWTIME, NEWUSER};
+use crate::namespaces::{NEWCGROUP, NEWNET, NEWNS, NEWPID, NEWTIME, NEWUSER};
 use crate::rootfs::PROPAGATION;
 use crate::scheduling::Scheduling;
 use crate::spec::position::member;
@@ -21,6 +21,7 @@ impl Context<'_> {
         self.mount_steps(plan)?;
         pin_shared(plan);
         map_mounts(plan, self.receives_mounts());
+        hold_sources(plan, self.receives_mounts());
         self.device_steps(plan)?;
         let terminal = self.spec.process.as_ref().filter(|process| process.terminal);
         if let Some(process) = terminal {
@@ -39,8 +40,13 @@ impl Context<'_> {
                 plan.child(ChildStep::MakeCwd(cwd), "process.cwd");
             }
         }
-        plan.child(ChildStep::PivotRoot(self.options.no_pivot), "root.path");
-        self.restriction_steps(plan)?;
+        if self.namespaces.borrows_mounts {
+            self.restriction_steps(plan)?;
+            plan.child(ChildStep::LeaveMounts, "root.path");
+        } else {
+            plan.child(ChildStep::PivotRoot(self.options.no_pivot), "root.path");
+            self.restriction_steps(plan)?;
+        }
         match &self.spec.process {
             Some(process) => {
                 let around = Around {
@@ -76,7 +82,15 @@ impl Context<'_> {
             self.join_cgroup_steps(plan);
         }
         let ours = self.namespaces.joins.iter().filter(|j| !self.joined_by_parent(j.kind.flag));
-        for join in ours {
+        let mut ours: Vec<_> = ours.collect();
+        if self.late_namespaces() {
+            // One of the host's is joined with its rights, one of the user namespace's with those.
+            let others = ours.iter().filter(|join| join.kind.flag != NEWUSER);
+            for join in others.cloned().collect::<Vec<_>>() {
+                plan.child(ChildStep::TryJoinNamespace(join.clone()), join.at.clone());
+            }
+        }
+        for join in ours.drain(..) {
             plan.child(ChildStep::JoinNamespace(join.clone()), join.at.clone());
         }
         if self.late_namespaces() {
@@ -232,6 +246,13 @@ impl Context<'_> {
             let recursive = word.starts_with('r');
             plan.child(ChildStep::RootPropagation(*flag, recursive), "linux.rootfsPropagation");
         }
+        let later = |step: &ChildStep| match step {
+            ChildStep::Mount(mount) => mount.is_read_only_later(),
+            _ => false,
+        };
+        if plan.mounts().any(later) {
+            plan.child(ChildStep::ReadOnlyMounts, "mounts");
+        }
         if self.spec.root.as_ref().is_some_and(|root| root.readonly) {
             plan.child(ChildStep::ReadOnlyRoot, "root.readonly");
         }
@@ -273,5 +294,26 @@ fn map_mounts(plan: &mut Plan, receive: bool) {
     let at = plan.child.iter().find(mapped).map(|entry| entry.at.clone());
     if let (Some(at), Some(index)) = (at, plan.parent.iter().position(clone)) {
         plan.parent.insert(index, Entry { step: ParentStep::MapMounts(receive), at });
+    }
+}
+
+/// The root of a user namespace that is joined may not reach what the runtime does.
+fn hold_sources(plan: &mut Plan, receive: bool) {
+    let join = |entry: &Entry<ChildStep>| match &entry.step {
+        ChildStep::JoinNamespace(join) | ChildStep::TryJoinNamespace(join) => {
+            matches!(join.kind.flag, NEWUSER | NEWNS)
+        }
+        _ => false,
+    };
+    let is_bind = |entry: &Entry<ChildStep>| match &entry.step {
+        ChildStep::Mount(mount) => mount.is_bind(),
+        _ => false,
+    };
+    let joins_user = plan.child.iter().any(
+        |entry| matches!(&entry.step, ChildStep::JoinNamespace(join) if join.kind.flag == NEWUSER),
+    );
+    let at = plan.child.iter().find(|entry| is_bind(entry)).map(|entry| entry.at.clone());
+    if let (true, Some(at), Some(index)) = (joins_user, at, plan.child.iter().position(join)) {
+        plan.child.insert(index, Entry { step: ChildStep::HoldSources(receive), at });
     }
 }

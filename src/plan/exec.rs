@@ -7,7 +7,7 @@ use super::{Options, Plan, check_terminal};
 use crate::cgroup::Cgroup;
 use crate::error::Result;
 use crate::host::Host;
-use crate::namespaces::{NEWPID, NEWTIME, NEWUSER, Namespaces};
+use crate::namespaces::{NEWPID, NEWUSER, Namespaces};
 use crate::process::Payload;
 use crate::scheduling::{Cpus, Scheduling};
 use crate::spec::config::{Linux, Process, Spec};
@@ -70,7 +70,7 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
         None => plan.child(ChildStep::Scheduling(Scheduling::AllCpus), ""),
     }
     let flags = crate::namespaces::KINDS.iter().map(|kind| kind.flag);
-    let flags = flags.filter(|flag| namespaces.has(*flag) && *flag != NEWPID && *flag != NEWTIME);
+    let flags = flags.filter(|flag| namespaces.has(*flag) && *flag != NEWPID);
     plan.child(ChildStep::JoinNamespacesOfInit(flags.sum()), "");
     if namespaces.has(NEWUSER) {
         plan.child(ChildStep::BecomeRoot, "");

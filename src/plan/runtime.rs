@@ -4,7 +4,7 @@ use super::{Context, Options, Plan, host_hierarchies};
 use crate::cgroup::{self, Cgroup, Version};
 use crate::error::Result;
 use crate::hooks::Point;
-use crate::namespaces::{NEWCGROUP, NEWPID, NEWTIME};
+use crate::namespaces::{NEWCGROUP, NEWPID, NEWTIME, Namespaces};
 use crate::netdev::Move;
 use crate::step::ParentStep;
 impl Context<'_> {
@@ -120,6 +120,9 @@ impl Context<'_> {
                 false => ParentStep::OpenNamespace(join.clone()),
             };
             plan.parent(step, join.at.clone());
+        }
+        if self.namespaces.borrows_mounts {
+            plan.parent(ParentStep::OpenNamespace(Namespaces::of_runtime()), "linux.namespaces");
         }
         if self.namespaces.new & NEWTIME != 0 {
             let offsets = self.linux.time_offsets.iter().flatten();

@@ -22,7 +22,10 @@ pub mod attr {
 const FSCONFIG_SET_FLAG: libc::c_uint = 0;
 const FSCONFIG_SET_STRING: libc::c_uint = 1;
 const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
+const FSCONFIG_CMD_RECONFIGURE: libc::c_uint = 7;
 const FSOPEN_CLOEXEC: libc::c_uint = 1;
+const FSPICK_CLOEXEC: libc::c_uint = 1;
+const FSPICK_EMPTY_PATH: libc::c_uint = 8;
 const FSMOUNT_CLOEXEC: libc::c_uint = 1;
 const OPEN_TREE_CLONE: libc::c_uint = 1;
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x4;
@@ -38,6 +41,14 @@ impl FsContext {
         owned(unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), FSOPEN_CLOEXEC) }).map(Self)
     }
 
+    /// Opens a context to change the file system that is mounted at `mount` (fspick(2)).
+    pub fn pick(mount: BorrowedFd) -> Result<Self, Errno> {
+        let flags = FSPICK_CLOEXEC | FSPICK_EMPTY_PATH;
+        // SAFETY: the path is a literal; the rest are integers.
+        owned(unsafe { libc::syscall(libc::SYS_fspick, mount.as_raw_fd(), c"".as_ptr(), flags) })
+            .map(Self)
+    }
+
     /// Sets a parameter with a value (`size=64k`).
     pub fn set(&self, key: &CStr, value: &CStr) -> Result<(), Errno> {
         self.config(FSCONFIG_SET_STRING, Some(key), Some(value))
@@ -51,6 +62,11 @@ impl FsContext {
     /// Makes the super block.
     pub fn create(&self) -> Result<(), Errno> {
         self.config(FSCONFIG_CMD_CREATE, None, None)
+    }
+
+    /// Changes the file system that was picked.
+    pub fn reconfigure(&self) -> Result<(), Errno> {
+        self.config(FSCONFIG_CMD_RECONFIGURE, None, None)
     }
 
     fn config(

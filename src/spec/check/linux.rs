@@ -43,11 +43,16 @@ fn find<'a>(list: &'a [Namespace], kind: &str) -> Option<&'a Namespace> {
     list.iter().find(|namespace| namespace.kind == kind)
 }
 
+/// The namespace that is joined; an empty path stands for none.
+fn joined(namespace: &Namespace) -> Option<&str> {
+    namespace.path.as_deref().filter(|path| !path.is_empty())
+}
+
 fn namespaces(list: &[Namespace]) -> Result<()> {
     for (i, namespace) in list.iter().enumerate() {
         let what = format!("namespace {:?} does not exist", namespace.kind);
         one_of(&namespace.kind, NAMESPACES, what, format!("linux.namespaces[{i}].type"))?;
-        if namespace.path.as_deref().is_some_and(|path| !path.starts_with('/')) {
+        if joined(namespace).is_some_and(|path| !path.starts_with('/')) {
             return Err(Error::new("the path of a namespace to join must be absolute")
                 .at(format!("linux.namespaces[{i}].path"))
                 .hint("without a path a new namespace is made"));
@@ -99,7 +104,7 @@ fn users(linux: &Linux) -> Result<()> {
         .at(given)
         .hint("add {\"type\": \"user\"} to linux.namespaces"));
     };
-    if namespace.path.is_none() && (uids.is_empty() || gids.is_empty()) {
+    if joined(namespace).is_none() && (uids.is_empty() || gids.is_empty()) {
         let absent = if uids.is_empty() { "linux.uidMappings" } else { "linux.gidMappings" };
         return Err(Error::new(
             "user namespaces enabled, but no namespace path to join nor mappings to apply specified",
@@ -123,7 +128,7 @@ fn time(linux: &Linux) -> Result<()> {
                 "time namespace offsets specified, but time namespace isn't enabled in the config",
             );
         }
-        Some(namespace) if namespace.path.is_some() => {
+        Some(namespace) if joined(namespace).is_some() => {
             return refuse(
                 "time namespace enabled, but both namespace path and time offsets specified -- you may only provide one",
             );
@@ -330,12 +335,12 @@ fn memory_policy(policy: &MemoryPolicy) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn joined(kinds: &[&str]) -> Vec<Namespace> {
+    fn listed(kinds: &[&str]) -> Vec<Namespace> {
         kinds.iter().map(|kind| Namespace { kind: (*kind).to_owned(), path: None }).collect()
     }
 
     fn refusal(name: &str, kinds: &[&str]) -> Option<String> {
-        sysctl(name, &joined(kinds)).err().map(|err| err.message())
+        sysctl(name, &listed(kinds)).err().map(|err| err.message())
     }
 
     #[test]
