@@ -347,12 +347,21 @@ impl fmt::Display for ChildStep {
             Self::ReadOnlyMounts => f.write_str("make tmpfs mounts and /dev read-only as asked"),
             Self::ReadOnlyRoot => f.write_str("make the root file system read-only"),
             Self::RootPropagation(..) => f.write_str("set the propagation of the root"),
+            _ => self.fmt_late(f),
+        }
+    }
+}
+
+impl ChildStep {
+    /// The steps after everything is mounted.
+    fn fmt_late(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::CloseDescriptors => f.write_str("close what setting up has opened"),
             Self::Keyring(name) => write!(f, "join the session keyring {name}"),
             Self::Session => f.write_str("start a new session"),
             Self::Rlimit(limit) => write!(f, "set {}", limit.name),
-            Self::Scheduling(scheduling) => scheduling.fmt(f),
-            Self::Label(label) => label.fmt(f),
+            Self::Scheduling(scheduling) => fmt::Display::fmt(scheduling, f),
+            Self::Label(label) => fmt::Display::fmt(label, f),
             Self::Umask(mask) => write!(f, "set the umask to {mask:04o}"),
             Self::Chdir(path, _) => write!(f, "go to the working directory {}", path.display()),
             Self::OwnStdio(uid) => write!(f, "give the standard descriptors to user {uid}"),
@@ -364,6 +373,7 @@ impl fmt::Display for ChildStep {
             Self::FindProgram => f.write_str("find the program"),
             Self::AwaitStart => f.write_str("wait for the start"),
             Self::Exec => f.write_str("execute the program"),
+            other => write!(f, "{other:?}"),
         }
     }
 }
