@@ -409,8 +409,9 @@ impl<'a> Child<'a> {
     }
 
     fn close_descriptors(&mut self) -> Result<()> {
-        self.root = None;
-        self.mask = Mask::default();
+        // What is not kept goes with the rest, in one call.
+        self.root.take().into_iter().for_each(Root::close_later);
+        std::mem::take(&mut self.mask).close_later();
         let terminal = self.pty.as_ref().map(|pty| pty.slave.as_raw_fd());
         let memory = self.memory.iter().map(|entrance| entrance.as_fd().as_raw_fd());
         let keep = self.inherited.descriptors().into_iter().chain(terminal).chain(memory);

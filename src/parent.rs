@@ -189,6 +189,10 @@ impl<'a> Parent<'a> {
                 Ok(())
             }
             ParentStep::ListenForStart => self.listen(),
+            ParentStep::EnableControllers(cgroup) => {
+                cgroup.enable_controllers();
+                Ok(())
+            }
             ParentStep::MakeCgroup(cgroup) => {
                 cgroup.create()?;
                 self.made.push(cgroup.clone());

@@ -37,6 +37,13 @@ impl Root {
         nix::fcntl::open(path, flags, Mode::empty()).map(Root::new)
     }
 
+    /// Leaves what it holds to the next closing of everything.
+    pub fn close_later(self) {
+        sys::process::close_later(self.dir);
+        let last = self.last.into_inner().and_then(|(_, dir)| Rc::into_inner(dir));
+        last.into_iter().for_each(sys::process::close_later);
+    }
+
     /// Resolves `path` to a path descriptor.
     pub fn resolve(&self, path: &Path) -> Result<OwnedFd, Errno> {
         self.open_with(path, OFlag::O_PATH, ResolveFlag::empty())

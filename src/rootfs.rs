@@ -146,6 +146,11 @@ impl Mask {
         }
         Ok(())
     }
+
+    /// Leaves what it holds to the next closing of everything.
+    pub fn close_later(self) {
+        self.directory.into_iter().chain(self.file).for_each(close_later);
+    }
 }
 
 /// An empty read-only tmpfs.

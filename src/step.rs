@@ -51,6 +51,8 @@ pub enum ParentStep {
     ListenForStart,
     /// Makes the cgroups.
     MakeCgroup(Cgroup),
+    /// Lets a v2 cgroup have the host's controllers.
+    EnableControllers(Cgroup),
     /// Gives the v2 cgroup to the container's user.
     GiveCgroup(Cgroup, u32),
     /// Has systemd make the cgroups and move the child into them.
@@ -242,6 +244,7 @@ impl fmt::Display for ParentStep {
                 write!(f, "connect to the console socket {}", path.display())
             }
             Self::ListenForStart => f.write_str("make the socket that start connects to"),
+            Self::EnableControllers(_) => f.write_str("enable the controllers above the cgroup"),
             Self::MakeCgroup(cgroup) => {
                 let path = cgroup.places().first().map_or("", |place| place.dir.as_str());
                 write!(f, "make the cgroup {path} in {} hierarchies", cgroup.places().len())

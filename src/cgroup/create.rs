@@ -31,10 +31,17 @@ impl Cgroup {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Enables the host's controllers in all cgroups above this one, which has to be there (v2
+    /// alone). Where that fails, because a cgroup has processes of its own or belongs to somebody
+    /// else, the setting that needs the controller tells: a container without such settings can do
+    /// without.
+    pub fn enable_controllers(&self) {
         if let Some(place) = self.v2() {
             enable_controllers(place);
         }
-        Ok(())
     }
 
     /// Has systemd make the cgroups and move process `pid` into them. Those of hierarchies that it
@@ -144,9 +151,6 @@ fn make_place(place: &Place) -> Result<bool> {
     Ok(new)
 }
 
-/// Enables the host's controllers in all cgroups above the container's (v2). Where that fails,
-/// because a cgroup has processes of its own or belongs to somebody else, the setting that needs the
-/// controller tells: a container without such settings can do without.
 fn enable_controllers(place: &Place) {
     let controllers = |dir: &str| dir::read(&format!("{dir}/cgroup.controllers"));
     let Ok(all) = controllers(&place.mountpoint) else { return };

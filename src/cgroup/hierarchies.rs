@@ -41,7 +41,7 @@ impl Hierarchies {
     /// Looks at this host. Hierarchies that are mounted nowhere are left out.
     pub fn probe() -> Result<Hierarchies> {
         const OWN: &str = "/proc/self/cgroup";
-        let text = dir::read(OWN).doing(|| format!("read {OWN}"))?;
+        let text = dir::read_record(OWN).doing(|| format!("read {OWN}"))?;
         let unified = is_mounted(ROOT, "");
         let mut mountinfo = None;
         let mut list = Vec::with_capacity(12);

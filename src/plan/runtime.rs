@@ -93,6 +93,9 @@ impl Context<'_> {
         if is_unified_part {
             return Ok(());
         }
+        if !self.has_v1() {
+            plan.parent(ParentStep::EnableControllers(cgroup.clone()), "linux.cgroupsPath");
+        }
         if let Some(owner) = self.cgroup_owner() {
             plan.parent(ParentStep::GiveCgroup(cgroup.clone(), owner), "linux.cgroupsPath");
         }

@@ -28,7 +28,12 @@ struct Blocks {
     left: usize,
     /// Blocks that were given back, a chain for each size through their first word.
     free: [*mut u8; SIZES],
+    /// The first piece: it costs no system call, and no memory before it is used.
+    first: First,
 }
+
+#[repr(align(16))]
+struct First([u8; PIECE]);
 
 // SAFETY: `with` lets one thread at a time at the blocks.
 unsafe impl Sync for Heap {}
@@ -37,7 +42,8 @@ impl Heap {
     /// An empty one.
     #[allow(clippy::new_without_default)]
     pub const fn new() -> Self {
-        let blocks = Blocks { next: null_mut(), left: 0, free: [null_mut(); SIZES] };
+        let first = First([0; PIECE]);
+        let blocks = Blocks { next: null_mut(), left: 0, free: [null_mut(); SIZES], first };
         Heap { busy: AtomicBool::new(false), blocks: UnsafeCell::new(blocks) }
     }
 
@@ -88,7 +94,10 @@ impl Blocks {
 
     /// Begins a new piece; the rest of the old one, less than a block, is given up.
     fn renew(&mut self, bytes: usize) -> *mut u8 {
-        let piece = map(PIECE);
+        let piece = match self.next.is_null() {
+            true => self.first.0.as_mut_ptr(),
+            false => map(PIECE),
+        };
         if piece.is_null() {
             return piece;
         }
