@@ -64,6 +64,39 @@ fn run_of_a_killed_payload_is_128_and_the_signal() {
     c.assert_nothing_left();
 }
 
+/// The budget of a whole run; what std adds to debug builds, a look at each descriptor before it is
+/// closed, is left out.
+#[test]
+fn run_is_one_clone_and_few_system_calls() {
+    if !is_tare() {
+        return; // crun 1.8 makes 651, runc 1.1 some 3,000, with 13 threads.
+    }
+    let c = Container::new(&["/bin/true"]).with(|c| {
+        c["linux"]["cgroupsPath"].take();
+        c["annotations"].take();
+    });
+    let file = c.bundle().join("calls");
+    let strace = ["strace", "-f", "-qq", "-o", file.to_str().unwrap()];
+    assert_eq!(c.boot("run", &[]).under(&strace).answer().code, 0);
+    let trace = std::fs::read_to_string(&file).unwrap();
+    let is_call = |line: &&str| {
+        let call = line.split_once(' ').unwrap_or_default().1.trim_start();
+        !call.starts_with("<...") && !call.starts_with(['+', '-']) && !call.contains("F_GETFD")
+    };
+    let calls: Vec<&str> = trace.lines().filter(is_call).collect();
+    let count = |name: &str| calls.iter().filter(|call| call.contains(name)).count();
+    let exec = calls.iter().rposition(|call| call.contains(" execve(")).unwrap();
+    let pid = calls[exec].split(' ').next().unwrap();
+    let of_payload = calls[exec + 1..].iter().filter(|call| call.starts_with(pid)).count();
+    let ours = calls.len() - of_payload;
+    // Fourteen are those of a static program that does nothing; ten are these tests' state root.
+    assert!(ours <= 400 - 14 + 10, "{ours} system calls:\n{trace}");
+    assert_eq!(count(" clone3(") + count(" clone(") + count(" fork("), 1, "{trace}");
+    assert!(count(" execve") <= 3, "{trace}");
+    assert_eq!(count("CLONE_THREAD"), 0, "{trace}");
+    c.assert_nothing_left();
+}
+
 #[test]
 fn run_forwards_signals() {
     let c = Container::sh("trap 'exit 42' TERM; touch /shared/ready; while :; do sleep 0.05; done");
