@@ -18,7 +18,7 @@ UNUSED = ("doc", "man", "locale", "info", "lintian", "i18n", "bash-completion")
 def ingredients(suite):
     """What the archive is made of."""
     with open(SETTINGS, encoding="utf-8") as file:
-        return [suite, *apt.sources(suite), *PACKAGES, *UNUSED, file.read()]
+        return [suite, *apt.configuration(), *PACKAGES, *UNUSED, file.read()]
 
 
 def build(suite, archive, log):

@@ -17,7 +17,7 @@ import tempfile
 import time
 
 from . import GUEST, HERE, Impossible, MachineError, apt, base, kernel
-from .qemu import PROGRAM, Qemu, version
+from .qemu import PROGRAM, Qemu, identity
 from .session import Agent
 
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "tare-vm")
@@ -85,7 +85,7 @@ def machine(suite):
     """The directory of a machine with this release's kernel; made if there is none."""
     check()
     os.makedirs(CACHE, exist_ok=True)
-    directory = f"{CACHE}/machine-{digest(suite, version(), *base.ingredients(apt.codename()), *own_sources())}"
+    directory = f"{CACHE}/machine-{digest(suite, identity(), *base.ingredients(apt.codename()), *own_sources())}"
     if used(directory):
         return directory
     with locked(f"{CACHE}/lock"):

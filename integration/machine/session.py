@@ -10,6 +10,9 @@ import time
 from . import MachineError
 from .qemu import Qemu
 
+# Tests multiply their time limits by SLOWNESS.
+ENVIRONMENT = {"SLOWNESS": "10", "RUST_BACKTRACE": "0"}
+
 
 class TimeLimit(MachineError):
     """The command took longer than it may."""
@@ -86,7 +89,7 @@ def run(directory, argv, *, user, shares, cwd, limit):
             mounts = [{"tag": f"share{number}", "path": path, "writable": writable}
                       for number, (path, writable) in enumerate(shares)]
             return Agent(qemu, limit).ask({
-                "argv": argv, "cwd": cwd, "user": user, "shares": mounts,
+                "argv": argv, "env": ENVIRONMENT, "cwd": cwd, "user": user, "shares": mounts,
                 "time": time.time(), "seed": os.urandom(32).hex()})
         finally:
             qemu.end()

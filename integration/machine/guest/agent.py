@@ -18,8 +18,6 @@ PORT = "/dev/virtio-ports/agent"
 RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
 MS_RDONLY = 1
 USER = "user"
-# Tests multiply their time limits by it.
-SLOWNESS = "40"
 # A snapshot is taken of a quiet machine; what is not there after this many seconds never comes.
 PATIENCE = 600
 
@@ -83,13 +81,14 @@ def mount(tag, path, flags, options):
         raise OSError(ctypes.get_errno(), "cannot mount a folder of the host", path)
 
 
-def environment(user):
-    """A plain login's."""
+def environment(user, given):
+    """A plain login's, and what the host gives."""
     entry = pwd.getpwnam(USER if user else "root")
     runtime = f"/run/user/{entry.pw_uid}"
     env = {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name, "LANG": "C.UTF-8",
            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-           "SHELL": "/bin/sh", "TERM": "dumb", "SLOWNESS": SLOWNESS}
+           "SHELL": "/bin/sh", "TERM": "dumb"}
+    env.update(given)
     if user:
         env.update(XDG_RUNTIME_DIR=runtime, DBUS_SESSION_BUS_ADDRESS=f"unix:path={runtime}/bus")
     return env
@@ -99,7 +98,7 @@ def command(request):
     """The command's words: a user's runs below the user's systemd, in a delegated cgroup."""
     if not request["user"]:
         return request["argv"]
-    keep = [f"--setenv={name}" for name in environment(True)]
+    keep = [f"--setenv={name}" for name in environment(True, request["env"])]
     return ["setpriv", "--reuid", USER, "--regid", USER, "--init-groups", "systemd-run", "--user",
             "--quiet", "--pipe", "--wait", "--collect", "--same-dir", "-p", "Delegate=yes", *keep,
             "--", *request["argv"]]
@@ -142,7 +141,7 @@ def serve(host):
     request = host.request()
     try:
         wake(request)
-        child = subprocess.Popen(command(request), cwd=request["cwd"], env=environment(request["user"]),
+        child = subprocess.Popen(command(request), cwd=request["cwd"], env=environment(request["user"], request["env"]),
                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                  stderr=subprocess.PIPE, bufsize=0)
     except (OSError, subprocess.CalledProcessError) as err:
