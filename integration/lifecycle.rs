@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Cmd, Container, eventually, is_tare, runtime};
+use common::{Cmd, Container, eventually, is_tare, runtime, slowness};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -497,7 +497,7 @@ fn a_failed_create_leaves_nothing() {
 #[test]
 fn two_hundred_in_a_row_leave_nothing() {
     let c = Container::new(&["/bin/true"]);
-    for turn in 0..200 {
+    for turn in 0..200 / slowness() {
         if turn % 2 == 0 {
             c.run();
             continue;

@@ -325,8 +325,10 @@ fn memory_and_pids_limits_hold() {
         .with(|c| c["linux"]["resources"]["pids"] = json!({"limit": 3}));
     let answer = c.boot("run", &[]).answer();
     assert!(answer.stderr.contains("fork"), "{answer:?}");
-    let c = Container::sh("dd if=/dev/zero of=/dev/null bs=64M count=1")
-        .with(|c| c["linux"]["resources"]["memory"] = json!({"limit": 16777216}));
+    // Both: where there is swap, too much of it would do as well.
+    let c = Container::sh("dd if=/dev/zero of=/dev/null bs=64M count=1").with(|c| {
+        c["linux"]["resources"]["memory"] = json!({"limit": 16777216, "swap": 16777216});
+    });
     assert_eq!(c.boot("run", &[]).answer().code, 137);
     c.assert_nothing_left();
 }

@@ -22,11 +22,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-/// No command of a runtime takes longer than this, even on a loaded machine. An emulated machine
-/// says in SLOWNESS how many times slower it is.
+/// How many times slower than others this machine is, as an emulated one says in SLOWNESS.
+pub fn slowness() -> u32 {
+    std::env::var("SLOWNESS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// No command of a runtime takes longer than this, even on a loaded machine.
 pub fn limit() -> Duration {
-    let slowness = std::env::var("SLOWNESS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(30) * slowness.unwrap_or(1)
+    Duration::from_secs(30) * slowness()
 }
 
 const APPLETS: &[&str] = &[
