@@ -50,11 +50,18 @@ fn the_default_mounts_are_there() {
 
 #[test]
 fn the_container_sees_its_own_cgroups() {
-    let c = Container::idle();
+    // On v2 its namespace is what limits the view, on v1 it is the mount.
+    let v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let c = Container::idle().with(|c| {
+        if v2 {
+            c["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "cgroup"}));
+        }
+    });
     c.run_detached();
     c.exec(&[], &["/bin/mkdir", "/sys/fs/cgroup/new"]).fails(1);
-    assert_eq!(c.exec_sh("cat /sys/fs/cgroup/pids/cgroup.procs").lines().next(), Some("1"));
-    c.exec(&[], &["/bin/mkdir", "/sys/fs/cgroup/pids/sub"]).fails(1);
+    let own = if v2 { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/pids" };
+    assert_eq!(c.exec_sh(&format!("cat {own}/cgroup.procs")).lines().next(), Some("1"));
+    c.exec(&[], &["/bin/mkdir", &format!("{own}/sub")]).fails(1);
     c.end();
 }
 
