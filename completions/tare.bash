@@ -16,6 +16,9 @@ _tare() {
             ",$1")
                 cmd="tare"
                 ;;
+            tare,checkpoint)
+                cmd="tare__subcmd__checkpoint"
+                ;;
             tare,create)
                 cmd="tare__subcmd__create"
                 ;;
@@ -49,6 +52,9 @@ _tare() {
             tare,ps)
                 cmd="tare__subcmd__ps"
                 ;;
+            tare,restore)
+                cmd="tare__subcmd__restore"
+                ;;
             tare,resume)
                 cmd="tare__subcmd__resume"
                 ;;
@@ -66,6 +72,9 @@ _tare() {
                 ;;
             tare,update)
                 cmd="tare__subcmd__update"
+                ;;
+            tare__subcmd__help,checkpoint)
+                cmd="tare__subcmd__help__subcmd__checkpoint"
                 ;;
             tare__subcmd__help,create)
                 cmd="tare__subcmd__help__subcmd__create"
@@ -100,6 +109,9 @@ _tare() {
             tare__subcmd__help,ps)
                 cmd="tare__subcmd__help__subcmd__ps"
                 ;;
+            tare__subcmd__help,restore)
+                cmd="tare__subcmd__help__subcmd__restore"
+                ;;
             tare__subcmd__help,resume)
                 cmd="tare__subcmd__help__subcmd__resume"
                 ;;
@@ -125,7 +137,7 @@ _tare() {
 
     case "${cmd}" in
         tare)
-            opts="-v -h --root --debug --log --log-format --systemd-cgroup --rootless --criu --version --help create start run exec state list ps kill delete pause resume update events spec features explain help"
+            opts="-v -h --root --debug --log --log-format --systemd-cgroup --rootless --criu --version --help create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -148,6 +160,48 @@ _tare() {
                     return 0
                     ;;
                 --criu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        tare__subcmd__checkpoint)
+            opts="-h --image-path --work-path --tcp-established --ext-unix-sk --shell-job --file-locks --lazy-pages --auto-dedup --manage-cgroups-mode --empty-ns --leave-running --pre-dump --parent-path --page-server --status-fd --tcp-skip-in-flight --link-remap --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --image-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --work-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --manage-cgroups-mode)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --empty-ns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --parent-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --page-server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --status-fd)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -359,8 +413,22 @@ _tare() {
             return 0
             ;;
         tare__subcmd__help)
-            opts="create start run exec state list ps kill delete pause resume update events spec features explain help"
+            opts="create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        tare__subcmd__help__subcmd__checkpoint)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -526,6 +594,20 @@ _tare() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        tare__subcmd__help__subcmd__restore)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         tare__subcmd__help__subcmd__resume)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -672,6 +754,60 @@ _tare() {
                     return 0
                     ;;
                 -f)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        tare__subcmd__restore)
+            opts="-b -d -h --image-path --work-path --tcp-established --ext-unix-sk --shell-job --file-locks --lazy-pages --auto-dedup --manage-cgroups-mode --empty-ns --bundle --detach --no-subreaper --no-pivot --console-socket --pid-file --lsm-profile --lsm-mount-context --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --image-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --work-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --manage-cgroups-mode)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --empty-ns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bundle)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -b)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --console-socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pid-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lsm-profile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lsm-mount-context)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -28,7 +28,7 @@ complete -c tare -n "__fish_tare_needs_command" -l root -d 'directory of the con
 complete -c tare -n "__fish_tare_needs_command" -l log -d 'write log lines to FILE (default: standard error)' -r
 complete -c tare -n "__fish_tare_needs_command" -l log-format -d 'format of log lines: text or json (default: text)' -r
 complete -c tare -n "__fish_tare_needs_command" -l rootless -d 'tolerate missing cgroup permissions: true, false or auto' -r
-complete -c tare -n "__fish_tare_needs_command" -l criu -d 'ignored, accepted for old callers' -r
+complete -c tare -n "__fish_tare_needs_command" -l criu -d 'criu for checkpoint and restore (default: the one in $PATH)' -r
 complete -c tare -n "__fish_tare_needs_command" -l debug -d 'log debug messages too'
 complete -c tare -n "__fish_tare_needs_command" -l systemd-cgroup -d 'let systemd make cgroups; cgroupsPath is then slice:prefix:name'
 complete -c tare -n "__fish_tare_needs_command" -s v -l version -d 'print the version'
@@ -46,6 +46,8 @@ complete -c tare -n "__fish_tare_needs_command" -f -a "pause" -d 'suspend all pr
 complete -c tare -n "__fish_tare_needs_command" -f -a "resume" -d 'resume a paused container'
 complete -c tare -n "__fish_tare_needs_command" -f -a "update" -d 'change the limits of a container'
 complete -c tare -n "__fish_tare_needs_command" -f -a "events" -d 'print what a container uses, and when it runs out of memory'
+complete -c tare -n "__fish_tare_needs_command" -f -a "checkpoint" -d 'save a running container to disk'
+complete -c tare -n "__fish_tare_needs_command" -f -a "restore" -d 'make a container from a checkpoint'
 complete -c tare -n "__fish_tare_needs_command" -f -a "spec" -d 'write a config.json to start from'
 complete -c tare -n "__fish_tare_needs_command" -f -a "features" -d 'print what this runtime implements, as JSON'
 complete -c tare -n "__fish_tare_needs_command" -f -a "explain" -d 'print what create would do, without doing it'
@@ -124,6 +126,43 @@ complete -c tare -n "__fish_tare_using_subcommand update" -s h -l help -d 'print
 complete -c tare -n "__fish_tare_using_subcommand events" -l interval -d 'time between two prints of the usage (default: 5s)' -r
 complete -c tare -n "__fish_tare_using_subcommand events" -l stats -d 'print the usage once and exit'
 complete -c tare -n "__fish_tare_using_subcommand events" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand checkpoint" -l image-path -d 'folder of the images (default: checkpoint)' -r
+complete -c tare -n "__fish_tare_using_subcommand checkpoint" -l work-path -d 'folder of criu\'s log (default: that of the images)' -r
+complete -c tare -n "__fish_tare_using_subcommand checkpoint" -l manage-cgroups-mode -d 'soft, full, strict or ignore (default: soft)' -r
+complete -c tare -n "__fish_tare_using_subcommand checkpoint" -l empty-ns -d 'leave the contents of a namespace to others: network' -r
+complete -c tare -n "__fish_tare_using_subcommand checkpoint" -l parent-path -d 'folder of the images before, relative to those of this one' -r
+complete -c tare -n "__fish_tare_using_subcommand checkpoint" -l page-server -d 'send memory to another criu, or serve it for lazy-pages' -r
+complete -c tare -n "__fish_tare_using_subcommand checkpoint" -l status-fd -d 'descriptor that gets a zero byte once lazy-pages is ready' -r
+complete -c tare -n "__fish_tare_using_subcommand checkpoint" -l tcp-established -d 'with established TCP connections'
+complete -c tare -n "__fish_tare_using_subcommand checkpoint" -l ext-unix-sk -d 'with UNIX sockets to processes outside'
+complete -c tare -n "__fish_tare_using_subcommand checkpoint" -l shell-job -d 'with a terminal that belongs to somebody outside'
+complete -c tare -n "__fish_tare_using_subcommand checkpoint" -l file-locks -d 'with file locks'
+complete -c tare -n "__fish_tare_using_subcommand checkpoint" -l lazy-pages -d 'fetch memory when it is touched'
+complete -c tare -n "__fish_tare_using_subcommand checkpoint" -l auto-dedup -d 'drop memory from older images that newer ones have'
+complete -c tare -n "__fish_tare_using_subcommand checkpoint" -l leave-running -d 'let the container go on'
+complete -c tare -n "__fish_tare_using_subcommand checkpoint" -l pre-dump -d 'save memory only, and let the container go on'
+complete -c tare -n "__fish_tare_using_subcommand checkpoint" -l tcp-skip-in-flight -d 'without TCP connections that are being made'
+complete -c tare -n "__fish_tare_using_subcommand checkpoint" -l link-remap -d 'make links for files that were removed while they are open'
+complete -c tare -n "__fish_tare_using_subcommand checkpoint" -s h -l help -d 'print this help'
+complete -c tare -n "__fish_tare_using_subcommand restore" -l image-path -d 'folder of the images (default: checkpoint)' -r
+complete -c tare -n "__fish_tare_using_subcommand restore" -l work-path -d 'folder of criu\'s log (default: that of the images)' -r
+complete -c tare -n "__fish_tare_using_subcommand restore" -l manage-cgroups-mode -d 'soft, full, strict or ignore (default: soft)' -r
+complete -c tare -n "__fish_tare_using_subcommand restore" -l empty-ns -d 'leave the contents of a namespace to others: network' -r
+complete -c tare -n "__fish_tare_using_subcommand restore" -s b -l bundle -d 'directory of config.json (default: the current one)' -r
+complete -c tare -n "__fish_tare_using_subcommand restore" -l console-socket -d 'AF_UNIX socket that receives the terminal\'s master' -r
+complete -c tare -n "__fish_tare_using_subcommand restore" -l pid-file -d 'write the process id to FILE' -r
+complete -c tare -n "__fish_tare_using_subcommand restore" -l lsm-profile -d 'label of the processes, such as apparmor:NAME' -r
+complete -c tare -n "__fish_tare_using_subcommand restore" -l lsm-mount-context -d 'SELinux context of mounts that have one' -r
+complete -c tare -n "__fish_tare_using_subcommand restore" -l tcp-established -d 'with established TCP connections'
+complete -c tare -n "__fish_tare_using_subcommand restore" -l ext-unix-sk -d 'with UNIX sockets to processes outside'
+complete -c tare -n "__fish_tare_using_subcommand restore" -l shell-job -d 'with a terminal that belongs to somebody outside'
+complete -c tare -n "__fish_tare_using_subcommand restore" -l file-locks -d 'with file locks'
+complete -c tare -n "__fish_tare_using_subcommand restore" -l lazy-pages -d 'fetch memory when it is touched'
+complete -c tare -n "__fish_tare_using_subcommand restore" -l auto-dedup -d 'drop memory from older images that newer ones have'
+complete -c tare -n "__fish_tare_using_subcommand restore" -s d -l detach -d 'do not wait for the container\'s process'
+complete -c tare -n "__fish_tare_using_subcommand restore" -l no-subreaper -d 'do not become the reaper of orphaned processes'
+complete -c tare -n "__fish_tare_using_subcommand restore" -l no-pivot -d 'accepted for callers of runc: criu knows what to do'
+complete -c tare -n "__fish_tare_using_subcommand restore" -s h -l help -d 'print this help'
 complete -c tare -n "__fish_tare_using_subcommand spec" -s b -l bundle -d 'directory of config.json (default: the current one)' -r
 complete -c tare -n "__fish_tare_using_subcommand spec" -l rootless -d 'for use without root privileges'
 complete -c tare -n "__fish_tare_using_subcommand spec" -s h -l help -d 'print this help'
@@ -131,20 +170,22 @@ complete -c tare -n "__fish_tare_using_subcommand features" -s h -l help -d 'pri
 complete -c tare -n "__fish_tare_using_subcommand explain" -s b -l bundle -d 'directory of config.json (default: the current one)' -r
 complete -c tare -n "__fish_tare_using_subcommand explain" -l json -d 'print JSON'
 complete -c tare -n "__fish_tare_using_subcommand explain" -s h -l help -d 'print this help'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "create" -d 'create a container'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "start" -d 'release the process of a created container'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "run" -d 'create and start a container'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "exec" -d 'run another process in a container'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "state" -d 'print the state of a container as JSON'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "list" -d 'list containers'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "ps" -d 'show the processes of a container'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "kill" -d 'send a signal to a container'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "delete" -d 'remove a stopped or created container'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "pause" -d 'suspend all processes of a container'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "resume" -d 'resume a paused container'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "update" -d 'change the limits of a container'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "events" -d 'print what a container uses, and when it runs out of memory'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "spec" -d 'write a config.json to start from'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "features" -d 'print what this runtime implements, as JSON'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "explain" -d 'print what create would do, without doing it'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events spec features explain help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help" -f -a "create" -d 'create a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help" -f -a "start" -d 'release the process of a created container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help" -f -a "run" -d 'create and start a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help" -f -a "exec" -d 'run another process in a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help" -f -a "state" -d 'print the state of a container as JSON'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help" -f -a "list" -d 'list containers'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help" -f -a "ps" -d 'show the processes of a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help" -f -a "kill" -d 'send a signal to a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help" -f -a "delete" -d 'remove a stopped or created container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help" -f -a "pause" -d 'suspend all processes of a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help" -f -a "resume" -d 'resume a paused container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help" -f -a "update" -d 'change the limits of a container'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help" -f -a "events" -d 'print what a container uses, and when it runs out of memory'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help" -f -a "checkpoint" -d 'save a running container to disk'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help" -f -a "restore" -d 'make a container from a checkpoint'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help" -f -a "spec" -d 'write a config.json to start from'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help" -f -a "features" -d 'print what this runtime implements, as JSON'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help" -f -a "explain" -d 'print what create would do, without doing it'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -19,7 +19,7 @@ _tare() {
 '*--log=[write log lines to FILE (default\: standard error)]:FILE:_default' \
 '*--log-format=[format of log lines\: text or json (default\: text)]:FORMAT:_default' \
 '*--rootless=[tolerate missing cgroup permissions\: true, false or auto]:WHEN:_default' \
-'*--criu=[ignored, accepted for old callers]:PATH:_default' \
+'*--criu=[criu for checkpoint and restore (default\: the one in \$PATH)]:PATH:_default' \
 '--debug[log debug messages too]' \
 '--systemd-cgroup[let systemd make cgroups; cgroupsPath is then slice\:prefix\:name]' \
 '-v[print the version]' \
@@ -205,6 +205,57 @@ _arguments "${_arguments_options[@]}" : \
 ':ID -- name of the container:_default' \
 && ret=0
 ;;
+(checkpoint)
+_arguments "${_arguments_options[@]}" : \
+'*--image-path=[folder of the images (default\: checkpoint)]:DIR:_default' \
+'*--work-path=[folder of criu'\''s log (default\: that of the images)]:DIR:_default' \
+'*--manage-cgroups-mode=[soft, full, strict or ignore (default\: soft)]:MODE:_default' \
+'*--empty-ns=[leave the contents of a namespace to others\: network]:NAMESPACE:_default' \
+'*--parent-path=[folder of the images before, relative to those of this one]:DIR:_default' \
+'*--page-server=[send memory to another criu, or serve it for lazy-pages]:ADDRESS:PORT:_default' \
+'*--status-fd=[descriptor that gets a zero byte once lazy-pages is ready]:N:_default' \
+'--tcp-established[with established TCP connections]' \
+'--ext-unix-sk[with UNIX sockets to processes outside]' \
+'--shell-job[with a terminal that belongs to somebody outside]' \
+'--file-locks[with file locks]' \
+'--lazy-pages[fetch memory when it is touched]' \
+'--auto-dedup[drop memory from older images that newer ones have]' \
+'--leave-running[let the container go on]' \
+'--pre-dump[save memory only, and let the container go on]' \
+'--tcp-skip-in-flight[without TCP connections that are being made]' \
+'--link-remap[make links for files that were removed while they are open]' \
+'-h[print this help]' \
+'--help[print this help]' \
+':ID -- name of the container:_default' \
+&& ret=0
+;;
+(restore)
+_arguments "${_arguments_options[@]}" : \
+'*--image-path=[folder of the images (default\: checkpoint)]:DIR:_default' \
+'*--work-path=[folder of criu'\''s log (default\: that of the images)]:DIR:_default' \
+'*--manage-cgroups-mode=[soft, full, strict or ignore (default\: soft)]:MODE:_default' \
+'*--empty-ns=[leave the contents of a namespace to others\: network]:NAMESPACE:_default' \
+'*-b+[directory of config.json (default\: the current one)]:DIR:_default' \
+'*--bundle=[directory of config.json (default\: the current one)]:DIR:_default' \
+'*--console-socket=[AF_UNIX socket that receives the terminal'\''s master]:PATH:_default' \
+'*--pid-file=[write the process id to FILE]:FILE:_default' \
+'*--lsm-profile=[label of the processes, such as apparmor\:NAME]:TYPE:LABEL:_default' \
+'*--lsm-mount-context=[SELinux context of mounts that have one]:CONTEXT:_default' \
+'--tcp-established[with established TCP connections]' \
+'--ext-unix-sk[with UNIX sockets to processes outside]' \
+'--shell-job[with a terminal that belongs to somebody outside]' \
+'--file-locks[with file locks]' \
+'--lazy-pages[fetch memory when it is touched]' \
+'--auto-dedup[drop memory from older images that newer ones have]' \
+'-d[do not wait for the container'\''s process]' \
+'--detach[do not wait for the container'\''s process]' \
+'--no-subreaper[do not become the reaper of orphaned processes]' \
+'--no-pivot[accepted for callers of runc\: criu knows what to do]' \
+'-h[print this help]' \
+'--help[print this help]' \
+':ID -- name of the container:_default' \
+&& ret=0
+;;
 (spec)
 _arguments "${_arguments_options[@]}" : \
 '*-b+[directory of config.json (default\: the current one)]:DIR:_default' \
@@ -294,6 +345,14 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(checkpoint)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(restore)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (spec)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -335,12 +394,19 @@ _tare_commands() {
 'resume:resume a paused container' \
 'update:change the limits of a container' \
 'events:print what a container uses, and when it runs out of memory' \
+'checkpoint:save a running container to disk' \
+'restore:make a container from a checkpoint' \
 'spec:write a config.json to start from' \
 'features:print what this runtime implements, as JSON' \
 'explain:print what create would do, without doing it' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
     _describe -t commands 'tare commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__checkpoint_commands] )) ||
+_tare__subcmd__checkpoint_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare checkpoint commands' commands "$@"
 }
 (( $+functions[_tare__subcmd__create_commands] )) ||
 _tare__subcmd__create_commands() {
@@ -388,12 +454,19 @@ _tare__subcmd__help_commands() {
 'resume:resume a paused container' \
 'update:change the limits of a container' \
 'events:print what a container uses, and when it runs out of memory' \
+'checkpoint:save a running container to disk' \
+'restore:make a container from a checkpoint' \
 'spec:write a config.json to start from' \
 'features:print what this runtime implements, as JSON' \
 'explain:print what create would do, without doing it' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
     _describe -t commands 'tare help commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__help__subcmd__checkpoint_commands] )) ||
+_tare__subcmd__help__subcmd__checkpoint_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help checkpoint commands' commands "$@"
 }
 (( $+functions[_tare__subcmd__help__subcmd__create_commands] )) ||
 _tare__subcmd__help__subcmd__create_commands() {
@@ -450,6 +523,11 @@ _tare__subcmd__help__subcmd__ps_commands() {
     local commands; commands=()
     _describe -t commands 'tare help ps commands' commands "$@"
 }
+(( $+functions[_tare__subcmd__help__subcmd__restore_commands] )) ||
+_tare__subcmd__help__subcmd__restore_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help restore commands' commands "$@"
+}
 (( $+functions[_tare__subcmd__help__subcmd__resume_commands] )) ||
 _tare__subcmd__help__subcmd__resume_commands() {
     local commands; commands=()
@@ -499,6 +577,11 @@ _tare__subcmd__pause_commands() {
 _tare__subcmd__ps_commands() {
     local commands; commands=()
     _describe -t commands 'tare ps commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__restore_commands] )) ||
+_tare__subcmd__restore_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare restore commands' commands "$@"
 }
 (( $+functions[_tare__subcmd__resume_commands] )) ||
 _tare__subcmd__resume_commands() {

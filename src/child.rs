@@ -4,12 +4,13 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
 
 use crate::cgroup::{CANNOT_APPLY, Cgroup, Entrance};
+use crate::criu;
 use crate::error::{Doing, Error, Result};
 use crate::hooks::{Hook, Point};
 use crate::mounts::{self, Mount};
@@ -241,6 +242,9 @@ impl<'a> Child<'a> {
             ChildStep::FindProgram => self.find_program(),
             ChildStep::AwaitStart => self.await_start(),
             ChildStep::Exec => self.exec(),
+            ChildStep::RootForCriu(root, place) => rootfs::bind(root, place),
+            ChildStep::LeaveRootfs(path) => rootfs::leave(path),
+            ChildStep::BecomeCriu(program, folders) => self.become_criu(program, folders),
             other => Err(Error::new(format!("{other} is out of place"))),
         }
     }
@@ -509,6 +513,18 @@ impl<'a> Child<'a> {
             false => self.exec_stub(&payload.args, env)?,
         };
         Err(exec_failed(&self.program.to_string_lossy(), errno))
+    }
+
+    /// criu works in folders that the runtime holds open, but has to see them in its own mount
+    /// namespace.
+    fn become_criu(&self, program: &Path, folders: &[PathBuf]) -> Result<()> {
+        for folder in criu::open(folders)? {
+            self.inherited.channel.send(&Msg::Ready, Some(folder.as_fd()))?;
+        }
+        sys::process::set_parent_death_signal(0)?;
+        process::reset_signals()?;
+        let given: Vec<_> = self.inherited.namespaces.iter().map(|(_, fd)| fd.as_fd()).collect();
+        Err(criu::become_criu(program, &given))
     }
 
     fn exec_stub(&self, args: &Strings, env: &Strings) -> Result<Errno> {

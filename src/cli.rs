@@ -3,6 +3,7 @@
 //! `cli/table.rs` holds the definition, `cli/flags.rs` reads arguments by it, `cli/help/` has the
 //! texts made from it. Nothing here touches the system: `cmd` does what was asked.
 
+pub mod criu;
 pub mod flags;
 pub mod table;
 pub mod update;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::log::Format;
+pub use criu::{Checkpoint, Restore};
 use flags::{Matches, Until, Verb};
 use update::Update;
 
@@ -53,6 +55,8 @@ pub struct Global {
     pub systemd_cgroup: bool,
     /// Whether missing cgroup permissions are tolerated.
     pub rootless: Rootless,
+    /// Which criu is used.
+    pub criu: Option<PathBuf>,
 }
 
 /// Options that `create` and `run` share.
@@ -210,6 +214,8 @@ pub enum Command {
     Explain(Explain),
     Update(Update),
     Events(Events),
+    Checkpoint(Checkpoint),
+    Restore(Restore),
 }
 
 /// The first reading: what stands before the command, and the rest.
@@ -288,6 +294,7 @@ fn global(found: &Matches) -> Result<Global> {
         log_format,
         systemd_cgroup: found.on("systemd-cgroup"),
         rootless,
+        criu: found.path("criu").filter(|path| !path.as_os_str().is_empty()),
     })
 }
 
@@ -326,6 +333,8 @@ pub fn options(verb: &'static Verb, args: Vec<OsString>) -> Result<Option<Comman
         ("kill", Some(id)) => Command::Kill(Kill { id, signal: name()?, all: found.on("all") }),
         ("update", Some(id)) => Command::Update(update::read(id, &found)?),
         ("events", Some(id)) => Command::Events(events(id, &found)?),
+        ("checkpoint", Some(id)) => Command::Checkpoint(criu::checkpoint(id, &found)?),
+        ("restore", Some(id)) => Command::Restore(criu::restore(id, &found)?),
         ("exec", Some(id)) => Command::Exec(exec(id, args.collect(), &found)?),
         ("ps", Some(id)) => {
             Command::Ps(Ps { id, format: output(&found, "format")?, args: args.collect() })

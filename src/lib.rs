@@ -19,6 +19,7 @@ pub mod state;
 pub mod wire;
 // L3: the steps of a container, how each is planned and done.
 pub mod copyup;
+pub mod criu;
 pub mod devices;
 pub mod hooks;
 pub mod labels;

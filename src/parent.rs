@@ -1,6 +1,8 @@
 //! The runtime's side: executes the parent's steps around one clone, and undoes everything if a
 //! step fails.
 
+mod restore;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use nix::unistd::Pid;
 
 use crate::cgroup::{CANNOT_APPLY, Cgroup};
 use crate::child::{self, Inherited};
+use crate::criu;
 use crate::error::{Doing, Error, Result};
 use crate::hooks::{Hook, Point};
 use crate::mounts::Mappings;
@@ -88,6 +91,12 @@ pub struct Parent<'a> {
     master: Option<OwnedFd>,
     preserve: Preserve,
     hooks_ran: bool,
+    /// The conversation with criu (restore).
+    criu: Option<criu::Session>,
+    /// The numbers of the namespaces that criu gets.
+    given: Vec<i32>,
+    /// The folders in which criu works.
+    folders: Vec<OwnedFd>,
     /// The cgroups that exist by now.
     made: Vec<Cgroup>,
 }
@@ -132,6 +141,9 @@ impl<'a> Parent<'a> {
             master: None,
             preserve,
             hooks_ran: false,
+            criu: None,
+            given: Vec::new(),
+            folders: Vec::new(),
             made: Vec::new(),
         }
     }
@@ -219,7 +231,7 @@ impl<'a> Parent<'a> {
                 Msg::InNamespaces => Ok(()),
                 _ => Err(out_of_place()),
             },
-            ParentStep::MoveNetDevice(device) => self.move_net_device(device),
+            ParentStep::MoveNetDevice(device) => move_net_device(self.pid(), device),
             ParentStep::AwaitHooks => self.await_hooks(),
             ParentStep::Hook(hook) => self.hook(hook),
             ParentStep::SendListener(agent) => self.send_listener(agent),
@@ -229,6 +241,10 @@ impl<'a> Parent<'a> {
             ParentStep::PidFile(path) => write_pid_file(path, self.pid()),
             ParentStep::SaveState => self.save_state(),
             ParentStep::Start => self.start(),
+            ParentStep::ConnectCriu => self.connect_criu(),
+            ParentStep::AwaitCriu => self.await_criu(),
+            ParentStep::AttachCriu(cgroup) => cgroup.attach(self.pid()),
+            ParentStep::Restore(restore) => self.restore(restore),
         }
     }
 
@@ -308,7 +324,9 @@ impl<'a> Parent<'a> {
                 self.channel = Some(ours);
                 self.namespaces.clear();
                 self.mounts.clear();
-                (self.console, self.start) = (None, None);
+                // criu leaves it to us to hand the terminal out.
+                self.console = self.console.take().filter(|_| self.criu.is_some());
+                self.start = None;
                 match cgroup.filter(|_| !born_there) {
                     Some(cgroup) => cgroup.attach(self.pid()),
                     None => Ok(()),
@@ -432,12 +450,6 @@ impl<'a> Parent<'a> {
         }
     }
 
-    fn move_net_device(&self, device: &Move) -> Result<()> {
-        let path = format!("/proc/{}/ns/net", self.pid());
-        let namespace = std::fs::File::open(&path).doing(|| format!("open {path}"))?;
-        device.perform(namespace.as_fd())
-    }
-
     fn await_hooks(&mut self) -> Result<()> {
         match self.receive()? {
             Msg::AtHooks => {}
@@ -498,7 +510,8 @@ impl<'a> Parent<'a> {
 
     fn save_state(&mut self) -> Result<()> {
         let pid = self.pid();
-        let started = self.plan.parent.iter().any(|e| matches!(e.step, ParentStep::Start));
+        let starts = |step: &ParentStep| matches!(step, ParentStep::Start | ParentStep::Restore(_));
+        let started = self.plan.parent.iter().any(|entry| starts(&entry.step));
         let Some(record) = &mut self.record else { return Ok(()) };
         record.state.set_init(pid)?;
         record.state.stage = if started { Stage::Started } else { Stage::Created };
@@ -555,6 +568,12 @@ impl<'a> Parent<'a> {
             poststop(&record.state);
         }
     }
+}
+
+fn move_net_device(pid: i32, device: &Move) -> Result<()> {
+    let path = format!("/proc/{pid}/ns/net");
+    let namespace = std::fs::File::open(&path).doing(|| format!("open {path}"))?;
+    device.perform(namespace.as_fd())
 }
 
 /// Runs the poststop hooks; a failing one is a warning and the rest still run (runtime.md).

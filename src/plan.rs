@@ -4,11 +4,13 @@
 mod child;
 mod exec;
 mod process;
+mod restore;
 mod runtime;
 
 use std::path::PathBuf;
 
 pub use exec::{Target, exec};
+pub use restore::{external, restore};
 
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Error, Result};
@@ -61,6 +63,8 @@ pub struct Plan {
     pub init_pid: Option<i32>,
     /// Whether init shares its pid namespace with others.
     pub shared_pid_namespace: bool,
+    /// Whether the container is made from a checkpoint.
+    pub restored: bool,
     /// Whether others can look at the child before it executes the payload, so that the runtime
     /// has to run from a protected copy of its binary.
     pub exposed: bool,

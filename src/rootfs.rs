@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, umask};
 
 use crate::error::{Doing, Error, Result};
@@ -51,6 +51,20 @@ pub fn enter(path: &Path, pinned: Option<OwnedFd>) -> Result<Root> {
     // Devices, directories and files get exactly the modes that are asked for.
     umask(Mode::empty());
     Ok(Root::new(tree))
+}
+
+/// Mounts the root file system `root` on the new directory `place`, with all that is mounted below.
+pub fn bind(root: &Path, place: &Path) -> Result<()> {
+    std::fs::create_dir(place)?;
+    let tree = pin(root)?;
+    let target = nix::fcntl::open(place, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    Ok(attach(tree.as_fd(), target.as_fd())?)
+}
+
+/// Takes back [`enter`], with all that was mounted since.
+pub fn leave(path: &Path) -> Result<()> {
+    let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+    Ok(umount2(path, flags)?)
 }
 
 /// Makes `root` the root of this mount namespace and takes the old one away.

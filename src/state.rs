@@ -122,6 +122,9 @@ pub struct State {
     /// outlive it, and are ended through the cgroup.
     #[serde(default)]
     pub shared_pid_namespace: bool,
+    /// Whether it was made from a checkpoint. Its processes have executed nothing since their fork.
+    #[serde(default)]
+    pub restored: bool,
     /// Hooks that are still to be run.
     #[serde(default)]
     pub hooks: LaterHooks,
@@ -143,6 +146,7 @@ impl State {
             annotations: Map::new(),
             cgroup: None,
             shared_pid_namespace: false,
+            restored: false,
             hooks: LaterHooks::default(),
         }
     }
@@ -697,7 +701,9 @@ impl Container {
             _ if state.cgroup.as_ref().is_some_and(frozen) => Status::Paused,
             Stage::Created => Status::Created,
             // `run` saves the state while the child is still at work.
-            Stage::Started if stat(state.pid)?.is_some_and(|stat| !stat.executed) => {
+            Stage::Started
+                if !state.restored && stat(state.pid)?.is_some_and(|stat| !stat.executed) =>
+            {
                 Status::Created
             }
             Stage::Started => Status::Running,

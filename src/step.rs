@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use nix::mount::MsFlags;
 
 use crate::cgroup::{Cgroup, CgroupMount, Property, Setting};
+use crate::criu;
 use crate::devices::Device;
 use crate::hooks::Hook;
 use crate::labels::Label;
@@ -97,6 +98,14 @@ pub enum ParentStep {
     SaveState,
     /// Releases the payload (run, exec).
     Start,
+    /// Makes the socket over which criu is told what to do (restore).
+    ConnectCriu,
+    /// Waits until the child has become criu (restore).
+    AwaitCriu,
+    /// Moves criu into the cgroups of the container that it is to make (restore).
+    AttachCriu(Cgroup),
+    /// Has criu make the processes (restore).
+    Restore(criu::Restore),
 }
 
 /// A step of the child.
@@ -219,6 +228,13 @@ pub enum ChildStep {
     AwaitStart,
     /// Executes the program.
     Exec,
+    /// Mounts the root file system on a directory of its own, as criu wants to find it (restore).
+    RootForCriu(PathBuf, PathBuf),
+    /// Takes away the mounts that were made only so that there are directories and files for them
+    /// (restore).
+    LeaveRootfs(PathBuf),
+    /// Becomes this criu, which works in these folders (restore).
+    BecomeCriu(PathBuf, Vec<PathBuf>),
 }
 
 impl fmt::Display for ParentStep {
@@ -281,6 +297,12 @@ impl fmt::Display for ParentStep {
             Self::PidFile(path) => write!(f, "write the pid to {}", path.display()),
             Self::SaveState => f.write_str("save the state"),
             Self::Start => f.write_str("release the payload"),
+            Self::ConnectCriu => f.write_str("make the socket for criu"),
+            Self::AwaitCriu => f.write_str("wait for criu"),
+            Self::AttachCriu(_) => f.write_str("move criu into the cgroups of the container"),
+            Self::Restore(restore) => {
+                write!(f, "restore the processes from {}", restore.settings.images.display())
+            }
         }
     }
 }
@@ -376,6 +398,9 @@ impl ChildStep {
             Self::FindProgram => f.write_str("find the program"),
             Self::AwaitStart => f.write_str("wait for the start"),
             Self::Exec => f.write_str("execute the program"),
+            Self::RootForCriu(root, _) => write!(f, "mount {} for criu", root.display()),
+            Self::LeaveRootfs(_) => f.write_str("unmount what was mounted to make mount points"),
+            Self::BecomeCriu(program, _) => write!(f, "execute {}", program.display()),
             other => write!(f, "{other:?}"),
         }
     }

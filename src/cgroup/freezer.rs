@@ -48,6 +48,11 @@ impl Cgroup {
         self.freezer().map_or(Ok(false), is_frozen)
     }
 
+    /// The directory of the cgroup by which it can be frozen, if this host has one.
+    pub fn freezer_dir(&self) -> Option<&str> {
+        self.freezer().map(|place| place.dir.as_str())
+    }
+
     /// v1's freezer, or else v2.
     fn freezer(&self) -> Option<&Place> {
         self.controller("freezer").or_else(|| self.places.iter().find(|place| is_v2(place)))

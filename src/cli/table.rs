@@ -10,7 +10,7 @@ pub const GLOBAL: &[Flag] = &[
     option("log-format", "FORMAT", "format of log lines: text or json (default: text)"),
     switch("systemd-cgroup", "let systemd make cgroups; cgroupsPath is then slice:prefix:name"),
     option("rootless", "WHEN", "tolerate missing cgroup permissions: true, false or auto"),
-    option("criu", "PATH", "ignored, accepted for old callers"),
+    option("criu", "PATH", "criu for checkpoint and restore (default: the one in $PATH)"),
     switch("version", "print the version").letter('v'),
 ];
 
@@ -79,6 +79,44 @@ const UPDATE: &[Flag] = &[
 const EVENTS: &[Flag] = &[
     option("interval", "TIME", "time between two prints of the usage (default: 5s)"),
     switch("stats", "print the usage once and exit"),
+];
+
+const CRIU: &[Flag] = &[
+    option("image-path", "DIR", "folder of the images (default: checkpoint)"),
+    option("work-path", "DIR", "folder of criu's log (default: that of the images)"),
+    switch("tcp-established", "with established TCP connections"),
+    switch("ext-unix-sk", "with UNIX sockets to processes outside"),
+    switch("shell-job", "with a terminal that belongs to somebody outside"),
+    switch("file-locks", "with file locks"),
+    switch("lazy-pages", "fetch memory when it is touched"),
+    switch("auto-dedup", "drop memory from older images that newer ones have"),
+    option("manage-cgroups-mode", "MODE", "soft, full, strict or ignore (default: soft)"),
+    option("empty-ns", "NAMESPACE", "leave the contents of a namespace to others: network"),
+];
+
+const CHECKPOINT: &[Flag] = &[
+    switch("leave-running", "let the container go on"),
+    switch("pre-dump", "save memory only, and let the container go on"),
+    option("parent-path", "DIR", "folder of the images before, relative to those of this one"),
+    option(
+        "page-server",
+        "ADDRESS:PORT",
+        "send memory to another criu, or serve it for lazy-pages",
+    ),
+    option("status-fd", "N", "descriptor that gets a zero byte once lazy-pages is ready"),
+    switch("tcp-skip-in-flight", "without TCP connections that are being made"),
+    switch("link-remap", "make links for files that were removed while they are open"),
+];
+
+const RESTORE: &[Flag] = &[
+    BUNDLE,
+    switch("detach", "do not wait for the container's process").letter('d'),
+    switch("no-subreaper", "do not become the reaper of orphaned processes"),
+    switch("no-pivot", "accepted for callers of runc: criu knows what to do"),
+    option("console-socket", "PATH", "AF_UNIX socket that receives the terminal's master"),
+    option("pid-file", "FILE", "write the process id to FILE"),
+    option("lsm-profile", "TYPE:LABEL", "label of the processes, such as apparmor:NAME"),
+    option("lsm-mount-context", "CONTEXT", "SELinux context of mounts that have one"),
 ];
 
 const FORMAT: Flag = option("format", "FORMAT", "table or json (default: table)").letter('f');
@@ -219,6 +257,26 @@ pub const VERBS: &[Verb] = &[
         help: include_str!("help/events.txt"),
         args: &[ID],
         flags: &[EVENTS],
+        stops: false,
+    },
+    Verb {
+        name: "checkpoint",
+        about: "save a running container to disk",
+        details: "criu(8) writes images of its processes, from which restore makes them again. \
+                  The container is deleted then, unless it is to go on.",
+        help: include_str!("help/checkpoint.txt"),
+        args: &[ID],
+        flags: &[CRIU, CHECKPOINT],
+        stops: false,
+    },
+    Verb {
+        name: "restore",
+        about: "make a container from a checkpoint",
+        details: "Waits for the container's process like run, and exits with its code; with \
+                  --detach it returns once the processes run.",
+        help: include_str!("help/restore.txt"),
+        args: &[ID],
+        flags: &[CRIU, RESTORE],
         stops: false,
     },
     Verb {

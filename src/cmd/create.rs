@@ -8,7 +8,7 @@ use crate::error::{Doing, Result};
 use crate::host::Host;
 use crate::parent::{self, Made, Parent, Record, Traces};
 use crate::plan::{self, Options, Plan};
-use crate::spec::{self, load::Config};
+use crate::spec::{self, config::Spec, load::Config};
 use crate::state::{self, Container, LaterHooks, State};
 use crate::trace::{self, Trace};
 use crate::{log, protect};
@@ -19,7 +19,8 @@ use crate::{log, protect};
 /// Any; by then nothing of the container is left.
 pub fn run(global: &Global, options: &Create) -> Result<i32> {
     let aim = || format!("cannot create \"{}\"", options.id);
-    create(global, options, Mode::Create).map(|_| 0).map_err(|err| err.context(aim()))
+    let made = create(global, options, Mode::Create, plan::container);
+    made.map(|_| 0).map_err(|err| err.context(aim()))
 }
 
 /// Who makes the container, and what becomes of it.
@@ -43,8 +44,13 @@ pub struct Created {
     pub made: Made,
 }
 
-/// Reads the bundle, plans, and executes the plan.
-pub fn create(global: &Global, options: &Create, mode: Mode) -> Result<Created> {
+/// Reads the bundle, plans by `planner`, and executes the plan.
+pub fn create(
+    global: &Global,
+    options: &Create,
+    mode: Mode,
+    planner: impl FnOnce(&Spec, &Host, &Options) -> Result<Plan>,
+) -> Result<Created> {
     let preserve = parent::settle_descriptors(options.preserve_fds)?;
     let root = state::Root::open(global.root.as_deref())?;
     state::check_id(&options.id)?;
@@ -52,7 +58,7 @@ pub fn create(global: &Global, options: &Create, mode: Mode) -> Result<Created> 
     config.warnings.iter().for_each(|warning| log::warn(warning));
     let place = |err| config.place(err);
     let plan_options = plan_options(options, mode)?;
-    let plan = plan(global, &config, &plan_options).map_err(place)?;
+    let plan = plan(global, &config, &plan_options, planner).map_err(place)?;
     if plan.exposed {
         protect::ensure()?;
     }
@@ -79,9 +85,14 @@ pub fn traces(plan: &Plan, file: Option<&Path>) -> Result<Traces> {
     })
 }
 
-fn plan(global: &Global, config: &Config, options: &Options) -> Result<Plan> {
+fn plan(
+    global: &Global,
+    config: &Config,
+    options: &Options,
+    planner: impl FnOnce(&Spec, &Host, &Options) -> Result<Plan>,
+) -> Result<Plan> {
     spec::check::check(&config.spec)?;
-    plan::container(&config.spec, &host(global)?, options)
+    planner(&config.spec, &host(global)?, options)
 }
 
 /// The host as the global options want it to be used.
@@ -123,6 +134,7 @@ fn new_state(config: &Config, plan: &Plan, options: &Options) -> State {
         annotations: spec.annotations.clone(),
         cgroup: plan.cgroup.clone(),
         shared_pid_namespace: plan.shared_pid_namespace,
+        restored: plan.restored,
         hooks: later,
         ..State::new(&options.id, &spec.oci_version)
     }

@@ -61,9 +61,14 @@ fn delete(container: &Container, force: bool) -> Result<()> {
     if !force && !matches!(status, Status::Stopped | Status::Created) {
         return Err(refusal(container.id(), status));
     }
-    end(&state)?;
+    remove(container, &state)
+}
+
+/// Takes back what `create` did, of a container that is locked, and runs its last hooks.
+pub(super) fn remove(container: &Container, state: &State) -> Result<()> {
+    end(state)?;
     container.remove()?;
-    parent::poststop(&state);
+    parent::poststop(state);
     Ok(())
 }
 

@@ -105,6 +105,7 @@ fn features() -> Features {
             selinux: Enabled { enabled: true },
         },
         annotations: BTreeMap::from([
+            ("org.opencontainers.runc.checkpoint.enabled", "true".to_string()),
             ("org.tare.commit", COMMIT.to_string()),
             ("org.tare.version", env!("CARGO_PKG_VERSION").to_string()),
         ]),

@@ -1,5 +1,6 @@
 //! The commands: one file each, and the way from the command line to them.
 
+pub mod checkpoint;
 pub mod create;
 pub mod delete;
 pub mod events;
@@ -10,6 +11,7 @@ pub mod kill;
 pub mod list;
 pub mod pause;
 pub mod ps;
+pub mod restore;
 pub mod run;
 pub mod spec;
 pub mod start;
@@ -84,6 +86,8 @@ fn perform(global: &Global, command: Command) -> Result<i32> {
         Command::Features => features::run(),
         Command::Update(options) => update::run(global, &options),
         Command::Events(options) => events::run(global, &options),
+        Command::Checkpoint(options) => checkpoint::run(global, options),
+        Command::Restore(options) => restore::run(global, options),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::cmd::create::{Created, Mode, create};
 use crate::error::{Doing, Error, Result};
 use crate::parent;
 use crate::state::{ABSENT, Container, State};
-use crate::sys;
+use crate::{plan, sys};
 
 /// Creates and starts a container, waits for its end and deletes it.
 ///
@@ -17,24 +17,38 @@ use crate::sys;
 pub fn run(global: &Global, options: &Run) -> Result<i32> {
     let id = &options.create.id;
     let mode = if options.detach { Mode::Detached } else { Mode::Attached };
-    if mode == Mode::Attached {
-        // Before there is a process whose end could be missed.
-        sys::process::block_signals().doing(|| "block signals")?;
-        if !options.no_subreaper {
-            sys::process::become_subreaper().doing(|| "become a subreaper")?;
-        }
-    }
-    let created = create(global, &options.create, mode).map_err(|err| in_context(err, id))?;
+    prepare(mode, options.no_subreaper)?;
+    let created = create(global, &options.create, mode, plan::container);
+    let created = created.map_err(|err| in_context(err, id))?;
     // A hook that hangs must not keep others from deleting the container.
     created.container.unlock();
     started(&created).map_err(|err| in_context(err, id))?;
+    attend(created, mode, options.keep).map_err(|err| in_context(err, id))
+}
+
+/// Makes this process one that can wait for a container, before there is a process whose end could
+/// be missed.
+pub fn prepare(mode: Mode, no_subreaper: bool) -> Result<()> {
+    if mode == Mode::Attached {
+        sys::process::block_signals().doing(|| "block signals")?;
+        if !no_subreaper {
+            sys::process::become_subreaper().doing(|| "become a subreaper")?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the end of a container, unless it is detached, and deletes it unless told to `keep`
+/// it. Its exit code.
+pub fn attend(created: Created, mode: Mode, keep: bool) -> Result<i32> {
     if mode == Mode::Detached {
         return Ok(0);
     }
     let Created { container, state, made } = created;
+    container.unlock();
     let code = attach::attach(made);
-    if !options.keep {
-        clean_up(&container, &state).map_err(|err| in_context(err, id))?;
+    if !keep {
+        clean_up(&container, &state)?;
     }
     code
 }

@@ -338,6 +338,23 @@ impl Mount {
         }
     }
 
+    /// Gives a bind mount that somebody else has made again the attributes that are ordered.
+    pub fn restrict(&self, root: &Root) -> Result<()> {
+        let restrict = || {
+            let mount = root.resolve(&self.destination)?;
+            self.bind_attributes(mount.as_fd())?;
+            match self.recursive == Attributes::default() {
+                true => Ok(()),
+                false => Ok(set_attributes(mount.as_fd(), self.recursive, None, false)?),
+            }
+        };
+        restrict().or_else(|err: Error| match err.errno() {
+            // The container had unmounted it: nothing is mounted there, or there is no such place.
+            Some(Errno::EINVAL | Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
+            _ => Err(err),
+        })
+    }
+
     /// Recursive attributes and propagation, which concern the mount once it is attached.
     fn spread(&self, mount: BorrowedFd) -> Result<()> {
         if self.recursive != Attributes::default() {

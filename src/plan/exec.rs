@@ -7,7 +7,7 @@ use super::{Options, Plan, check_terminal};
 use crate::cgroup::Cgroup;
 use crate::error::Result;
 use crate::host::Host;
-use crate::namespaces::{NEWPID, NEWUSER, Namespaces};
+use crate::namespaces::{NEWPID, NEWTIME, NEWUSER, Namespaces};
 use crate::process::Payload;
 use crate::scheduling::{Cpus, Scheduling};
 use crate::spec::config::{Linux, Process, Spec};
@@ -22,6 +22,8 @@ pub struct Target<'a> {
     pub cgroup: Option<Cgroup>,
     /// The container's init, unless the cgroup was asked for by name.
     pub init_pid: Option<i32>,
+    /// Whether it was made from a checkpoint: criu gives it a time namespace, where its clocks go on.
+    pub restored: bool,
 }
 
 /// Plans one more process in a running container.
@@ -70,8 +72,9 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
         None => plan.child(ChildStep::Scheduling(Scheduling::AllCpus), ""),
     }
     let flags = crate::namespaces::KINDS.iter().map(|kind| kind.flag);
-    let flags = flags.filter(|flag| namespaces.has(*flag) && *flag != NEWPID);
-    plan.child(ChildStep::JoinNamespacesOfInit(flags.sum()), "");
+    let restored = |flag| flag == NEWTIME && target.restored;
+    let flags = flags.filter(|flag| namespaces.has(*flag) || restored(*flag));
+    plan.child(ChildStep::JoinNamespacesOfInit(flags.filter(|flag| *flag != NEWPID).sum()), "");
     if namespaces.has(NEWUSER) {
         plan.child(ChildStep::BecomeRoot, "");
     }

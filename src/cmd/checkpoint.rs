@@ -1,0 +1,190 @@
+//! `tare checkpoint`.
+
+use std::fs::DirBuilder;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+
+use crate::cli::{Checkpoint, Global};
+use crate::cmd::delete;
+use crate::criu::{self, Dump, External, Feature, Kind, Notice, Session, Target};
+use crate::error::{Doing, Error, Result};
+use crate::host::Host;
+use crate::namespaces::Namespaces;
+use crate::parent::Process;
+use crate::plan::{self, Options};
+use crate::spec::config::Spec;
+use crate::spec::load;
+use crate::state::{ABSENT, Container, Root, State, Status};
+use crate::sys::pidfd;
+use crate::sys::process::{Fork, close_on_exec_from, exit_now, fork_into, inherited};
+
+/// Saves a running container. Unless it is to go on, it is gone afterwards.
+///
+/// # Errors
+/// The container is missing or not running; criu is missing or fails: then the container goes on.
+pub fn run(global: &Global, options: Checkpoint) -> Result<i32> {
+    let id = options.id;
+    let container = Root::open(global.root.as_deref())?.container(&id)?;
+    let aim = |err: Error| err.context(format!("cannot checkpoint \"{id}\""));
+    checkpoint(global, &container, options.dump).map_err(aim)?;
+    Ok(0)
+}
+
+fn checkpoint(global: &Global, container: &Container, mut dump: Dump) -> Result<()> {
+    container.lock()?;
+    let state = container.load()?;
+    match container.status(&state)? {
+        Status::Running | Status::Paused => {}
+        status => {
+            return Err(Error::new(format!("Container cannot be checkpointed in {status} state")));
+        }
+    }
+    folders(&dump)?;
+    let program = criu::find(global.criu.as_deref())?;
+    let status = dump.status_fd.take().map(status_descriptor).transpose()?;
+    // Nothing of the caller's is criu's matter.
+    close_on_exec_from(3).doing(|| "close descriptors of the caller")?;
+    let spec = saved(container)?;
+    // Others may stop and delete it meanwhile: criu can be at it for long (--lazy-pages).
+    container.unlock();
+    save(&program, &dump, &state, &spec, status).map_err(|err| dump.explain(err))?;
+    match dump.pre_dump || dump.settings.on("leave-running") {
+        true => Ok(()),
+        false => remove(container, &state),
+    }
+}
+
+/// Deletes what was saved, unless somebody else has done so by now.
+fn remove(container: &Container, state: &State) -> Result<()> {
+    match container.lock() {
+        Ok(()) => delete::remove(container, state),
+        Err(err) if err.message() == ABSENT => Ok(()),
+        Err(err) => Err(err),
+    }
+}
+
+/// Makes the folders for images and log, and checks the one of the images before.
+fn folders(dump: &Dump) -> Result<()> {
+    let images = &dump.settings.images;
+    for path in [Some(images), dump.settings.work.as_ref()].into_iter().flatten() {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.doing(|| format!("make the folder {}", path.display()))?;
+    }
+    let Some(parent) = &dump.parent else { return Ok(()) };
+    let found = std::fs::metadata(images.join(parent));
+    let found = found.and_then(|found| match found.is_dir() {
+        true => Ok(()),
+        false => Err(Errno::ENOTDIR.into()),
+    });
+    found.doing(|| format!("invalid --parent-path: {}", images.join(parent).display()))
+}
+
+/// The descriptor of the caller's to which a zero byte is written.
+fn status_descriptor(number: i32) -> Result<OwnedFd> {
+    let invalid = || format!("invalid --status-fd argument {number}");
+    let fd = inherited(number).ok_or(Errno::EBADF).doing(invalid)?;
+    let flags = nix::fcntl::fcntl(&fd, nix::fcntl::F_GETFL).doing(invalid)?;
+    match flags & libc::O_ACCMODE {
+        libc::O_RDONLY => Err(Error::new(format!("{}: not writable", invalid()))),
+        _ => Ok(fd),
+    }
+}
+
+fn saved(container: &Container) -> Result<Spec> {
+    let text = String::from_utf8(container.config()?)
+        .map_err(|_| Error::new("the saved config.json is not UTF-8"))?;
+    Ok(load::parse(&text, Path::new("config.json"))?.0)
+}
+
+/// Has criu do it.
+fn save(
+    program: &Path,
+    dump: &Dump,
+    state: &State,
+    spec: &Spec,
+    mut status: Option<OwnedFd>,
+) -> Result<()> {
+    let namespaces = spec.linux.as_ref().map_or(&[][..], |linux| &linux.namespaces);
+    let joins = Namespaces::plan(namespaces)?.joins;
+    let target = Target {
+        pid: state.pid,
+        rootfs: &state.rootfs,
+        annotations: &state.annotations,
+        mounts: mounts(state, spec)?,
+        joins: &joins,
+        freezer: state.cgroup.as_ref().and_then(|cgroup| cgroup.freezer_dir()),
+    };
+    let mut criu = Criu::start(program)?;
+    criu::check_version(criu.session.version()?, 0)?;
+    if dump.settings.on("lazy-pages") {
+        criu.session.need(Feature::LazyPages)?;
+    }
+    if dump.pre_dump {
+        criu.session.need(Feature::MemTrack)?;
+    }
+    let folders = criu::open(&dump.settings.folders())?;
+    let options = dump.options(&target, &folders)?;
+    let kind = if dump.pre_dump { Kind::PreDump } else { Kind::Dump };
+    let mut notify = |notice: Notice| {
+        // Taken: whoever waits for the end of file after the byte has it too.
+        match status.take_if(|_| notice.script == "status-ready") {
+            Some(fd) => nix::unistd::write(fd.as_fd(), &[0]).map(drop).doing(|| "write status"),
+            None => Ok(()),
+        }
+    };
+    criu.idle = false;
+    criu.session.perform(kind, &options, &mut notify).map(drop)
+}
+
+/// The container's mounts that are the host's, from the steps by which it was made.
+fn mounts(state: &State, spec: &Spec) -> Result<Vec<External>> {
+    let options = Options {
+        id: state.id.clone(),
+        bundle: state.bundle.clone(),
+        start: true,
+        attached: true,
+        ..Options::default()
+    };
+    plan::external(&plan::container(spec, &Host::probe()?, &options)?)
+}
+
+/// criu; dropped, it is waited for. It is not killed at work: it has to take its hands off the
+/// container first.
+struct Criu {
+    session: Session,
+    process: Process,
+    /// Whether it has been given nothing to do.
+    idle: bool,
+}
+
+impl Criu {
+    fn start(program: &Path) -> Result<Criu> {
+        let (session, theirs) = Session::pair()?;
+        match fork_into(0, None).doing(|| "start criu")? {
+            Fork::Parent(pid, fd) => {
+                let process = Process { pid: pid.as_raw(), fd };
+                Ok(Criu { session, process, idle: true })
+            }
+            Fork::Child => {
+                let err = criu::become_criu(program, &[theirs.as_fd()]);
+                crate::log::warn(&err.message());
+                exit_now(1)
+            }
+        }
+    }
+}
+
+impl Drop for Criu {
+    fn drop(&mut self) {
+        self.session.close();
+        if self.idle {
+            let _ = pidfd::signal(self.process.fd.as_fd(), libc::SIGKILL);
+        }
+        let _ = waitpid(Pid::from_raw(self.process.pid), None);
+    }
+}

@@ -1,0 +1,168 @@
+//! The runtime's side of a restore: criu is the child, and what it makes takes its place.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+
+use super::{Parent, Process, move_net_device, out_of_place};
+use crate::criu::{Kind, Notice, Restore, Session, namespace_key};
+use crate::error::{Doing, Result};
+use crate::namespaces::NEWNS;
+use crate::path::Root;
+use crate::step::ChildStep;
+use crate::sys::pidfd;
+use crate::sys::process::{self, Fork, exit_now, fork_into};
+use crate::terminal;
+use crate::wire::{Channel, Msg, send_fd};
+
+impl Parent<'_> {
+    /// criu's end goes to the child behind the namespaces.
+    pub(super) fn connect_criu(&mut self) -> Result<()> {
+        let (ours, theirs) = Session::pair()?;
+        self.criu = Some(ours);
+        self.given = self.namespaces.iter().map(|(_, fd)| fd.as_raw_fd()).collect();
+        self.namespaces.push((0, theirs));
+        Ok(())
+    }
+
+    /// The child hands over the folders of images and log; the channel ends at its execve(2).
+    pub(super) fn await_criu(&mut self) -> Result<()> {
+        loop {
+            match self.channel()?.receive_with_fd()? {
+                (None, _) => break,
+                (Some(Msg::Failed(err)), _) => return Err(err),
+                (Some(Msg::Ready), Some(folder)) => self.folders.push(folder),
+                _ => return Err(out_of_place()),
+            }
+        }
+        self.channel = None;
+        Ok(())
+    }
+
+    /// Has criu make the processes; the first of them is the child from then on.
+    pub(super) fn restore(&mut self, restore: &Restore) -> Result<()> {
+        let session = self.criu.take().ok_or_else(out_of_place)?;
+        restore.check_version(session.version()?)?;
+        let keys = restore.joins.iter().filter_map(namespace_key);
+        let inherited: Vec<_> = keys.zip(std::mem::take(&mut self.given)).collect();
+        let cgroups = format!("/proc/{}/cgroup", self.pid());
+        let cgroups = std::fs::read_to_string(&cgroups).doing(|| format!("read {cgroups}"))?;
+        let options = restore.options(&self.folders, &inherited, &cgroups)?;
+        let criu = self.pid();
+        let mut notify = |notice| self.notice(notice, restore);
+        let pid = session.perform(Kind::Restore, &options, &mut notify);
+        let pid = pid.map_err(|err| restore.explain(err))?;
+        if self.pid() == criu {
+            self.adopt(pid)?;
+        }
+        // It has nothing left to do but to end.
+        let _ = waitpid(Pid::from_raw(criu), None);
+        // Of use to criu only; with the state directory it goes at the latest.
+        let _ = std::fs::remove_dir(&restore.root);
+        Ok(())
+    }
+
+    fn notice(&mut self, notice: Notice, restore: &Restore) -> Result<()> {
+        match notice.script.as_str() {
+            "setup-namespaces" => {
+                let pid = notice.pid;
+                restore.devices.iter().try_for_each(|device| {
+                    move_net_device(pid, device).map_err(|e| e.or_doing(|| device.to_string()))
+                })?;
+                self.restore_hooks(restore, pid)
+            }
+            "post-restore" => {
+                self.adopt(notice.pid)?;
+                self.restrict_binds(notice.pid)
+            }
+            "orphan-pts-master" => {
+                let master = notice.fd.ok_or_else(out_of_place)?;
+                match self.console.take() {
+                    Some(socket) => {
+                        send_fd(socket.as_fd(), master.as_fd(), b"/dev/ptmx").map_err(|e| {
+                            e.or_doing(|| "send the terminal to the console socket".into())
+                        })
+                    }
+                    None => {
+                        terminal::prepare_relay(master.as_fd())?;
+                        self.master = Some(master);
+                        Ok(())
+                    }
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The hooks that set up the network, above all; the namespaces are those of process `pid`.
+    fn restore_hooks(&mut self, restore: &Restore, pid: i32) -> Result<()> {
+        if restore.hooks.is_empty() {
+            return Ok(());
+        }
+        if let Some(record) = &mut self.record {
+            record.state.set_init(pid)?;
+            record.container.save(&record.state)?;
+        }
+        self.hooks_ran = true;
+        restore.hooks.iter().try_for_each(|hook| self.hook(hook))
+    }
+
+    /// Gives the bind mounts their attributes again, before any process goes on: criu makes a second
+    /// mount of the same file writable although the first is read-only (seen with 3.17 and 4.2).
+    fn restrict_binds(&self, pid: i32) -> Result<()> {
+        let binds = self.plan.mounts().filter_map(|step| match step {
+            ChildStep::Mount(mount) if mount.is_bind() => Some(mount),
+            _ => None,
+        });
+        let binds: Vec<_> = binds.collect();
+        if binds.is_empty() {
+            return Ok(());
+        }
+        // In a process of its own: this one has its working directory, and hooks, at the host.
+        let (ours, theirs) = Channel::pair()?;
+        match fork_into(0, None)? {
+            Fork::Child => {
+                let restricted = enter(pid).and_then(|root| {
+                    binds.iter().try_for_each(|mount| {
+                        mount.restrict(&root).map_err(|e| e.or_doing(|| mount.to_string()))
+                    })
+                });
+                let told = match restricted {
+                    Ok(()) => theirs.send(&Msg::Ready, None),
+                    Err(err) => theirs.send(&Msg::Failed(err), None),
+                };
+                exit_now(i32::from(told.is_err()))
+            }
+            Fork::Parent(child, _) => {
+                drop(theirs);
+                let told = ours.receive();
+                waitpid(child, None).doing(|| "wait for the process that sets mounts")?;
+                match told? {
+                    Some(Msg::Ready) => Ok(()),
+                    Some(Msg::Failed(err)) => Err(err),
+                    _ => Err(out_of_place()),
+                }
+            }
+        }
+    }
+
+    /// Takes the restored process for the child, before it goes on from where it was.
+    fn adopt(&mut self, pid: i32) -> Result<()> {
+        let fd = pidfd::open(pid).doing(|| format!("open process {pid}"))?;
+        if let Some(record) = &mut self.record {
+            record.state.set_init(pid)?;
+            record.container.save(&record.state)?;
+        }
+        self.child = Some(Process { pid, fd });
+        Ok(())
+    }
+}
+
+/// Enters the mount namespace of process `pid`.
+fn enter(pid: i32) -> Result<Root> {
+    let process = pidfd::open(pid)?;
+    process::enter(process.as_fd(), NEWNS).doing(|| "enter the restored mounts")?;
+    Ok(Root::open(Path::new("/"))?)
+}
