@@ -90,6 +90,7 @@ fn is_cgroup(step: &ParentStep) -> bool {
         ParentStep::MakeCgroup(_)
             | ParentStep::GiveCgroup(..)
             | ParentStep::StartUnit(..)
+            | ParentStep::EnableControllers(_)
             | ParentStep::Limits(..)
     )
 }
@@ -103,6 +104,7 @@ fn stays(step: &ParentStep) -> bool {
         ParentStep::MakeCgroup(_)
         | ParentStep::GiveCgroup(..)
         | ParentStep::StartUnit(..)
+        | ParentStep::EnableControllers(_)
         | ParentStep::Limits(..)
         | ParentStep::OpenNamespace(_)
         | ParentStep::EnterForChild(_)
