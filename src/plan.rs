@@ -216,3 +216,6 @@ fn not_supported(at: &str) -> Error {
     let name = at.rsplit('.').next().unwrap_or(at);
     Error::new(format!("{name} is not supported by this version of tare")).at(at)
 }
+
+#[cfg(test)]
+mod tests;

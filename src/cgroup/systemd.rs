@@ -40,6 +40,12 @@ pub struct Manager {
 }
 
 impl Manager {
+    /// The system's instance as data, for tests.
+    #[cfg(test)]
+    pub fn fixed() -> Manager {
+        Manager { user: false, base: String::new() }
+    }
+
     /// Finds the system's instance or, if `rootless`, the caller's own.
     ///
     /// # Errors

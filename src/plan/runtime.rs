@@ -26,13 +26,18 @@ impl Context<'_> {
         };
         self.cgroup_steps(plan, before)?;
         self.clone_steps(plan);
-        if self.new_user() && !after_clone {
-            plan.parent(ParentStep::Continue, "");
+        // In the order in which the child waits.
+        if self.shares_time() {
+            self.net_device_steps(plan)?;
         }
-        self.net_device_steps(plan)?;
         if after_clone {
             self.cgroup_steps(plan, meanwhile)?;
+        }
+        if after_clone || self.new_user() {
             plan.parent(ParentStep::Continue, "");
+        }
+        if !self.shares_time() {
+            self.net_device_steps(plan)?;
         }
         if let Some(score) = self.spec.process.as_ref().and_then(|p| p.oom_score_adj) {
             plan.parent(ParentStep::OomScore(score), "process.oomScoreAdj");

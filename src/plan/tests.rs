@@ -1,0 +1,117 @@
+use std::collections::VecDeque;
+
+use super::*;
+use crate::cgroup::{Hierarchies, Manager};
+use crate::spec::load::from_json;
+
+/// What crosses the channel before the child is ready.
+#[derive(Debug, PartialEq)]
+enum Word {
+    Continue,
+    InitPid,
+    InNamespaces,
+    AtHooks,
+}
+
+/// What a side does with the channel: says a word, or waits for one.
+enum Turn {
+    Say(Word),
+    Hear(Word),
+}
+use Turn::{Hear, Say};
+
+fn runtime_turns(plan: &Plan) -> VecDeque<Turn> {
+    let turn = |entry: &Entry<ParentStep>| match entry.step {
+        ParentStep::Continue => Some(Say(Word::Continue)),
+        ParentStep::AwaitInitPid => Some(Hear(Word::InitPid)),
+        ParentStep::AwaitNamespaces => Some(Hear(Word::InNamespaces)),
+        ParentStep::AwaitHooks => Some(Hear(Word::AtHooks)),
+        _ => None,
+    };
+    plan.parent.iter().filter_map(turn).collect()
+}
+
+fn child_turns(plan: &Plan) -> VecDeque<Turn> {
+    let turns = plan.child.iter().flat_map(|entry| match entry.step {
+        ChildStep::Await => vec![Hear(Word::Continue)],
+        ChildStep::ForkInit => vec![Say(Word::InitPid)],
+        ChildStep::SyncNetDevices => vec![Say(Word::InNamespaces), Hear(Word::Continue)],
+        ChildStep::SyncHooks => vec![Say(Word::AtHooks), Hear(Word::Continue)],
+        _ => vec![],
+    });
+    turns.collect()
+}
+
+/// Takes turns as far as `side` comes by what it has been told; whether it came any further.
+fn advance(
+    side: &mut VecDeque<Turn>,
+    told: &mut VecDeque<Word>,
+    tells: &mut VecDeque<Word>,
+) -> bool {
+    let before = side.len();
+    while let Some(turn) = side.pop_front() {
+        match turn {
+            Say(word) => tells.push_back(word),
+            Hear(word) => match told.pop_front() {
+                Some(heard) => assert_eq!(heard, word),
+                None => {
+                    side.push_front(Hear(word));
+                    break;
+                }
+            },
+        }
+    }
+    side.len() < before
+}
+
+/// Neither side waits for ever, and each hears what it waits for.
+fn assert_meets(plan: &Plan, what: &str) {
+    let (mut runtime, mut child) = (runtime_turns(plan), child_turns(plan));
+    let (mut up, mut down) = (VecDeque::new(), VecDeque::new());
+    while advance(&mut runtime, &mut up, &mut down) | advance(&mut child, &mut down, &mut up) {}
+    assert!(runtime.is_empty() && child.is_empty(), "{what}: both sides wait");
+    assert!(up.is_empty(), "{what}: {up:?} is never heard");
+    // The rest is heard by the child that waits for its start.
+    assert!(down.iter().all(|word| *word == Word::Continue) && down.len() <= 1, "{what}: {down:?}");
+}
+
+fn spec(user: &str, extra: &str, net_devices: &str, hook: &str) -> Spec {
+    let text = format!(
+        r#"{{"ociVersion":"1.3.0","root":{{"path":"rootfs"}},
+        "process":{{"cwd":"/","user":{{"uid":0,"gid":0}},"args":["/x"]}},
+        "mounts":[{{"destination":"/sys/fs/cgroup","type":"cgroup","source":"cgroup"}}],
+        "hooks":{{{hook}}},
+        "linux":{{"namespaces":[{{"type":"mount"}},{{"type":"network"}}{user}{extra}],
+        "uidMappings":[{{"containerID":0,"hostID":9,"size":1}}],
+        "gidMappings":[{{"containerID":0,"hostID":9,"size":1}}],
+        "cgroupsPath":"a.slice:b:c","netDevices":{{{net_devices}}}}}}}"#
+    );
+    from_json(&text).unwrap()
+}
+
+#[test]
+fn both_sides_follow_one_protocol() {
+    let v1 = || Hierarchies::fixed(&[("devices", "/c/devices", "/"), ("", "/c/unified", "/")]);
+    let v2 = || Hierarchies::fixed(&[("", "/sys/fs/cgroup", "/")]);
+    let users = ["", r#",{"type":"user"}"#, r#",{"type":"user","path":"/proc/1/ns/user"}"#];
+    let extras = ["", r#",{"type":"pid"}"#, r#",{"type":"pid"},{"type":"cgroup"}"#];
+    for hierarchies in [v1, v2] {
+        for systemd in [None, Some(Manager::fixed())] {
+            let host = Host { hierarchies: hierarchies(), capabilities: u64::MAX, systemd };
+            for (user, extra) in users.iter().flat_map(|user| extras.map(|extra| (user, extra))) {
+                // Only root may move network devices.
+                let devices = ["", r#""eth0":{}"#];
+                let most = if crate::sys::process::euid() == 0 { 2 } else { 1 };
+                for device in devices.into_iter().take(most) {
+                    for hook in ["", r#""createRuntime":[{"path":"/h"}]"#] {
+                        let spec = spec(user, extra, device, hook);
+                        let what = format!("{host:?} {user}{extra} {device} {hook}");
+                        let options = Options { id: "x".into(), ..Options::default() };
+                        let plan = container(&spec, &host, &options).expect(&what);
+                        assert_meets(&plan, &what);
+                    }
+                }
+            }
+        }
+    }
+}
