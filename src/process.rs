@@ -147,10 +147,13 @@ fn refused(path: &CStr, errno: Errno) -> Error {
 /// Of variables that are given several times the last one counts, as for runc: getenv(3) would
 /// find the first. An empty HOME is none.
 fn last_of_each(mut env: Vec<CString>) -> Vec<CString> {
-    let name = |entry: &CString| entry.to_bytes().split(|b| *b == b'=').next().map(<[u8]>::to_vec);
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = config::Map::new();
+    let mut is_new = |entry: &CString| {
+        let name = entry.to_string_lossy().split('=').next().map(str::to_owned);
+        seen.insert(name.unwrap_or_default(), String::new()).is_none()
+    };
     env.reverse();
-    env.retain(|entry| seen.insert(name(entry)) && entry.to_bytes() != b"HOME=");
+    env.retain(|entry| is_new(entry) && entry.to_bytes() != b"HOME=");
     env.reverse();
     env
 }
