@@ -76,7 +76,7 @@ fn an_empty_path_makes_a_namespace() {
 
 #[test]
 fn clocks_have_their_offsets() {
-    if !is_tare() && peers_fail("Debian's are older than time namespaces") {
+    if peers_fail("Debian's are older than time namespaces") {
         return;
     }
     let c = Container::sh("cat /proc/self/timens_offsets /proc/uptime").with(|c| {
@@ -92,7 +92,7 @@ fn clocks_have_their_offsets() {
 
 #[test]
 fn a_time_namespace_is_joined_and_exec_is_in_it() {
-    if !is_tare() && peers_fail("Debian's are older than time namespaces") {
+    if peers_fail("Debian's are older than time namespaces") {
         return;
     }
     let first = Container::idle().with(|c| {
@@ -120,6 +120,9 @@ fn sysctls_are_set_in_the_namespaces_of_a_user_namespace() {
 
 #[test]
 fn a_joined_user_namespace_owns_what_is_made() {
+    if peers_fail("Debian's runc wants mappings for a namespace that is joined") {
+        return;
+    }
     let first = with_users(Container::idle());
     first.run_detached();
     let path = path_of(&first, "user");
@@ -137,6 +140,9 @@ fn a_joined_user_namespace_owns_what_is_made() {
 
 #[test]
 fn namespaces_of_the_host_and_of_a_user_namespace_are_joined_together() {
+    if peers_fail("Debian's runc wants mappings for a namespace that is joined") {
+        return;
+    }
     let users = with_users(Container::idle());
     users.run_detached();
     let net = Container::idle();
@@ -162,6 +168,9 @@ fn namespaces_of_the_host_and_of_a_user_namespace_are_joined_together() {
 
 #[test]
 fn sources_out_of_reach_of_a_joined_user_namespace_are_bound() {
+    if peers_fail("Debian's runc wants mappings for a namespace that is joined") {
+        return;
+    }
     let first = with_users(Container::idle());
     first.run_detached();
     let c = Container::sh("cat /data/file; grep -c ' /data .* shared:' /proc/self/mountinfo");
@@ -180,6 +189,9 @@ fn sources_out_of_reach_of_a_joined_user_namespace_are_bound() {
 
 #[test]
 fn a_container_in_the_hosts_pid_namespace_is_killed_whole() {
+    if peers_fail("Debian's are older: they leave the rest alive") {
+        return;
+    }
     for force in [false, true] {
         let c = Container::sh("setsid sleep 600 & sleep 600 & wait").namespace("pid", None);
         c.run_detached();
