@@ -164,7 +164,8 @@ impl<'a> Child<'a> {
             ChildStep::JoinNamespace(join) => self.join(join.kind),
             ChildStep::JoinNamespacesOfInit(flags) => self.join_init(*flags),
             ChildStep::Unshare(flags) => Ok(sys::process::unshare(*flags)?),
-            ChildStep::ForkInit => self.fork_init(),
+            ChildStep::ForkInit => self.fork_again(NEWPID),
+            ChildStep::ForkIntoPid => self.fork_again(0),
             ChildStep::Await => self.await_continue(),
             ChildStep::PinSources(root) => self.pin_sources(root),
             ChildStep::HoldSources(receive) => self.hold_sources(*receive),
@@ -319,7 +320,11 @@ impl<'a> Child<'a> {
             rootfs::change_root(rootfs::root_of(init.as_fd())?.as_fd())?;
         }
         if flags != 0 {
-            sys::process::enter(init.as_fd(), flags)?;
+            sys::process::enter(init.as_fd(), flags).map_err(|errno| match errno {
+                Errno::EPERM if sys::process::euid() != 0 => Error::from(errno)
+                    .hint("without privileges a container can be joined once it has been started"),
+                _ => errno.into(),
+            })?;
         }
         let root = Root::open(Path::new("/"))?;
         umask(Mode::empty());
@@ -328,9 +333,10 @@ impl<'a> Child<'a> {
     }
 
     /// Forks once more: only a child can be the first process of a new pid namespace, and that
-    /// namespace has to be made by a process that is in its user namespace already.
-    fn fork_init(&mut self) -> Result<()> {
-        match fork_into(NEWPID | libc::CLONE_PARENT as u64, None)? {
+    /// namespace has to be made by a process that is in its user namespace already. So has one that an
+    /// unprivileged caller joins.
+    fn fork_again(&mut self, flags: u64) -> Result<()> {
+        match fork_into(flags | libc::CLONE_PARENT as u64, None)? {
             Fork::Child => Ok(sys::process::set_parent_death_signal(libc::SIGKILL)?),
             Fork::Parent(pid, _) => {
                 self.inherited.channel.send(&Msg::InitPid(pid.as_raw()), None)?;

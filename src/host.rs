@@ -13,12 +13,30 @@ pub struct Host {
     pub capabilities: u64,
     /// The systemd that is to make the cgroups, if one is.
     pub systemd: Option<Manager>,
+    /// Whether missing permissions for cgroups are tolerated, where nothing depends on them.
+    pub rootless: bool,
 }
 
 impl Host {
     /// Looks at the host; changes nothing and needs no privilege.
     pub fn probe() -> Result<Self> {
         let held = sys::security::capabilities().doing(|| "read the capabilities of tare")?;
-        Ok(Host { hierarchies: Hierarchies::probe()?, capabilities: held.permitted, systemd: None })
+        Ok(Host {
+            hierarchies: Hierarchies::probe()?,
+            capabilities: held.permitted,
+            systemd: None,
+            rootless: false,
+        })
     }
+}
+
+/// Whether the caller lacks the rights of the host's root: it is somebody else, or root of a user
+/// namespace only.
+pub fn is_unprivileged() -> bool {
+    // user_namespaces(7): the initial namespace maps all ids onto themselves.
+    let whole = || {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+    };
+    sys::process::euid() != 0 || !whole()
 }

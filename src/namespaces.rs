@@ -201,10 +201,43 @@ pub fn write_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping], at: &str) ->
             .iter()
             .map(|map| format!("{} {} {}\n", map.container_id, map.host_id, map.size))
             .collect();
-        std::fs::write(format!("/proc/{pid}/{file}"), text)
-            .map_err(|e| Error::io(format!("write {file}"), &e).at(format!("{at}.{member}")))?;
+        let written = match std::fs::write(format!("/proc/{pid}/{file}"), &text) {
+            Err(err) if err.raw_os_error() == Some(libc::EPERM) => {
+                map_without_privileges(pid, file, &text, maps)
+            }
+            written => written.doing(|| format!("write {file}")),
+        };
+        written.map_err(|err| err.at(format!("{at}.{member}")))?;
     }
     Ok(())
+}
+
+/// An unprivileged caller may map the own group, if setgroups(2) is given up; anything else takes
+/// the helpers that know what belongs to whom (user_namespaces(7), newuidmap(1)).
+fn map_without_privileges(pid: i32, file: &str, text: &str, maps: &[IdMapping]) -> Result<()> {
+    let own_group = nix::unistd::getegid().as_raw();
+    if let ("gid_map", [IdMapping { host_id, size: 1, .. }]) = (file, maps)
+        && *host_id == own_group
+    {
+        std::fs::write(format!("/proc/{pid}/setgroups"), "deny").doing(|| "write setgroups")?;
+        return std::fs::write(format!("/proc/{pid}/{file}"), text)
+            .doing(|| format!("write {file}"));
+    }
+    let helper = if file == "gid_map" { "newgidmap" } else { "newuidmap" };
+    let words = text.split_ascii_whitespace();
+    let run = std::process::Command::new(helper).arg(pid.to_string()).args(words).output();
+    let output = run.map_err(|err| {
+        Error::io(format!("write {file} by {helper}"), &err)
+            .hint("Debian's package uidmap has the helpers that map more than the own id")
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Error::new(format!("write {file}: {}", said.trim())).hint(format!(
+        "/etc/{} has to give these ids to the calling user",
+        if file == "gid_map" { "subgid" } else { "subuid" }
+    )))
 }
 
 /// Drops the supplementary groups of the host: the user namespace that is joined next may deny
@@ -221,7 +254,9 @@ pub fn drop_groups() -> Result<()> {
 pub fn become_root() -> Result<()> {
     let root = nix::unistd::Uid::from_raw(0);
     nix::unistd::setresgid(0.into(), 0.into(), 0.into())?;
-    Ok(nix::unistd::setresuid(root, root, root)?)
+    nix::unistd::setresuid(root, root, root)?;
+    // An unprivileged runtime could not have mapped the ids otherwise.
+    Ok(sys::security::set_dumpable(false)?)
 }
 
 /// Sets the kernel parameter `key` of the current namespaces, through a procfs of our own.

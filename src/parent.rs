@@ -166,9 +166,15 @@ impl<'a> Parent<'a> {
     }
 
     fn steps(&mut self, traces: &Traces) -> Result<()> {
-        // The child's copy of this process must not be looked into before it is the payload.
-        sys::security::set_dumpable(false)?;
         let plan = self.plan;
+        let maps = |entry: &crate::step::Entry<ParentStep>| {
+            matches!(entry.step, ParentStep::WriteIdMaps(..))
+        };
+        // The child's copy of this process must not be looked into before it is the payload. Where it
+        // is to be mapped by an unprivileged runtime, it sees to that itself (`BecomeRoot`).
+        if sys::process::euid() == 0 || !plan.parent.iter().any(maps) {
+            sys::security::set_dumpable(false)?;
+        }
         for (index, entry) in plan.parent.iter().enumerate() {
             let run = || self.perform(&entry.step, &traces.child);
             traces.parent.step(index, run).map_err(|err| {
@@ -216,6 +222,7 @@ impl<'a> Parent<'a> {
                 self.made.push(cgroup.clone());
                 Ok(())
             }
+            ParentStep::JoinUnit(cgroup) => cgroup.join_unit(self.pid()),
             ParentStep::Limits(cgroup, limits) => cgroup.apply(limits),
             ParentStep::MapMounts(receive) => self.map_mounts(*receive),
             ParentStep::InitialCpus(cpus) => cpus.apply("initial"),

@@ -111,7 +111,7 @@ pub fn container(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
     }
     plan.shared_pid_namespace = !namespaces.has(NEWPID);
     plan.exposed = namespaces.new & NEWPID == 0;
-    plan.cgroup = Some(plan_cgroup(linux, host, options)?);
+    plan.cgroup = plan_cgroup(linux, host, options)?;
     if let Some(process) = &spec.process {
         plan.payload = Some(Payload::plan(process)?);
         check_terminal(process, options)?;
@@ -126,12 +126,19 @@ pub fn container(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
     Ok(plan)
 }
 
-fn plan_cgroup(linux: &Linux, host: &Host, options: &Options) -> Result<Cgroup> {
+/// None where a caller without permissions for cgroups asks for nothing that needs one.
+fn plan_cgroup(linux: &Linux, host: &Host, options: &Options) -> Result<Option<Cgroup>> {
     let (hierarchies, path) = (host_hierarchies(host), linux.cgroups_path.as_deref());
-    match &host.systemd {
-        Some(manager) => Cgroup::plan_unit(hierarchies, manager, path, &options.id),
-        None => Cgroup::plan(hierarchies, path, &options.id),
+    if let Some(manager) = &host.systemd {
+        return Cgroup::plan_unit(hierarchies, manager, path, &options.id).map(Some);
     }
+    let cgroup = Cgroup::plan(hierarchies, path, &options.id)?;
+    if !host.rootless {
+        return Ok(Some(cgroup));
+    }
+    let none = Default::default();
+    let limits = cgroup::limits(linux.resources.as_ref().unwrap_or(&none), hierarchies)?;
+    cgroup.permitted(path.is_some_and(|path| !path.is_empty()), &limits)
 }
 
 fn host_hierarchies(host: &Host) -> &cgroup::Hierarchies {

@@ -102,8 +102,9 @@ pub struct Credentials {
     pub groups: Vec<u32>,
     /// Capability sets.
     pub capabilities: Capabilities,
-    /// Whether setgroups(2) is denied altogether, as in the user namespace of an unprivileged user.
-    pub groups_denied: bool,
+    /// Whether setgroups(2) may be denied, as in the user namespace of an unprivileged caller: the
+    /// groups that stay are that caller's own.
+    pub groups_may_stay: bool,
 }
 
 impl Credentials {
@@ -117,9 +118,7 @@ impl Credentials {
         if leaves_root {
             sys::keep_capabilities(true)?;
         }
-        if !self.groups_denied {
-            self.set_groups()?;
-        }
+        self.set_groups()?;
         let (gid, uid) = (Gid::from_raw(self.gid), Uid::from_raw(self.uid));
         setresgid(gid, gid, gid).map_err(|e| no_such_id(e, "gid", self.gid))?;
         setresuid(uid, uid, uid).map_err(|e| no_such_id(e, "uid", self.uid))?;
@@ -135,11 +134,20 @@ impl Credentials {
         let set = sys::set_groups(&self.groups);
         if set == Err(Errno::EPERM)
             && self.groups.is_empty()
-            && nix::unistd::getgroups()?.is_empty()
+            && (self.groups_may_stay || nix::unistd::getgroups()?.is_empty())
         {
             return Ok(());
         }
-        set.doing(|| "set the supplementary groups")
+        set.map_err(|errno| {
+            let err = Error::sys("set the supplementary groups", errno);
+            match errno {
+                Errno::EPERM => err.at("process.user.additionalGids").hint(
+                    "a user namespace that was made without privileges has one group; more need \
+                     newgidmap(1) and a range in /etc/subgid",
+                ),
+                _ => err,
+            }
+        })
     }
 }
 

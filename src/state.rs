@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Doing, Error, Result};
+use crate::host;
 use crate::spec::config::{Hook, Map};
 use crate::sys::{lock, pidfd};
 
@@ -457,12 +458,7 @@ pub fn unprivileged() -> bool {
         return true;
     }
     let user = std::env::var_os("USER").unwrap_or_default();
-    // user_namespaces(7): the initial namespace maps all ids onto themselves.
-    let whole = || {
-        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
-    };
-    !user.is_empty() && user != "root" && !whole()
+    !user.is_empty() && user != "root" && host::is_unprivileged()
 }
 
 /// The path without `.` and `..`, beginning at `/`.

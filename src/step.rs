@@ -58,6 +58,8 @@ pub enum ParentStep {
     GiveCgroup(Cgroup, u32),
     /// Has systemd make the cgroups and move the child into them.
     StartUnit(Cgroup, Vec<Property>),
+    /// Has systemd move the child into a cgroup that the runtime has no way into (exec).
+    JoinUnit(Cgroup),
     /// Writes the limits.
     Limits(Cgroup, Vec<Setting>),
     /// Makes the bind mounts whose ids are mapped; mounts of the host still come in if true.
@@ -125,6 +127,8 @@ pub enum ChildStep {
     Unshare(u64),
     /// Becomes the first process of a new pid namespace by a second fork.
     ForkInit,
+    /// Forks once more, so that a child is in the pid namespace just joined (exec).
+    ForkIntoPid,
     /// Waits for the runtime's Continue.
     Await,
     /// Takes hold of the root file system and the sources of bind mounts, while it still may.
@@ -270,6 +274,10 @@ impl fmt::Display for ParentStep {
                 let name = cgroup.unit().map_or("", |unit| unit.name.as_str());
                 write!(f, "have systemd start {name} with {} properties", properties.len())
             }
+            Self::JoinUnit(cgroup) => {
+                let name = cgroup.unit().map_or("", |unit| unit.name.as_str());
+                write!(f, "have systemd move the child into {name}")
+            }
             Self::Limits(_, limits) => write!(f, "write {} limits", limits.len()),
             Self::MapMounts(_) => f.write_str("make the id-mapped mounts"),
             Self::InitialCpus(cpus) => write!(f, "begin on the CPUs {}", cpus.list),
@@ -329,6 +337,7 @@ impl fmt::Display for ChildStep {
             }
             Self::Unshare(flags) => write!(f, "make new namespaces: {}", names(*flags)),
             Self::ForkInit => f.write_str("fork the first process of the pid namespace"),
+            Self::ForkIntoPid => f.write_str("fork into the pid namespace"),
             Self::Await => f.write_str("wait for the runtime"),
             Self::HoldSources(_) => f.write_str("take hold of the sources of bind mounts"),
             Self::PinShared => f.write_str("take hold of the sources of shared bind mounts"),

@@ -115,6 +115,12 @@ impl Cmd {
         self
     }
 
+    /// Leaves out `count` words from the one numbered `first` on.
+    pub fn without(mut self, first: usize, count: usize) -> Self {
+        self.argv.drain(first..first + count);
+        self
+    }
+
     /// What the command reads.
     pub fn stdin(mut self, bytes: &[u8]) -> Self {
         self.stdin = bytes.to_vec();
@@ -270,6 +276,8 @@ pub struct Container {
     dir: PathBuf,
     /// Whether every command is to have --systemd-cgroup.
     by_systemd: bool,
+    /// Who calls the runtime, if not root.
+    user: Option<u32>,
 }
 
 impl Container {
@@ -280,7 +288,8 @@ impl Container {
         let id = dir.file_name().expect("has a name").to_string_lossy().into_owned();
         make_rootfs(&dir.join("rootfs"));
         fs::create_dir(dir.join("shared")).expect("make shared directory");
-        let container = Container { config: default_config(&id, args), id, dir, by_systemd: false };
+        let container =
+            Container { config: default_config(&id, args), id, dir, by_systemd: false, user: None };
         container.write();
         container
     }
@@ -307,6 +316,35 @@ impl Container {
         self.by_systemd = true;
         let path = format!("{slice}:test:{}", self.id);
         self.with(|c| c["linux"]["cgroupsPath"] = json!(path))
+    }
+
+    /// Has the user `uid` call the runtime, with a configuration that needs no privileges: the own id
+    /// is root inside, the network is the host's, and there are no limits.
+    pub fn rootless(mut self, uid: u32) -> Self {
+        self.user = Some(uid);
+        let chown =
+            ["chown", "-R", &format!("{uid}:{uid}"), &self.dir.to_string_lossy()].map(String::from);
+        Cmd::new(&chown).ok();
+        self.namespace("network", None).with(|c| {
+            let map = json!([{"containerID": 0, "hostID": uid, "size": 1}]);
+            let linux = &mut c["linux"];
+            linux["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "user"}));
+            (linux["uidMappings"], linux["gidMappings"]) = (map.clone(), map);
+            linux["cgroupsPath"] = json!("");
+            linux["resources"] = json!({});
+            for mount in c["mounts"].as_array_mut().expect("mounts") {
+                match mount["destination"].as_str() {
+                    Some("/dev/pts") => {
+                        drop(mount["options"].as_array_mut().expect("options").pop())
+                    }
+                    Some("/sys") => {
+                        *mount = json!({"destination": "/sys", "type": "none", "source": "/sys",
+                            "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
+                    }
+                    _ => {}
+                }
+            }
+        })
     }
 
     /// Adds a mount.
@@ -362,7 +400,14 @@ impl Container {
     pub fn verb(&self, verb: &str) -> Cmd {
         let runtime = runtime().to_string_lossy();
         let systemd: &[&str] = if self.by_systemd { &["--systemd-cgroup"] } else { &[] };
-        Cmd::new(&[&runtime, "--root", &*self.root().to_string_lossy()]).args(systemd).args(&[verb])
+        let cmd = Cmd::new(&[&runtime, "--root", &*self.root().to_string_lossy()]);
+        let cmd = cmd.args(systemd).args(&[verb]);
+        match self.user.map(|uid| uid.to_string()) {
+            Some(uid) => cmd
+                .under(&["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups", "--"])
+                .env("XDG_RUNTIME_DIR", &format!("/run/user/{uid}")),
+            None => cmd,
+        }
     }
 
     /// A command that takes the id alone.

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | hierarchies.rs | how this host mounts cgroups |
 //! | dir.rs | files and directories of a cgroup file system; no policy |
+//! | permitted.rs | what a caller without privileges can have |
 //! | create.rs | making directories, enabling controllers on the way, giving them away |
 //! | setting.rs | one planned write, its execution and its errors |
 //! | v1.rs, v2.rs, writes.rs | `linux.resources` → settings for either version |
@@ -35,6 +36,7 @@ mod freezer;
 mod hierarchies;
 mod mounts;
 pub mod oom;
+mod permitted;
 mod processes;
 mod properties;
 mod setting;

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno;
 
 use super::device_filter::Filter;
+use super::permitted::delegation;
 use super::{Cgroup, dir};
 use crate::error::{Error, Result};
 
@@ -170,6 +171,9 @@ fn not_enabled(controller: &str, dir: &str) -> String {
                 let procs = dir::read(&format!("{parent}/cgroup.procs")).unwrap_or_default();
                 let why = if procs.is_empty() { "" } else { ": it has processes of its own" };
                 let file = format!("{parent}/cgroup.subtree_control");
+                if nix::unistd::eaccess(file.as_str(), nix::unistd::AccessFlags::W_OK).is_err() {
+                    return delegation(controller);
+                }
                 return format!("the {controller} controller is not enabled in {file}{why}");
             }
         }

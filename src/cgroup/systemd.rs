@@ -207,16 +207,16 @@ impl Unit {
         set.map(drop).map_err(|failure| explain(doing(), failure))
     }
 
-    /// Moves a process into the unit: what the kernel denies an unprivileged caller who is in
-    /// another part of the tree.
+    /// Moves a process into the unit, into its cgroup `below`: what the kernel denies an unprivileged
+    /// caller who is in another part of the tree.
     ///
     /// # Errors
     /// systemd refuses.
-    pub fn attach(&self, pid: i32) -> Result<()> {
+    pub fn attach(&self, pid: i32, below: &str) -> Result<()> {
         let doing = || format!("unable to move process {pid} into unit {:?}", self.name);
         let mut systemd = Systemd::connect(self.user).map_err(|err| err.context(doing()))?;
         let pids = Value::Array("u".into(), vec![Value::Fixed(b'u', pid as u64)]);
-        let arguments = [Value::text(self.name.as_str()), Value::text(""), pids];
+        let arguments = [Value::text(self.name.as_str()), Value::text(below), pids];
         let moved = systemd.call("AttachProcessesToUnit", &arguments);
         moved.map(drop).map_err(|failure| explain(doing(), failure))
     }

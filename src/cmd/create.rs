@@ -98,9 +98,9 @@ fn plan(
 /// The host as the global options want it to be used.
 pub fn host(global: &Global) -> Result<Host> {
     let mut host = Host::probe()?;
+    host.rootless = global.rootless.applies(state::unprivileged);
     if global.systemd_cgroup {
-        let rootless = global.rootless.applies(state::unprivileged);
-        host.systemd = Some(Manager::probe(rootless, host.hierarchies.version())?);
+        host.systemd = Some(Manager::probe(host.rootless, host.hierarchies.version())?);
     }
     Ok(host)
 }

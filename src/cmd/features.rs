@@ -91,7 +91,7 @@ fn features() -> Features {
         linux: Linux {
             namespaces: sorted(namespaces::KINDS.iter().map(|kind| kind.name)),
             capabilities: capabilities(),
-            cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: false, rdma: true },
+            cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
             seccomp: seccomp_words(),
             net_devices: Enabled { enabled: true },
             mount_extensions: MountExtensions {

@@ -54,7 +54,6 @@ impl Context<'_> {
                     host: self.host,
                     options: self.options,
                     user_namespace: self.namespaces.has(NEWUSER),
-                    groups_denied: self.groups_denied(),
                 };
                 process_steps(plan, process, &around)?;
                 self.start_steps(plan);
@@ -62,10 +61,6 @@ impl Context<'_> {
             None => plan.child(ChildStep::AwaitStart, ""),
         }
         Ok(())
-    }
-
-    fn groups_denied(&self) -> bool {
-        self.new_user() && crate::sys::process::euid() != 0
     }
 
     fn start_steps(&self, plan: &mut Plan) {
@@ -103,7 +98,7 @@ impl Context<'_> {
         if self.second_fork() {
             plan.child(ChildStep::ForkInit, "linux.namespaces");
         }
-        if self.new_user() || (self.by_systemd() && self.late_namespaces()) {
+        if self.waits_early() {
             plan.child(ChildStep::Await, "");
         }
         if self.by_systemd() && !self.shares_time() {
@@ -167,14 +162,17 @@ impl Context<'_> {
             if let Some(label) = self.linux.mount_label.as_deref().filter(|l| !l.is_empty()) {
                 mount.set_label(label)?;
             }
-            let hierarchies = plan.cgroup.as_ref().filter(|_| is_cgroup).map(Cgroup::mounts);
-            let step = match hierarchies {
-                Some(hierarchies) => {
+            let step = match is_cgroup {
+                true => {
+                    let hierarchies = match &plan.cgroup {
+                        Some(cgroup) => cgroup.mounts(),
+                        None => Cgroup::of_caller(&self.host.hierarchies).mounts(),
+                    };
                     let read_only = mount.become_tmpfs();
                     let namespaced = self.namespaces.has(NEWCGROUP);
                     ChildStep::CgroupMounts { mount, hierarchies, namespaced, read_only }
                 }
-                None => ChildStep::Mount(mount),
+                false => ChildStep::Mount(mount),
             };
             plan.child(step, format!("mounts[{index}]"));
         }

@@ -41,7 +41,9 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
         plan.parent(ParentStep::ConnectConsole(path.clone()), "process.terminal");
     }
     let has_pid = namespaces.has(NEWPID);
-    if has_pid {
+    // Only in the container's user namespace has such a caller rights over the others.
+    let fork_late = has_pid && namespaces.has(NEWUSER) && crate::host::is_unprivileged();
+    if has_pid && !fork_late {
         plan.parent(ParentStep::EnterPidOfInit, "");
     }
     let cpus = process.exec_cpu_affinity.as_ref();
@@ -51,10 +53,22 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
     if let Some(initial) = initial {
         plan.parent(ParentStep::InitialCpus(initial), "process.execCPUAffinity.initial");
     }
-    let unified = target.cgroup.as_ref().map(Cgroup::unified);
+    let outside = |cgroup: &&Cgroup| !cgroup.is_reachable(&host.hierarchies);
+    let unreachable = target.cgroup.as_ref().filter(outside);
+    let unified = target.cgroup.as_ref().filter(|_| unreachable.is_none()).map(Cgroup::unified);
     plan.parent(ParentStep::Clone(0, unified), "");
-    if has_pid {
-        plan.parent(ParentStep::ComeBack, "");
+    if let Some(cgroup) = unreachable {
+        plan.parent(ParentStep::JoinUnit(cgroup.clone()), "");
+        plan.parent(ParentStep::Continue, "");
+        plan.child(ChildStep::Await, "");
+    }
+    match fork_late {
+        true => {
+            plan.parent(ParentStep::AwaitInitPid, "");
+            plan.parent(ParentStep::Continue, "");
+        }
+        false if has_pid => plan.parent(ParentStep::ComeBack, ""),
+        false => {}
     }
     if let Some(score) = process.oom_score_adj {
         plan.parent(ParentStep::OomScore(score), "process.oomScoreAdj");
@@ -74,7 +88,12 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
     let flags = crate::namespaces::KINDS.iter().map(|kind| kind.flag);
     let restored = |flag| flag == NEWTIME && target.restored;
     let flags = flags.filter(|flag| namespaces.has(*flag) || restored(*flag));
-    plan.child(ChildStep::JoinNamespacesOfInit(flags.filter(|flag| *flag != NEWPID).sum()), "");
+    let flags = flags.filter(|flag| *flag != NEWPID || fork_late);
+    plan.child(ChildStep::JoinNamespacesOfInit(flags.sum()), "");
+    if fork_late {
+        plan.child(ChildStep::ForkIntoPid, "");
+        plan.child(ChildStep::Await, "");
+    }
     if namespaces.has(NEWUSER) {
         plan.child(ChildStep::BecomeRoot, "");
     }
@@ -82,7 +101,7 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
         plan.child(terminal_step(process, options, false), "process.terminal");
     }
     let user_namespace = namespaces.has(NEWUSER);
-    let around = Around { linux, host, options, user_namespace, groups_denied: false };
+    let around = Around { linux, host, options, user_namespace };
     process_steps(&mut plan, process, &around)?;
     Ok(plan)
 }

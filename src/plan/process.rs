@@ -27,13 +27,11 @@ pub(super) struct Around<'a> {
     pub options: &'a Options,
     /// Whether it is in a user namespace of the container's.
     pub user_namespace: bool,
-    /// Whether setgroups(2) is denied altogether.
-    pub groups_denied: bool,
 }
 
 /// The child's steps from the set-up container to the payload: the same for init and exec.
 pub(super) fn process_steps(plan: &mut Plan, process: &Process, around: &Around) -> Result<()> {
-    let &Around { linux, host, options, .. } = around;
+    let &Around { linux, options, .. } = around;
     let seccomp = linux.seccomp.as_ref();
     label_steps(plan, process)?;
     plan.child(ChildStep::CloseDescriptors, "");
@@ -53,7 +51,7 @@ pub(super) fn process_steps(plan: &mut Plan, process: &Process, around: &Around)
     if let Some(filter) = filter.take_if(|_| !process.no_new_privileges) {
         load_filter(plan, filter, seccomp);
     }
-    let credentials = credentials(process, host, plan, around.groups_denied);
+    let credentials = credentials(process, around, plan);
     plan.child(ChildStep::Credentials(credentials), "process.user");
     plan.child(ChildStep::Chdir(cwd, false), "process.cwd");
     if process.no_new_privileges {
@@ -136,14 +134,10 @@ fn scheduling_steps(plan: &mut Plan, process: &Process, linux: &Linux) -> Result
     Ok(())
 }
 
-fn credentials(
-    process: &Process,
-    host: &Host,
-    plan: &mut Plan,
-    groups_denied: bool,
-) -> Credentials {
-    let (capabilities, missing) =
-        Capabilities::plan(process.capabilities.as_ref(), host.capabilities);
+fn credentials(process: &Process, around: &Around, plan: &mut Plan) -> Credentials {
+    // The first process of a user namespace has all of them there (user_namespaces(7)).
+    let held = if around.user_namespace { u64::MAX } else { around.host.capabilities };
+    let (capabilities, missing) = Capabilities::plan(process.capabilities.as_ref(), held);
     if !missing.is_empty() {
         let names = missing.join(" ");
         plan.warnings.push(format!("ignoring unknown or unavailable capabilities: [{names}]"));
@@ -157,7 +151,7 @@ fn credentials(
         gid: process.user.gid,
         groups: process.user.additional_gids.clone(),
         capabilities,
-        groups_denied,
+        groups_may_stay: around.user_namespace && crate::host::is_unprivileged(),
     }
 }
 

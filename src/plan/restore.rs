@@ -106,6 +106,7 @@ fn stays(step: &ParentStep) -> bool {
         | ParentStep::StartUnit(..)
         | ParentStep::EnableControllers(_)
         | ParentStep::Limits(..)
+        | ParentStep::JoinUnit(_)
         | ParentStep::OpenNamespace(_)
         | ParentStep::EnterForChild(_)
         | ParentStep::EnterPidOfInit

@@ -4,6 +4,7 @@ use super::{Context, Options, Plan, host_hierarchies};
 use crate::cgroup::{self, Cgroup, Version};
 use crate::error::Result;
 use crate::hooks::Point;
+use crate::host;
 use crate::namespaces::{NEWCGROUP, NEWPID, NEWTIME, Namespaces};
 use crate::netdev::Move;
 use crate::step::ParentStep;
@@ -26,6 +27,10 @@ impl Context<'_> {
         };
         self.cgroup_steps(plan, before)?;
         self.clone_steps(plan);
+        // Before the child can become another user, who may not be looked at.
+        if let Some(score) = self.spec.process.as_ref().and_then(|p| p.oom_score_adj) {
+            plan.parent(ParentStep::OomScore(score), "process.oomScoreAdj");
+        }
         // In the order in which the child waits.
         if self.shares_time() {
             self.net_device_steps(plan)?;
@@ -33,14 +38,11 @@ impl Context<'_> {
         if after_clone {
             self.cgroup_steps(plan, meanwhile)?;
         }
-        if after_clone || self.new_user() {
+        if after_clone || self.waits_early() {
             plan.parent(ParentStep::Continue, "");
         }
         if !self.shares_time() {
             self.net_device_steps(plan)?;
-        }
-        if let Some(score) = self.spec.process.as_ref().and_then(|p| p.oom_score_adj) {
-            plan.parent(ParentStep::OomScore(score), "process.oomScoreAdj");
         }
         self.hook_steps(plan);
         finish(plan, self.options, self.sync);
@@ -106,7 +108,12 @@ impl Context<'_> {
         }
         let none = Default::default();
         let resources = self.linux.resources.as_ref().unwrap_or(&none);
-        let limits = cgroup::settings(resources, host_hierarchies(self.host))?;
+        // Who cannot make devices cannot be given any either: no rules are needed, and none allowed.
+        let planned = match self.host.rootless && host::is_unprivileged() {
+            true => cgroup::limits,
+            false => cgroup::settings,
+        };
+        let limits = planned(resources, host_hierarchies(self.host))?;
         let ignored = cgroup::ignored(resources).into_iter();
         plan.warnings.extend(ignored.map(|(at, why)| format!("{at} is ignored: {why}")));
         if cgroup.unit().is_some() {
@@ -172,6 +179,12 @@ impl Context<'_> {
         }
         plan.parent(ParentStep::Continue, "");
         Ok(())
+    }
+
+    /// Whether the child waits before its mounts: for its ids, until its second fork has been noticed
+    /// (two processes speak on one channel then), or for a cgroup that it cannot enter itself.
+    pub(super) fn waits_early(&self) -> bool {
+        self.new_user() || self.second_fork() || (self.by_systemd() && self.late_namespaces())
     }
 
     pub(super) fn second_fork(&self) -> bool {

@@ -97,7 +97,12 @@ fn both_sides_follow_one_protocol() {
     let extras = ["", r#",{"type":"pid"}"#, r#",{"type":"pid"},{"type":"cgroup"}"#];
     for hierarchies in [v1, v2] {
         for systemd in [None, Some(Manager::fixed())] {
-            let host = Host { hierarchies: hierarchies(), capabilities: u64::MAX, systemd };
+            let host = Host {
+                hierarchies: hierarchies(),
+                capabilities: u64::MAX,
+                systemd,
+                rootless: false,
+            };
             for (user, extra) in users.iter().flat_map(|user| extras.map(|extra| (user, extra))) {
                 // Only root may move network devices.
                 let devices = ["", r#""eth0":{}"#];

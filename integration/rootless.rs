@@ -1,0 +1,246 @@
+//! Containers of users without privileges. What needs a systemd of the user's own is tested in
+//! `integration/vm`, which has one for uid 1000.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use common::{Cmd, Container, is_crun, is_tare, peers_fail};
+use serde_json::json;
+
+/// Somebody whom nobody has given anything.
+const NOBODY: u32 = 4242;
+/// The user of `integration/vm`, who has a systemd, and ids to give away.
+const USER: u32 = 1000;
+
+fn is_v2() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// Whether [`USER`] has a systemd; says so if not.
+fn has_systemd() -> bool {
+    let there = Path::new("/run/user/1000/systemd/private").exists() && is_v2();
+    if !there {
+        eprintln!("not tested: needs a systemd of uid {USER} and cgroup v2");
+    }
+    there
+}
+
+/// Whether [`USER`] may map ids with newuidmap(1); says so if not.
+fn has_subids() -> bool {
+    let name = Cmd::new(&["id", "-un", "1000"]).answer().stdout;
+    let ids = fs::read_to_string("/etc/subuid").unwrap_or_default();
+    let there =
+        !name.is_empty() && ids.lines().any(|l| l.starts_with(&format!("{}:", name.trim())));
+    if !there {
+        eprintln!("not tested: needs a uid {USER} with ids in /etc/subuid");
+    }
+    there
+}
+
+/// crun wants a cgroup namespace or v2 alone.
+fn no_hybrid_for_crun() -> bool {
+    is_crun() && !is_v2()
+}
+
+#[test]
+fn a_container_lives_without_privileges() {
+    if no_hybrid_for_crun() {
+        return;
+    }
+    let c = Container::idle().rootless(NOBODY).share();
+    c.run_detached();
+    assert_eq!(fs::metadata(format!("/proc/{}", c.pid())).unwrap().uid(), NOBODY);
+    assert_eq!(c.exec_sh("id -u; touch /shared/made; hostname").trim(), "0\nbox");
+    assert_eq!(fs::metadata(c.shared().join("made")).unwrap().uid(), NOBODY);
+    let seen = c.exec_sh("ls /proc").lines().filter(|l| l.parse::<u32>().is_ok()).count();
+    assert!(seen < 10, "{seen} processes are seen in a pid namespace of its own");
+    assert_eq!(c.exec(&[], &["/bin/sh", "-c", "exit 5"]).answer().code, 5);
+    c.kill("KILL").wait_for("stopped");
+    c.act("delete").ok();
+    c.assert_nothing_left();
+}
+
+#[test]
+fn created_then_started() {
+    if no_hybrid_for_crun() {
+        return;
+    }
+    let c = Container::idle().rootless(NOBODY);
+    c.create();
+    assert_eq!(c.state()["status"], "created");
+    c.start().wait_for("running");
+    c.end();
+}
+
+#[test]
+fn the_own_default_configuration_runs() {
+    if peers_fail("their default has a terminal") {
+        return;
+    }
+    let c = Container::new(&["/bin/true"]).rootless(NOBODY);
+    fs::remove_file(c.bundle().join("config.json")).unwrap();
+    c.verb("spec").args(&["--rootless", "--bundle", &c.bundle().to_string_lossy()]).ok();
+    let file = c.bundle().join("config.json");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("\"terminal\": true", "\"terminal\": false")).unwrap();
+    c.boot("run", &[]).stdin(b"id -u; cat /proc/self/setgroups").ok();
+    c.assert_nothing_left();
+}
+
+/// All of them exist in the new namespace, whoever made it.
+#[test]
+fn capabilities_are_those_of_the_user_namespace() {
+    if no_hybrid_for_crun() {
+        return;
+    }
+    let c = Container::new(&["/bin/grep", "CapEff", "/proc/self/status"]).rootless(NOBODY);
+    assert!(
+        c.run().trim().ends_with("0000000020000420"),
+        "CAP_AUDIT_WRITE, KILL, NET_BIND_SERVICE"
+    );
+}
+
+#[test]
+fn limits_without_cgroups_are_refused() {
+    if no_hybrid_for_crun() {
+        return;
+    }
+    let c = Container::idle().rootless(NOBODY);
+    let c = c.with(|c| c["linux"]["resources"] = json!({"pids": {"limit": 5}}));
+    let said = c.boot("run", &["--detach"]).fails(1);
+    let words = match is_v2() {
+        true => {
+            "rootless needs no limits + no cgrouppath when no permission is granted for cgroups"
+        }
+        false => "cannot set pids limit: container could not join or create cgroup",
+    };
+    assert!(said.contains(words) || is_crun(), "{said}");
+    assert!(!is_tare() || said.contains("linux.resources.pids.limit"), "{said}");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn cgroups_of_others_are_refused() {
+    if no_hybrid_for_crun() {
+        return;
+    }
+    let c = Container::idle().rootless(NOBODY);
+    let c = c.with(|c| c["linux"]["cgroupsPath"] = json!("/some/where"));
+    let said = c.boot("run", &["--detach"]).fails(1);
+    assert!(is_crun() || said.contains("unable to apply cgroup configuration"), "{said}");
+    assert!(said.to_lowercase().contains("permission denied"), "{said}");
+    c.assert_nothing_left();
+}
+
+/// The caller's own groups stay, as they cannot be given up; others cannot be had.
+#[test]
+fn groups_are_the_callers() {
+    if no_hybrid_for_crun() {
+        return;
+    }
+    let c = Container::new(&["/bin/grep", "Groups", "/proc/self/status"]).rootless(NOBODY);
+    let uid = NOBODY.to_string();
+    let as_member = ["setpriv", "--reuid", &uid, "--regid", &uid, "--groups", "4243", "--"];
+    let mut words = c.boot("run", &[]).under(&as_member);
+    // The inner setpriv would drop them.
+    words = words.without(as_member.len(), 7);
+    assert_eq!(words.ok().trim(), "Groups:\t65534");
+    let c = c.with(|c| c["process"]["user"]["additionalGids"] = json!([7]));
+    c.boot("run", &[]).fails(1);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn more_ids_need_the_helpers() {
+    if no_hybrid_for_crun() || !has_subids() {
+        return;
+    }
+    let subid = |file: &str| {
+        let text = fs::read_to_string(file).unwrap();
+        let name = Cmd::new(&["id", "-un", "1000"]).ok();
+        let line =
+            text.lines().find(|line| line.starts_with(&format!("{}:", name.trim()))).unwrap();
+        line.split(':').nth(1).unwrap().parse::<u32>().unwrap()
+    };
+    let map = |own: u32, sub: u32| {
+        json!([{"containerID": 0, "hostID": own, "size": 1},
+            {"containerID": 1, "hostID": sub, "size": 60000}])
+    };
+    let c = Container::sh("id -u; id -g; grep Groups /proc/self/status").rootless(USER).with(|c| {
+        c["linux"]["uidMappings"] = map(USER, subid("/etc/subuid"));
+        c["linux"]["gidMappings"] = map(USER, subid("/etc/subgid"));
+        c["process"]["user"] = json!({"uid": 1000, "gid": 1000, "additionalGids": [7]});
+        c["process"]["capabilities"] = json!({});
+    });
+    let out = c.run();
+    assert_eq!(out.split_whitespace().collect::<Vec<_>>(), ["1000", "1000", "Groups:", "7"]);
+    c.assert_nothing_left();
+}
+
+#[test]
+fn ids_of_others_are_refused() {
+    if no_hybrid_for_crun() {
+        return;
+    }
+    let c = Container::idle().rootless(NOBODY).with(|c| {
+        c["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+    });
+    let said = c.boot("run", &["--detach"]).fails(1);
+    assert!(!is_tare() || said.contains("/etc/subuid") || said.contains("newuidmap"), "{said}");
+    c.assert_nothing_left();
+}
+
+fn scope(c: &Container) -> String {
+    format!("test-{}.scope", c.id)
+}
+
+fn show(c: &Container, name: &str) -> String {
+    let words = ["systemctl", "--user", "show", "--value", "-p", name, &scope(c)].map(String::from);
+    let runtime = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", "--"];
+    let answer = Cmd::new(&words).under(&runtime).env("XDG_RUNTIME_DIR", "/run/user/1000").ok();
+    answer.trim().to_owned()
+}
+
+/// Everything here runs outside of the user's tree, so the kernel lets nothing move by itself.
+#[test]
+fn the_users_systemd_gives_limits() {
+    if !has_systemd() {
+        return;
+    }
+    let c = Container::idle().rootless(USER).systemd("").with(|c| {
+        c["linux"]["resources"] = json!({"pids": {"limit": 9}, "memory": {"limit": 64 << 20}});
+    });
+    c.run_detached();
+    let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", c.pid())).unwrap();
+    let below = format!("/user@1000.service/user.slice/{}", scope(&c));
+    assert!(cgroup.trim().ends_with(&below), "{cgroup}");
+    assert_eq!((show(&c, "TasksMax"), show(&c, "MemoryMax")), ("9".into(), "67108864".into()));
+    if is_tare() {
+        let inside = c.exec_sh("cat /proc/self/cgroup");
+        assert!(inside.trim().ends_with(&below), "{inside}");
+        let many = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 20 & done; echo all";
+        let answer = c.exec(&[], &["/bin/sh", "-c", many]).answer();
+        assert!(!answer.stdout.contains("all"), "ten processes under a limit of nine");
+    }
+    c.act("update").args(&["--pids-limit", "20"]).ok();
+    assert_eq!(show(&c, "TasksMax"), "20");
+    c.end();
+    assert_eq!(show(&c, "LoadState"), "not-found");
+}
+
+/// A controller that is not handed on to users is named, with what would do it.
+#[test]
+fn a_controller_that_is_not_delegated_is_named() {
+    if !has_systemd() || peers_fail("they do not know it") {
+        return;
+    }
+    let c = Container::idle().rootless(USER).systemd("").with(|c| {
+        c["linux"]["resources"] = json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]});
+    });
+    let said = c.boot("run", &["--detach"]).fails(1);
+    assert!(said.contains("hugetlb") && said.contains("Delegate="), "{said}");
+    c.assert_nothing_left();
+}
