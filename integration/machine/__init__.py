@@ -10,6 +10,7 @@
 """
 
 import os
+from typing import NamedTuple
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GUEST = os.path.join(HERE, "guest")
@@ -21,6 +22,13 @@ class MachineError(Exception):
 
 class Impossible(MachineError):
     """No such machine can be made on this host."""
+
+
+class Variant(NamedTuple):
+    """Which machine: Debian's release that the kernel is of, and the security module."""
+
+    kernel: str
+    selinux: bool = False
 
 
 def guest_file(name):

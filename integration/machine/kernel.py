@@ -21,17 +21,23 @@ KEPT = """
 # What the root file system is on.
 BOOT_MODULES = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4")
 
+COMMAND_LINE = ("root=/dev/vda rw quiet loglevel=4 console=ttyS0 panic=-1 psi=1 mitigations=off "
+                "audit=0 net.ifnames=0 systemd.show_status=0 systemd.service_watchdogs=0 ")
+APPARMOR, SELINUX = "security=apparmor", "security=selinux selinux=1 enforcing=0"
 
-def build(suite, tree, out, scratch):
-    """Puts modules into the guest's tree, and `vmlinux` and `initrd` into `out`."""
+
+def build(variant, tree, out, scratch):
+    """Puts modules into the guest's tree, and `vmlinux`, `initrd` and `cmdline` into `out`."""
     unpacked = os.path.join(scratch, "kernel")
-    packages = apt.Apt(suite, scratch)
+    packages = apt.Apt(variant.kernel, scratch)
     packages.unpack(packages.dependency("linux-image-amd64", "linux-image-"), unpacked)
     image = glob.glob(os.path.join(unpacked, "boot/vmlinuz-*"))[0]
     version = os.path.basename(image).removeprefix("vmlinuz-")
     copy_modules(glob.glob(f"{unpacked}/**/lib/modules/{version}", recursive=True)[0], tree, version)
     decompress(image, os.path.join(out, "vmlinux"))
     make_initrd(tree, version, os.path.join(out, "initrd"), scratch)
+    with open(os.path.join(out, "cmdline"), "w", encoding="utf-8") as file:
+        file.write(COMMAND_LINE + (SELINUX if variant.selinux else APPARMOR))
 
 
 def copy_modules(source, tree, version):

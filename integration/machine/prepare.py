@@ -23,6 +23,8 @@ from .session import Agent
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "tare-vm")
 DISK_SIZE = "4G"
 BOOT_LIMIT = 900
+# Which file gets which SELinux label.
+CONTEXTS = "/etc/selinux/default/contexts/files/file_contexts"
 UNUSED_LIMIT = 14 * 24 * 3600
 NEEDED = {PROGRAM: "qemu-system-x86", "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "zstd": "zstd"}
 
@@ -81,21 +83,22 @@ def forget_unused():
         shutil.rmtree(path)
 
 
-def machine(suite):
-    """The directory of a machine with this release's kernel; made if there is none."""
+def machine(variant):
+    """The directory of such a machine; made if there is none."""
     check()
     os.makedirs(CACHE, exist_ok=True)
-    directory = f"{CACHE}/machine-{digest(suite, identity(), *base.ingredients(apt.codename()), *own_sources())}"
+    name = digest(str(variant), identity(), *base.ingredients(variant), *own_sources())
+    directory = f"{CACHE}/machine-{name}"
     if used(directory):
         return directory
     with locked(f"{CACHE}/lock"):
         if not used(directory):
             forget_unused()
-            build(suite, directory)
+            build(variant, directory)
     return directory
 
 
-def build(suite, directory):
+def build(variant, directory):
     """Makes a machine; it gets its name when it is complete."""
     begin = time.monotonic()
     say("making the machine (once; about three minutes)")
@@ -103,32 +106,33 @@ def build(suite, directory):
         new = os.path.join(scratch, "machine")
         os.makedirs(os.path.join(new, "empty"))
         with open(f"{CACHE}/log", "w+b") as log:
-            make_disk(suite, archive(log), new, scratch)
+            make_disk(variant, archive(variant, log), new, scratch)
             say(f"booting it ({int(time.monotonic() - begin)} s)")
             freeze(new, log)
         os.rename(new, directory)
     say(f"ready ({int(time.monotonic() - begin)} s)")
 
 
-def archive(log):
+def archive(variant, log):
     """The root file system without kernel."""
-    suite = apt.codename()
-    path = f"{CACHE}/base-{digest(*base.ingredients(suite))}.tar"
+    path = f"{CACHE}/base-{digest(*base.ingredients(variant))}.tar"
     if not used(path):
-        base.build(suite, f"{path}.new", log)
+        base.build(variant, f"{path}.new", log)
         os.rename(f"{path}.new", path)
     return path
 
 
-def make_disk(suite, tar, new, scratch):
+def make_disk(variant, tar, new, scratch):
     """Kernel and file system. The journal is left out: nothing outlives a run."""
     tree = os.path.join(scratch, "tree")
     os.mkdir(tree)
     apt.output("tar", "-C", tree, "--numeric-owner", "--xattrs", "--xattrs-include=*", "-xf", tar)
-    kernel.build(suite, tree, new, scratch)
+    kernel.build(variant, tree, new, scratch)
     shutil.copy(f"{GUEST}/agent.py", f"{tree}/usr/local/lib/agent.py")
     shutil.copy(f"{GUEST}/agent.service", f"{tree}/etc/systemd/system/agent.service")
     apt.output("chroot", tree, "systemctl", "enable", "agent.service")
+    if variant.selinux:
+        apt.output("chroot", tree, "setfiles", "-F", CONTEXTS, "/")
     disk = os.path.join(new, "disk")
     apt.output("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", tree, disk, DISK_SIZE)
 

@@ -18,9 +18,6 @@ PR_SET_PDEATHSIG = 1
 # these words.
 MACHINE = ["-machine", "pc,memory-backend=ram,usb=off,vmport=off", "-accel", "tcg,thread=multi",
            "-cpu", "max,la57=off", "-smp", "2", "-m", f"{MEMORY >> 20}"]
-KERNEL_LINE = ("root=/dev/vda rw quiet loglevel=4 console=ttyS0 panic=-1 psi=1 security=apparmor "
-               "mitigations=off audit=0 net.ifnames=0 systemd.show_status=0 "
-               "systemd.service_watchdogs=0")
 
 
 def identity():
@@ -80,8 +77,10 @@ class Qemu:
     @staticmethod
     def boot(directory):
         """The kernel, also where it runs already: the machine's tables have to be the same."""
+        with open(os.path.join(directory, "cmdline"), encoding="utf-8") as file:
+            words = file.read()
         return ["-kernel", f"{directory}/vmlinux", "-initrd", f"{directory}/initrd",
-                "-append", KERNEL_LINE, "-serial", "stdio"]
+                "-append", words, "-serial", "stdio"]
 
     @staticmethod
     def ports(monitor, agent):
