@@ -124,6 +124,34 @@ fn a_container_may_go_on_running() {
     c.end();
 }
 
+/// A shell that is just redirecting has another file in the place of its output.
+#[test]
+fn a_shell_may_be_redirecting() {
+    let Some(_) = criu() else { return };
+    let c =
+        Container::sh("mkfifo /tmp/wait; read y <> /tmp/wait > /tmp/out; read x; echo got $y $x");
+    let pipes = |cmd: Cmd| {
+        let mut command = cmd.command();
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+        let ends = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        assert!(child.wait().unwrap().success());
+        ends
+    };
+    let before = pipes(c.boot("run", &["--detach"]));
+    let at_it = || fs::read_link(format!("/proc/{}/fd/1", c.pid()));
+    eventually("it redirects", || at_it().is_ok_and(|link| link.ends_with("out")));
+    checkpoint(&c, &[]).ok();
+    drop(before);
+    let (mut input, mut output) = pipes(restore(&c, &["--detach"]));
+    c.exec_sh("echo one > /tmp/wait");
+    input.write_all(b"word\n").unwrap();
+    let mut said = String::new();
+    output.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "got one word\n");
+    c.end();
+}
+
 #[test]
 fn a_paused_container_can_be_saved() {
     let Some(_) = criu() else { return };

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
+use crate::cgroup::Cgroup;
 use crate::cli::{Checkpoint, Global};
 use crate::cmd::delete;
 use crate::criu::{self, Dump, External, Feature, Kind, Notice, Session, Target};
@@ -52,7 +53,9 @@ fn checkpoint(global: &Global, container: &Container, mut dump: Dump) -> Result<
     let spec = saved(container)?;
     // Others may stop and delete it meanwhile: criu can be at it for long (--lazy-pages).
     container.unlock();
+    let frozen = Frozen::new(&state)?;
     save(&program, &dump, &state, &spec, status).map_err(|err| dump.explain(err))?;
+    drop(frozen);
     match dump.pre_dump || dump.settings.on("leave-running") {
         true => Ok(()),
         false => remove(container, &state),
@@ -151,6 +154,31 @@ fn mounts(state: &State, spec: &Spec) -> Result<Vec<External>> {
         ..Options::default()
     };
     plan::external(&plan::container(spec, &Host::probe()?, &options)?)
+}
+
+/// A container that stands still until this is dropped, so that what is read of it stays true until
+/// criu has it. One that is paused stays so.
+struct Frozen<'a>(Option<&'a Cgroup>);
+
+impl<'a> Frozen<'a> {
+    fn new(state: &'a State) -> Result<Frozen<'a>> {
+        let cgroup = state.cgroup.as_ref().filter(|cgroup| cgroup.freezer_dir().is_some());
+        let Some(cgroup) = cgroup else { return Ok(Frozen(None)) };
+        if cgroup.frozen()? {
+            return Ok(Frozen(None));
+        }
+        cgroup.freeze()?;
+        Ok(Frozen(Some(cgroup)))
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let thawed = self.0.filter(|cgroup| cgroup.exists()).map_or(Ok(()), Cgroup::thaw);
+        if let Err(err) = thawed {
+            crate::log::warn(&err.message());
+        }
+    }
 }
 
 /// criu; dropped, it is waited for. It is not killed at work: it has to take its hands off the

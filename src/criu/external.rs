@@ -57,7 +57,8 @@ pub fn namespace_id(join: &Join, key: &str) -> Result<String> {
 pub struct Descriptors(Vec<String>);
 
 impl Descriptors {
-    /// Those of process `pid`.
+    /// Those of process `pid`, which has to be frozen. Where a shell has redirected one for a
+    /// moment, the one that it keeps for later (its first number is 10) is meant.
     ///
     /// # Errors
     /// The process is gone.
@@ -65,7 +66,15 @@ impl Descriptors {
         let mounts = format!("/proc/{pid}/mountinfo");
         let mounts = std::fs::read_to_string(&mounts).doing(|| format!("read {mounts}"))?;
         let name = |fd: i32| name_of(pid, fd, &mounts);
-        Ok(Descriptors((0..3).map(name).collect::<Result<_>>()?))
+        let mut names = (0..3).map(name).collect::<Result<Vec<_>>>()?;
+        let mut kept = (10..20).map(name).collect::<Result<Vec<_>>>()?;
+        kept.retain(|name| is_given(name) && !names.contains(name));
+        for place in names.iter_mut().filter(|name| name.starts_with('/')) {
+            if !kept.is_empty() {
+                *place = kept.remove(0);
+            }
+        }
+        Ok(Descriptors(names))
     }
 
     /// Those saved beside the images in `dir`.
@@ -104,8 +113,13 @@ impl Descriptors {
     /// What a restored container gets from its runtime: name and number.
     pub fn inherited(&self) -> impl Iterator<Item = (&str, i32)> {
         let names = self.0.iter().map(String::as_str).zip(0..3);
-        names.filter(|(name, _)| name.starts_with("file[") || name.contains("pipe:"))
+        names.filter(|(name, _)| is_given(name))
     }
+}
+
+/// Whether whoever starts the container gives it this one.
+fn is_given(name: &str) -> bool {
+    name.starts_with("file[") || name.contains("pipe:")
 }
 
 /// A pipe is `pipe:[INODE]`; a file on a mount that the container does not have is

@@ -203,6 +203,8 @@ pub struct Restore {
     pub mounts: Vec<External>,
     /// The namespaces that it joins.
     pub joins: Vec<Join>,
+    /// Whether its root is read-only.
+    pub read_only: bool,
     /// Where its root file system is mounted for criu.
     pub root: PathBuf,
     /// Network devices of the host that it gets.

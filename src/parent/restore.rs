@@ -11,6 +11,7 @@ use crate::criu::{Kind, Notice, Restore, Session, namespace_key};
 use crate::error::{Doing, Result};
 use crate::namespaces::NEWNS;
 use crate::path::Root;
+use crate::rootfs;
 use crate::step::ChildStep;
 use crate::sys::pidfd;
 use crate::sys::process::{self, Fork, exit_now, fork_into};
@@ -75,7 +76,7 @@ impl Parent<'_> {
             }
             "post-restore" => {
                 self.adopt(notice.pid)?;
-                self.restrict_binds(notice.pid)
+                self.restrict_mounts(notice.pid, restore.read_only)
             }
             "orphan-pts-master" => {
                 let master = notice.fd.ok_or_else(out_of_place)?;
@@ -109,15 +110,15 @@ impl Parent<'_> {
         restore.hooks.iter().try_for_each(|hook| self.hook(hook))
     }
 
-    /// Gives the bind mounts their attributes again, before any process goes on: criu makes a second
-    /// mount of the same file writable although the first is read-only (seen with 3.17 and 4.2).
-    fn restrict_binds(&self, pid: i32) -> Result<()> {
+    /// Gives root and bind mounts their attributes again, before any process goes on: criu forgets
+    /// those of a second mount of the same file (seen with 4.2), and of the root (3.17).
+    fn restrict_mounts(&self, pid: i32, read_only: bool) -> Result<()> {
         let binds = self.plan.mounts().filter_map(|step| match step {
             ChildStep::Mount(mount) if mount.is_bind() => Some(mount),
             _ => None,
         });
         let binds: Vec<_> = binds.collect();
-        if binds.is_empty() {
+        if binds.is_empty() && !read_only {
             return Ok(());
         }
         // In a process of its own: this one has its working directory, and hooks, at the host.
@@ -125,6 +126,10 @@ impl Parent<'_> {
         match fork_into(0, None)? {
             Fork::Child => {
                 let restricted = enter(pid).and_then(|root| {
+                    if read_only {
+                        rootfs::read_only_root(&root)
+                            .map_err(|e| e.or_doing(|| "make the root read-only".into()))?;
+                    }
                     binds.iter().try_for_each(|mount| {
                         mount.restrict(&root).map_err(|e| e.or_doing(|| mount.to_string()))
                     })

@@ -31,6 +31,7 @@ pub fn restore(
     let namespaces = spec.linux.as_ref().map_or(&[][..], |linux| &linux.namespaces);
     restore.joins = Namespaces::plan(namespaces)?.joins;
     restore.annotations = spec.annotations.clone();
+    restore.read_only = spec.root.as_ref().is_some_and(|root| root.readonly);
     restore.devices = spec.linux.as_ref().map_or(Ok(Vec::new()), Move::plan)?;
     restore.mounts = external(&new)?;
     restore.hooks = [Point::Prestart, Point::CreateRuntime]
