@@ -25,6 +25,9 @@ _tare() {
             tare,delete)
                 cmd="tare__subcmd__delete"
                 ;;
+            tare,doctor)
+                cmd="tare__subcmd__doctor"
+                ;;
             tare,events)
                 cmd="tare__subcmd__events"
                 ;;
@@ -82,6 +85,9 @@ _tare() {
             tare__subcmd__help,delete)
                 cmd="tare__subcmd__help__subcmd__delete"
                 ;;
+            tare__subcmd__help,doctor)
+                cmd="tare__subcmd__help__subcmd__doctor"
+                ;;
             tare__subcmd__help,events)
                 cmd="tare__subcmd__help__subcmd__events"
                 ;;
@@ -137,7 +143,7 @@ _tare() {
 
     case "${cmd}" in
         tare)
-            opts="-v -h --root --debug --log --log-format --systemd-cgroup --rootless --criu --version --help create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help"
+            opts="-v -h --root --debug --log --log-format --systemd-cgroup --rootless --criu --version --help create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain doctor help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -256,6 +262,20 @@ _tare() {
             ;;
         tare__subcmd__delete)
             opts="-f -h --force --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        tare__subcmd__doctor)
+            opts="-h --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -413,7 +433,7 @@ _tare() {
             return 0
             ;;
         tare__subcmd__help)
-            opts="create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain help"
+            opts="create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain doctor help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -455,6 +475,20 @@ _tare() {
             return 0
             ;;
         tare__subcmd__help__subcmd__delete)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        tare__subcmd__help__subcmd__doctor)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -189,8 +189,8 @@ _arguments "${_arguments_options[@]}" : \
 '*--memory-reservation=[memory that is left alone under pressure]:BYTES:_default' \
 '*--memory-swap=[limit of memory and swap together; -1 for none]:BYTES:_default' \
 '*--pids-limit=[number of tasks; -1 for no limit]:N:_default' \
-'*--l3-cache-schema=[not supported\: Intel RDT]:SCHEMA:_default' \
-'*--mem-bw-schema=[not supported\: Intel RDT]:SCHEMA:_default' \
+'*--l3-cache-schema=[Intel RDT share of the L3 cache, such as L3\:0=7f0;1=f]:SCHEMA:_default' \
+'*--mem-bw-schema=[Intel RDT memory bandwidth, such as MB\:0=20;1=70]:SCHEMA:_default' \
 '-h[print this help]' \
 '--help[print this help]' \
 ':ID -- name of the container:_default' \
@@ -281,6 +281,13 @@ _arguments "${_arguments_options[@]}" : \
 '::ID -- name of the container:_default' \
 && ret=0
 ;;
+(doctor)
+_arguments "${_arguments_options[@]}" : \
+'-h[print this help]' \
+'--help[print this help]' \
+'::BUNDLE -- directory of config.json:_default' \
+&& ret=0
+;;
 (help)
 _arguments "${_arguments_options[@]}" : \
 ":: :_tare__subcmd__help_commands" \
@@ -365,6 +372,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(doctor)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (help)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -399,6 +410,7 @@ _tare_commands() {
 'spec:write a config.json to start from' \
 'features:print what this runtime implements, as JSON' \
 'explain:print what create would do, without doing it' \
+'doctor:print what this host can do, and what in a bundle will fail for it' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
     _describe -t commands 'tare commands' commands "$@"
@@ -417,6 +429,11 @@ _tare__subcmd__create_commands() {
 _tare__subcmd__delete_commands() {
     local commands; commands=()
     _describe -t commands 'tare delete commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__doctor_commands] )) ||
+_tare__subcmd__doctor_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare doctor commands' commands "$@"
 }
 (( $+functions[_tare__subcmd__events_commands] )) ||
 _tare__subcmd__events_commands() {
@@ -459,6 +476,7 @@ _tare__subcmd__help_commands() {
 'spec:write a config.json to start from' \
 'features:print what this runtime implements, as JSON' \
 'explain:print what create would do, without doing it' \
+'doctor:print what this host can do, and what in a bundle will fail for it' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
     _describe -t commands 'tare help commands' commands "$@"
@@ -477,6 +495,11 @@ _tare__subcmd__help__subcmd__create_commands() {
 _tare__subcmd__help__subcmd__delete_commands() {
     local commands; commands=()
     _describe -t commands 'tare help delete commands' commands "$@"
+}
+(( $+functions[_tare__subcmd__help__subcmd__doctor_commands] )) ||
+_tare__subcmd__help__subcmd__doctor_commands() {
+    local commands; commands=()
+    _describe -t commands 'tare help doctor commands' commands "$@"
 }
 (( $+functions[_tare__subcmd__help__subcmd__events_commands] )) ||
 _tare__subcmd__help__subcmd__events_commands() {

@@ -80,7 +80,6 @@ fn what_cannot_be_set_is_refused() {
         (&["--memory", "lots"][..], "invalid value for memory"),
         (&["--cpu-share", "1"], "minimum allowed cpu-shares"),
         (&["--pids-limit", "many"], "not a number"),
-        (&["--l3-cache-schema", "L3:0=f"], "not supported"),
         (&["--resources", "/no/such"], "no such file or directory"),
     ] {
         let said = c.act("update").args(options).fails(1);

@@ -212,6 +212,7 @@ pub enum Command {
     Spec { bundle: PathBuf, rootless: bool },
     Features,
     Explain(Explain),
+    Doctor { bundle: Option<PathBuf> },
     Update(Update),
     Events(Events),
     Checkpoint(Checkpoint),
@@ -320,6 +321,7 @@ pub fn options(verb: &'static Verb, args: Vec<OsString>) -> Result<Option<Comman
         }
         ("spec", _) => Command::Spec { bundle: bundle(&found), rootless: found.on("rootless") },
         ("features", _) => Command::Features,
+        ("doctor", bundle) => Command::Doctor { bundle: bundle.map(PathBuf::from) },
         ("explain", id) => {
             Command::Explain(Explain { id, bundle: bundle(&found), json: found.on("json") })
         }

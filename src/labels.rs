@@ -112,13 +112,14 @@ pub fn check_selinux(at: &str) -> Result<()> {
     Err(Error::new(what).at(at).hint("this host's kernel has no SELinux, or no policy is loaded"))
 }
 
-fn has_apparmor() -> bool {
+/// Whether the kernel enforces AppArmor profiles.
+pub fn has_apparmor() -> bool {
     let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled");
     enabled.is_ok_and(|text| text.starts_with(b"Y"))
 }
 
-/// Without a policy every process is labelled `kernel`.
-fn has_selinux() -> bool {
+/// Whether SELinux has a policy: without one every process is labelled `kernel`.
+pub fn has_selinux() -> bool {
     let mounted = statfs(SELINUX_PATH).is_ok_and(|fs| fs.filesystem_type() == SELINUX_MAGIC);
     mounted && std::fs::read("/proc/self/attr/current").is_ok_and(|own| !own.starts_with(b"kernel"))
 }

@@ -14,6 +14,7 @@ pub mod path;
 // L2: configuration, host, state, cgroups.
 pub mod cgroup;
 pub mod host;
+pub mod rdt;
 pub mod spec;
 pub mod state;
 pub mod wire;

@@ -22,6 +22,7 @@ use crate::mounts::Mappings;
 use crate::namespaces::{self, Excursion, KINDS, NEWPID, NEWTIME};
 use crate::netdev::Move;
 use crate::plan::Plan;
+use crate::rdt::Rdt;
 use crate::seccomp::Listener;
 use crate::spec::load::Config;
 use crate::state::{Container, Stage, State, Status};
@@ -97,6 +98,8 @@ pub struct Parent<'a> {
     given: Vec<i32>,
     /// The folders in which criu works.
     folders: Vec<OwnedFd>,
+    /// The group of resctrl, once it exists.
+    rdt: Option<&'a Rdt>,
     /// The cgroups that exist by now.
     made: Vec<Cgroup>,
 }
@@ -144,6 +147,7 @@ impl<'a> Parent<'a> {
             criu: None,
             given: Vec::new(),
             folders: Vec::new(),
+            rdt: None,
             made: Vec::new(),
         }
     }
@@ -185,7 +189,7 @@ impl<'a> Parent<'a> {
         Ok(())
     }
 
-    fn perform(&mut self, step: &ParentStep, trace: &Trace) -> Result<()> {
+    fn perform(&mut self, step: &'a ParentStep, trace: &Trace) -> Result<()> {
         match step {
             ParentStep::MakeState => self.make_state(),
             ParentStep::OpenNamespace(join) => {
@@ -232,6 +236,12 @@ impl<'a> Parent<'a> {
             ParentStep::WriteIdMaps(uids, gids) => {
                 namespaces::write_id_maps(self.pid(), uids, gids)
             }
+            ParentStep::MakeRdt(rdt) => {
+                rdt.make(self.pid())?;
+                self.rdt = Some(rdt);
+                Ok(())
+            }
+            ParentStep::JoinRdt(rdt) => rdt.join(self.pid()),
             ParentStep::OomScore(score) => self.set_oom_score(*score),
             ParentStep::Continue => self.send(&Msg::Continue(self.pid())),
             ParentStep::AwaitNamespaces => match self.receive()? {
@@ -564,6 +574,7 @@ impl<'a> Parent<'a> {
         // Only what this create has made: a cgroup that it refused because others are in it is theirs.
         let removed =
             self.made.iter().try_for_each(|c| c.kill(libc::SIGKILL).and_then(|()| c.remove()));
+        let removed = removed.and_then(|()| self.rdt.map_or(Ok(()), Rdt::remove));
         let removed = removed.and_then(|()| record.container.remove());
         if let Err(err) = removed {
             crate::log::warn(&format!(

@@ -19,7 +19,8 @@ use crate::host::Host;
 use crate::labels::check_selinux;
 use crate::namespaces::{NEWNS, NEWPID, NEWTIME, NEWUSER, Namespaces};
 use crate::process::Payload;
-use crate::spec::config::{Linux, Process, Spec};
+use crate::rdt::{self, Rdt};
+use crate::spec::config::{IntelRdt, Linux, Process, Spec};
 use crate::step::{ChildStep, Entry, ParentStep};
 
 /// What a caller asks for beside `config.json`.
@@ -56,6 +57,8 @@ pub struct Plan {
     pub payload: Option<Payload>,
     /// The container's cgroups.
     pub cgroup: Option<Cgroup>,
+    /// The container's share of cache and memory bandwidth.
+    pub rdt: Option<Rdt>,
     /// The root file system, absolute.
     pub rootfs: PathBuf,
     /// The container's init (exec), whose own cgroup of v2 the process joins if the container's takes
@@ -95,7 +98,6 @@ impl Plan {
 pub fn container(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
     let none = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&none);
-    refuse_unsupported(linux)?;
     if linux.mount_label.as_deref().is_some_and(|label| !label.is_empty()) {
         check_selinux("linux.mountLabel")?;
     }
@@ -112,6 +114,7 @@ pub fn container(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
     plan.shared_pid_namespace = !namespaces.has(NEWPID);
     plan.exposed = namespaces.new & NEWPID == 0;
     plan.cgroup = plan_cgroup(linux, host, options)?;
+    plan.rdt = linux.intel_rdt.as_ref().map(|rdt| plan_rdt(rdt, &options.id)).transpose()?;
     if let Some(process) = &spec.process {
         plan.payload = Some(Payload::plan(process)?);
         check_terminal(process, options)?;
@@ -159,6 +162,11 @@ fn check_shared_mounts(linux: &Linux, namespaces: &Namespaces) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+fn plan_rdt(config: &IntelRdt, id: &str) -> Result<Rdt> {
+    let root = rdt::mounted()?.ok_or_else(rdt::unavailable)?;
+    Rdt::plan(config, id, &root)
 }
 
 /// A terminal has to go somewhere.
@@ -211,17 +219,6 @@ impl Context<'_> {
     fn joined_by_parent(&self, flag: u64) -> bool {
         flag & (NEWPID | NEWTIME) != 0 || (self.new_user() && flag != NEWNS)
     }
-}
-
-/// Refuses what this version does not do, before anything is done. `features` leaves it out.
-fn refuse_unsupported(linux: &Linux) -> Result<()> {
-    let asked = [(linux.intel_rdt.is_some(), "linux.intelRdt")];
-    asked.iter().find(|(asked, _)| *asked).map_or(Ok(()), |(_, at)| Err(not_supported(at)))
-}
-
-fn not_supported(at: &str) -> Error {
-    let name = at.rsplit('.').next().unwrap_or(at);
-    Error::new(format!("{name} is not supported by this version of tare")).at(at)
 }
 
 #[cfg(test)]

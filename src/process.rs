@@ -46,6 +46,11 @@ impl Rlimit {
         Ok(Rlimit { name, resource, soft: entry.soft, hard: entry.hard })
     }
 
+    /// Whether the hard limit is above the caller's own, which takes CAP_SYS_RESOURCE.
+    pub fn is_raised(&self) -> bool {
+        sys::process::rlimit(self.resource).is_ok_and(|(_, hard)| self.hard > hard)
+    }
+
     /// Sets it for the process `pid`; 0 is this one.
     pub fn apply(&self, pid: i32) -> Result<()> {
         sys::process::set_rlimit(pid, self.resource, self.soft, self.hard).map_err(|errno| {

@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::Cgroup;
 use crate::error::{Doing, Error, Result};
 use crate::host;
+use crate::rdt::Rdt;
 use crate::spec::config::{Hook, Map};
 use crate::sys::{lock, pidfd};
 
@@ -119,6 +120,9 @@ pub struct State {
     /// The container's cgroups, if it has any.
     #[serde(default)]
     pub cgroup: Option<Cgroup>,
+    /// The container's group of resctrl, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdt: Option<Rdt>,
     /// Whether init is not the first process of a pid namespace of its own: its children then
     /// outlive it, and are ended through the cgroup.
     #[serde(default)]
@@ -146,6 +150,7 @@ impl State {
             created: crate::log::now(true),
             annotations: Map::new(),
             cgroup: None,
+            rdt: None,
             shared_pid_namespace: false,
             restored: false,
             hooks: LaterHooks::default(),

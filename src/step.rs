@@ -19,6 +19,7 @@ use crate::mounts::Mount;
 use crate::namespaces::{Join, KINDS};
 use crate::netdev::Move;
 use crate::process::Rlimit;
+use crate::rdt::Rdt;
 use crate::scheduling::{Cpus, Scheduling};
 use crate::seccomp::{Filter, Listener};
 use crate::security::Credentials;
@@ -64,6 +65,10 @@ pub enum ParentStep {
     Limits(Cgroup, Vec<Setting>),
     /// Makes the bind mounts whose ids are mapped; mounts of the host still come in if true.
     MapMounts(bool),
+    /// Makes the group of resctrl, and moves the child into it.
+    MakeRdt(Rdt),
+    /// Moves the child into the group of resctrl (exec).
+    JoinRdt(Rdt),
     /// Restricts the runtime to these CPUs, so that the child begins on them (exec).
     InitialCpus(Cpus),
     /// Makes the child in these new namespaces, and in this cgroup of v2.
@@ -290,6 +295,8 @@ impl fmt::Display for ParentStep {
             Self::WriteIdMaps(uids, gids) => {
                 write!(f, "write id maps ({} for users, {} for groups)", uids.len(), gids.len())
             }
+            Self::MakeRdt(rdt) => write!(f, "make the resctrl group {}", rdt.group().display()),
+            Self::JoinRdt(rdt) => write!(f, "join the resctrl group {}", rdt.group().display()),
             Self::OomScore(score) => write!(f, "set oom_score_adj to {score}"),
             Self::Continue => f.write_str("tell the child to go on"),
             Self::AwaitNamespaces => f.write_str("wait until the child is in its namespaces"),

@@ -366,6 +366,74 @@ fn features_follow_the_specification() {
 }
 
 #[test]
+fn doctor_tells_of_the_host() {
+    let output = tare(&["doctor"]);
+    let said = text(&output.stdout);
+    for topic in ["kernel", "namespaces", "user", "seccomp", "cgroups", "criu", "Intel RDT"] {
+        let line = said.lines().find(|line| line.get(5..).is_some_and(|l| l.starts_with(topic)));
+        let mark = line.and_then(|line| line.get(..4)).unwrap_or_else(|| panic!("{topic}: {said}"));
+        assert!(["ok  ", "part", "no  ", "FAIL"].contains(&mark), "{said}");
+    }
+    let fatal = said.lines().any(|line| line.starts_with("FAIL"));
+    assert_eq!(output.status.code(), Some(i32::from(fatal)), "{said}");
+}
+
+#[test]
+fn doctor_finds_every_problem_of_a_bundle() {
+    let place = Place::new("doctor");
+    let bundle = place.join("");
+    good(&["spec", "-b", &bundle]);
+    let file = place.0.join("config.json");
+    let mut config = json(&std::fs::read_to_string(&file).unwrap());
+    let write = |config: &serde_json::Value| std::fs::write(&file, config.to_string()).unwrap();
+    config["process"]["rlimits"] = serde_json::json!([]);
+    config["root"]["path"] = "no-root".into();
+    let bind = serde_json::json!({"destination": "/x", "source": "/no/dir", "options": ["bind"]});
+    config["mounts"].as_array_mut().unwrap().push(bind);
+    config["linux"]["namespaces"][0]["path"] = "/no/namespace".into();
+    config["linux"]["sysctl"] = serde_json::json!({"net.no.such": "1"});
+    config["hooks"] = serde_json::json!({"poststop": [{"path": "/no/hook"}],
+        "startContainer": [{"path": "/in/the/container"}]});
+    write(&config);
+    let output = tare(&["doctor", &bundle]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for at in [
+        "root.path",
+        "mounts[7].source",
+        "linux.namespaces[0].path",
+        "linux.sysctl[\"net.no.such\"]",
+        "hooks.poststop[0].path",
+    ] {
+        assert_eq!(said.matches(&format!("  {at} ")).count(), 1, "{at}: {said}");
+    }
+    assert!(!said.contains("startContainer"), "{said}");
+    std::fs::write(&file, "{").unwrap();
+    let output = tare(&["doctor", &bundle]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("config.json:1:"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn doctor_finds_nothing_in_a_good_bundle() {
+    let place = Place::new("healthy");
+    let bundle = place.join("");
+    good(&["spec", "--rootless", "-b", &bundle]);
+    let file = place.0.join("config.json");
+    let mut config = json(&std::fs::read_to_string(&file).unwrap());
+    config["process"]["rlimits"] = serde_json::json!([]);
+    std::fs::write(&file, config.to_string()).unwrap();
+    std::fs::create_dir(place.0.join("rootfs")).unwrap();
+    let output = tare(&["doctor", &bundle]);
+    let said = text(&output.stdout);
+    let (host, bundle) = said.split_once("\n\n").unwrap();
+    if !host.contains("FAIL") {
+        assert!(bundle.ends_with("nothing in it is known to fail here\n"), "{said}");
+        assert_eq!(output.status.code(), Some(0));
+    }
+}
+
+#[test]
 fn an_unprivileged_user_has_a_root_of_their_own() {
     if !nix::unistd::geteuid().is_root() {
         return;

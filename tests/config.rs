@@ -207,6 +207,16 @@ const CASES: &[(&str, &str, &str)] = &[
     ),
     ("rdt-class", "\"linux\": {", "\"linux\": {\n\t\t\"intelRdt\": {\"closID\": \"../x\"},"),
     (
+        "rdt-bandwidth",
+        "\"linux\": {",
+        "\"linux\": {\n\t\t\"intelRdt\": {\"memBwSchema\": \"L3:0=f\"},",
+    ),
+    (
+        "rdt-lines",
+        "\"linux\": {",
+        "\"linux\": {\n\t\t\"intelRdt\": {\"schemata\": [\"L2:0=f\", \"L3:0=f\\nMB:0=20\"]},",
+    ),
+    (
         "net-device-name",
         "\"linux\": {",
         "\"linux\": {\n\t\t\"netDevices\": {\"eth0\": {\"name\": \"a/b\"}},",

@@ -56,7 +56,7 @@ use crate::spec::config::Resources;
 
 pub use hierarchies::{Hierarchies, Hierarchy, Version};
 pub use mounts::CgroupMount;
-pub use properties::{Property, annotated, limits as properties};
+pub use properties::{ANNOTATION, Property, annotated, limits as properties};
 pub use setting::{How, Setting};
 pub use stats::Stats;
 pub use systemd::{Manager, Unit};

@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::spec::config::Map;
 use crate::spec::position::member;
 
-/// Annotations that name properties begin so.
-const ANNOTATION: &str = "org.systemd.property.";
+/// Annotations that begin so become properties of the unit.
+pub const ANNOTATION: &str = "org.systemd.property.";
 /// The kernel's period of a processor quota unless told otherwise, in microseconds.
 const PERIOD: u64 = 100_000;
 /// systemd keeps a quota as a percentage of one processor: in microseconds per second, 1 %.

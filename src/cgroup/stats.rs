@@ -28,8 +28,8 @@ pub struct Stats {
     pub blkio: Blkio,
     /// Huge pages by page size.
     pub hugetlb: BTreeMap<String, Hugetlb>,
-    /// Empty: its figures do not come from cgroups.
-    pub intel_rdt: BTreeMap<String, String>,
+    /// Shares of cache and memory bandwidth: not from cgroups, so whoever asked fills them in.
+    pub intel_rdt: BTreeMap<&'static str, String>,
     /// Always null, as in runc.
     pub network_interfaces: Option<Vec<String>>,
 }

@@ -72,8 +72,8 @@ const UPDATE: &[Flag] = &[
     option("memory-reservation", "BYTES", "memory that is left alone under pressure"),
     option("memory-swap", "BYTES", "limit of memory and swap together; -1 for none"),
     option("pids-limit", "N", "number of tasks; -1 for no limit"),
-    option("l3-cache-schema", "SCHEMA", "not supported: Intel RDT"),
-    option("mem-bw-schema", "SCHEMA", "not supported: Intel RDT"),
+    option("l3-cache-schema", "SCHEMA", "Intel RDT share of the L3 cache, such as L3:0=7f0;1=f"),
+    option("mem-bw-schema", "SCHEMA", "Intel RDT memory bandwidth, such as MB:0=20;1=70"),
 ];
 
 const EVENTS: &[Flag] = &[
@@ -306,5 +306,20 @@ pub const VERBS: &[Verb] = &[
         flags: &[&[BUNDLE, switch("json", "print JSON")]],
         stops: false,
         help: include_str!("help/explain.txt"),
+    },
+    Verb {
+        name: "doctor",
+        about: "print what this host can do, and what in a bundle will fail for it",
+        details: "Nothing is tried out. Exits with 1 if the host cannot run containers, or not the \
+                  one of BUNDLE.",
+        args: &[Arg {
+            name: "BUNDLE",
+            required: false,
+            many: false,
+            help: "directory of config.json",
+        }],
+        flags: &[],
+        stops: false,
+        help: include_str!("help/doctor.txt"),
     },
 ];

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::flags::Matches;
 use crate::error::{Error, Result};
-use crate::spec::config::{BlockIo, Cpu, Memory, Pids, Resources};
+use crate::spec::config::{BlockIo, Cpu, IntelRdt, Memory, Pids, Resources};
 
 /// Options of `update`.
 #[derive(Debug)]
@@ -15,21 +15,31 @@ pub struct Update {
     pub file: Option<PathBuf>,
     /// What the other options ask for.
     pub limits: Resources,
+    /// Other shares of cache and memory bandwidth.
+    pub rdt: Option<IntelRdt>,
 }
 
 /// Reads the options.
 ///
 /// # Errors
-/// A value that is no number or no amount of memory; schemata of Intel RDT.
+/// A value that is no number or no amount of memory.
 pub fn read(id: String, found: &Matches) -> Result<Update> {
-    for option in ["l3-cache-schema", "mem-bw-schema"] {
-        if found.text(option)?.is_some_and(|schema| !schema.is_empty()) {
-            return Err(Error::new(format!("--{option} is not supported by this version of tare"))
-                .hint("Intel RDT is not implemented"));
-        }
-    }
     let file = found.path("resources").filter(|path| !path.as_os_str().is_empty());
-    Ok(Update { id, file, limits: limits(found)? })
+    Ok(Update { id, file, limits: limits(found)?, rdt: rdt(found)? })
+}
+
+fn rdt(found: &Matches) -> Result<Option<IntelRdt>> {
+    let given = |text: &String| !text.is_empty();
+    let l3_cache_schema = found.text("l3-cache-schema")?.filter(given);
+    let mem_bw_schema = found.text("mem-bw-schema")?.filter(given);
+    let given = l3_cache_schema.is_some() || mem_bw_schema.is_some();
+    Ok(given.then(|| IntelRdt {
+        clos_id: None,
+        schemata: Vec::new(),
+        l3_cache_schema,
+        mem_bw_schema,
+        enable_monitoring: false,
+    }))
 }
 
 fn limits(found: &Matches) -> Result<Resources> {

@@ -133,6 +133,7 @@ fn new_state(config: &Config, plan: &Plan, options: &Options) -> State {
         rootfs: plan.rootfs.clone(),
         annotations: spec.annotations.clone(),
         cgroup: plan.cgroup.clone(),
+        rdt: plan.rdt.clone(),
         shared_pid_namespace: plan.shared_pid_namespace,
         restored: plan.restored,
         hooks: later,

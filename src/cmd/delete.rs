@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use crate::cgroup::Cgroup;
 use crate::cli::Global;
 use crate::error::{Error, Result};
+use crate::rdt::Rdt;
 use crate::state::{Container, Root, Stage, State, Status};
 use crate::sys::pidfd;
 use crate::{log, parent};
@@ -129,7 +130,8 @@ fn end(state: &State) -> Result<()> {
         kill_strays(cgroup)?;
     }
     // Also where the main hierarchy's directory is gone: others may be left of a broken create.
-    state.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.remove())
+    state.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.remove())?;
+    state.rdt.as_ref().map_or(Ok(()), Rdt::remove)
 }
 
 /// Kills what a `create` that was killed itself had moved into some hierarchies but not yet into

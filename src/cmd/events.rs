@@ -8,7 +8,7 @@ use crate::cgroup::oom::{OomWatch, Seen};
 use crate::cgroup::{Cgroup, Stats};
 use crate::cli::{Events, Global};
 use crate::error::{Error, Result};
-use crate::state::{Root, Status};
+use crate::state::{Root, State, Status};
 
 /// A line of output: the shape is runc's.
 #[derive(Serialize)]
@@ -35,26 +35,24 @@ pub fn run(global: &Global, options: &Events) -> Result<i32> {
         Error::new(format!("container {} has no cgroup: its usage is not known", options.id))
     })?;
     match options.stats {
-        true => {
-            stats(&options.id, cgroup).map_err(|err| super::or_ended(&container, &state, err))?
-        }
-        false => watch(&options.id, cgroup, options.interval)?,
+        true => stats(&state, cgroup).map_err(|err| super::or_ended(&container, &state, err))?,
+        false => watch(&state, cgroup, options.interval)?,
     }
     Ok(0)
 }
 
-fn watch(id: &str, cgroup: &Cgroup, interval: Duration) -> Result<()> {
+fn watch(state: &State, cgroup: &Cgroup, interval: Duration) -> Result<()> {
     let watch = OomWatch::new(cgroup)?;
     let mut next = Instant::now() + interval;
     loop {
         match watch.wait(next.saturating_duration_since(Instant::now()))? {
             Seen::Removed => return Ok(()),
-            Seen::Oom => line(&Event { kind: "oom", id, data: None })?,
+            Seen::Oom => line(&Event { kind: "oom", id: &state.id, data: None })?,
             Seen::Nothing => {}
         }
         if Instant::now() >= next {
             next += interval;
-            match stats(id, cgroup) {
+            match stats(state, cgroup) {
                 // Deleted between look and read.
                 Err(_) if !cgroup.exists() => return Ok(()),
                 printed => printed?,
@@ -63,8 +61,12 @@ fn watch(id: &str, cgroup: &Cgroup, interval: Duration) -> Result<()> {
     }
 }
 
-fn stats(id: &str, cgroup: &Cgroup) -> Result<()> {
-    line(&Event { kind: "stats", id, data: Some(cgroup.stats()?) })
+fn stats(state: &State, cgroup: &Cgroup) -> Result<()> {
+    let mut data = cgroup.stats()?;
+    if let Some(rdt) = &state.rdt {
+        data.intel_rdt = rdt.shares()?;
+    }
+    line(&Event { kind: "stats", id: &state.id, data: Some(data) })
 }
 
 fn line(event: &Event) -> Result<()> {

@@ -121,7 +121,8 @@ fn plan(process: &Process, spec: &Spec, state: &State, options: &Exec) -> Result
     let cgroup = state.cgroup.as_ref().filter(|cgroup| cgroup.is_v2() || cgroup.exists());
     let cgroup = cgroup.map(|cgroup| target_cgroup(cgroup, options)).transpose()?;
     let init_pid = options.cgroup.is_empty().then_some(state.pid);
-    let target = Target { spec, cgroup, init_pid, restored: state.restored };
+    let target =
+        Target { spec, cgroup, rdt: state.rdt.clone(), init_pid, restored: state.restored };
     plan::exec(process, &target, &Host::probe()?, &plan_options(options))
 }
 

@@ -23,7 +23,11 @@ pub fn run(global: &Global, options: &Explain) -> Result<i32> {
     super::print(&if options.json { as_json(&plan) } else { as_text(&plan) })
 }
 
-fn plan(global: &Global, spec: &spec::config::Spec, options: &Explain) -> Result<Plan> {
+/// The plan of a bundle that somebody stays with.
+///
+/// # Errors
+/// Those of a `create` that come up before anything is done.
+pub fn plan(global: &Global, spec: &spec::config::Spec, options: &Explain) -> Result<Plan> {
     spec::check::check(spec)?;
     let create = Create {
         id: options.id.clone().unwrap_or_else(|| "ID".into()),

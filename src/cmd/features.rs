@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::COMMIT;
+use crate::cli::table::VERBS;
 use crate::error::{Error, Result};
 use crate::spec::names;
-use crate::{hooks, mounts, namespaces, seccomp};
+use crate::{cgroup, hooks, mounts, namespaces, seccomp};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -19,6 +20,7 @@ struct Features {
     mount_options: Vec<&'static str>,
     linux: Linux,
     annotations: BTreeMap<&'static str, String>,
+    potentially_unsafe_config_annotations: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -33,6 +35,15 @@ struct Linux {
     selinux: Enabled,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
+    intel_rdt: IntelRdt,
+}
+
+/// What the runtime can do; whether the processor can, is for `doctor` to say.
+#[derive(Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
 }
 
 #[derive(Serialize)]
@@ -94,6 +105,7 @@ fn features() -> Features {
             cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
             seccomp: seccomp_words(),
             net_devices: Enabled { enabled: true },
+            intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
             mount_extensions: MountExtensions {
                 idmap: Enabled { enabled: mounts::option_names().any(|name| name == "idmap") },
             },
@@ -105,11 +117,17 @@ fn features() -> Features {
             selinux: Enabled { enabled: true },
         },
         annotations: BTreeMap::from([
-            ("org.opencontainers.runc.checkpoint.enabled", "true".to_string()),
+            // The name that engines look for, whatever the runtime.
+            ("org.opencontainers.runc.checkpoint.enabled", has_command("checkpoint").to_string()),
             ("org.tare.commit", COMMIT.to_string()),
             ("org.tare.version", env!("CARGO_PKG_VERSION").to_string()),
         ]),
+        potentially_unsafe_config_annotations: vec![cgroup::ANNOTATION],
     }
+}
+
+fn has_command(name: &str) -> bool {
+    VERBS.iter().any(|verb| verb.name == name)
 }
 
 fn seccomp_words() -> Seccomp {

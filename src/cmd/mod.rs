@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod create;
 pub mod delete;
+pub mod doctor;
 pub mod events;
 pub mod exec;
 pub mod explain;
@@ -75,6 +76,7 @@ fn perform(global: &Global, command: Command) -> Result<i32> {
         Command::Run(options) => run::run(global, &options),
         Command::Exec(options) => exec::run(global, &options),
         Command::Explain(options) => explain::run(global, &options),
+        Command::Doctor { bundle } => doctor::run(global, bundle.as_deref()),
         Command::State { id } => state::run(global, &id),
         Command::List { format, quiet } => list::run(global, format, quiet),
         Command::Ps(options) => ps::run(global, &options),

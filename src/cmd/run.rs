@@ -7,6 +7,7 @@ use crate::cli::{Global, Run};
 use crate::cmd::create::{Created, Mode, create};
 use crate::error::{Doing, Error, Result};
 use crate::parent;
+use crate::rdt::Rdt;
 use crate::state::{ABSENT, Container, State};
 use crate::{plan, sys};
 
@@ -88,6 +89,7 @@ pub fn clean_up(container: &Container, state: &State) -> Result<()> {
         }
         cgroup.remove()?;
     }
+    state.rdt.as_ref().map_or(Ok(()), Rdt::remove)?;
     container.remove()?;
     parent::poststop(state);
     Ok(())

@@ -7,9 +7,10 @@ use crate::cli::Global;
 use crate::cli::update::Update;
 use crate::error::{Error, Result};
 use crate::log;
-use crate::spec::config::Resources;
+use crate::rdt::{self, Rdt};
+use crate::spec::config::{IntelRdt, Resources};
 use crate::spec::load;
-use crate::state::{Root, Status, not_running};
+use crate::state::{Container, Root, State, Status, not_running};
 
 /// Changes the limits of a container. What is not named stays; device rules stay always, as in
 /// runc.
@@ -26,13 +27,30 @@ pub fn run(global: &Global, options: &Update) -> Result<i32> {
     let cgroup = state.cgroup.as_ref().ok_or_else(|| {
         Error::new(format!("container {} has no cgroup: it cannot be limited", options.id))
     })?;
-    let updated = match &options.file {
+    // First what most hosts lack: a refusal leaves everything as it was.
+    let shares = options.rdt.as_ref();
+    let shares = shares.map_or(Ok(()), |config| change_shares(&container, &state, config));
+    let updated = shares.and_then(|()| match &options.file {
         Some(path) => from_file(path, cgroup),
         None => apply(&options.limits, cgroup),
-    };
+    });
     let failed = |err| super::or_ended(&container, &state, err);
     let context = |err: Error| failed(err).context(format!("cannot update \"{}\"", options.id));
     updated.map(|()| 0).map_err(context)
+}
+
+/// Gives the container other shares of cache and memory bandwidth, and a group of resctrl if it has
+/// none.
+fn change_shares(container: &Container, state: &State, config: &IntelRdt) -> Result<()> {
+    let root = rdt::mounted()?.ok_or_else(rdt::unavailable)?;
+    if let Some(rdt) = &state.rdt {
+        rdt::supported(config, &root)?;
+        return rdt.change(config);
+    }
+    let rdt = Rdt::plan(config, &state.id, &root)?;
+    // Before it is made: a delete has to find it.
+    container.save(&State { rdt: Some(rdt.clone()), ..state.clone() })?;
+    rdt.make(state.pid)
 }
 
 fn from_file(path: &Path, cgroup: &Cgroup) -> Result<()> {

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::host::Host;
 use crate::namespaces::{NEWPID, NEWTIME, NEWUSER, Namespaces};
 use crate::process::Payload;
+use crate::rdt::Rdt;
 use crate::scheduling::{Cpus, Scheduling};
 use crate::spec::config::{Linux, Process, Spec};
 use crate::step::{ChildStep, ParentStep};
@@ -20,6 +21,8 @@ pub struct Target<'a> {
     pub spec: &'a Spec,
     /// The cgroup that the process joins.
     pub cgroup: Option<Cgroup>,
+    /// The container's share of cache and memory bandwidth.
+    pub rdt: Option<Rdt>,
     /// The container's init, unless the cgroup was asked for by name.
     pub init_pid: Option<i32>,
     /// Whether it was made from a checkpoint: criu gives it a time namespace, where its clocks go on.
@@ -69,6 +72,9 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
         }
         false if has_pid => plan.parent(ParentStep::ComeBack, ""),
         false => {}
+    }
+    if let Some(rdt) = &target.rdt {
+        plan.parent(ParentStep::JoinRdt(rdt.clone()), "linux.intelRdt");
     }
     if let Some(score) = process.oom_score_adj {
         plan.parent(ParentStep::OomScore(score), "process.oomScoreAdj");

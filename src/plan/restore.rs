@@ -40,8 +40,9 @@ pub fn restore(
         .collect();
     restore.check()?;
     // Its warnings were given when the container was created.
-    let Plan { parent, child, rootfs, cgroup, shared_pid_namespace, .. } = new;
-    let mut plan = Plan { rootfs, cgroup, shared_pid_namespace, restored: true, ..Plan::default() };
+    let Plan { parent, child, rootfs, cgroup, rdt, shared_pid_namespace, .. } = new;
+    let mut plan =
+        Plan { rootfs, cgroup, rdt, shared_pid_namespace, restored: true, ..Plan::default() };
     child_steps(&mut plan, child, &restore, criu);
     parent_steps(&mut plan, parent, restore, options);
     Ok(plan)
@@ -84,7 +85,7 @@ fn parent_steps(plan: &mut Plan, new: Vec<Entry<ParentStep>>, restore: Restore, 
     plan.parent(ParentStep::SaveState, "");
 }
 
-/// Whether a step is about the cgroups, which criu joins.
+/// Whether a step is about the cgroups or the group of resctrl, which criu joins.
 fn is_cgroup(step: &ParentStep) -> bool {
     matches!(
         step,
@@ -93,6 +94,7 @@ fn is_cgroup(step: &ParentStep) -> bool {
             | ParentStep::StartUnit(..)
             | ParentStep::EnableControllers(_)
             | ParentStep::Limits(..)
+            | ParentStep::MakeRdt(_)
     )
 }
 
@@ -132,6 +134,8 @@ fn stays(step: &ParentStep) -> bool {
         | ParentStep::MoveNetDevice(_)
         | ParentStep::SendListener(_)
         | ParentStep::Rlimit(_)
+        | ParentStep::MakeRdt(_)
+        | ParentStep::JoinRdt(_)
         | ParentStep::ConnectCriu
         | ParentStep::AwaitCriu
         | ParentStep::AttachCriu(_)

@@ -35,6 +35,9 @@ impl Context<'_> {
         if self.shares_time() {
             self.net_device_steps(plan)?;
         }
+        if let Some(rdt) = plan.rdt.clone() {
+            plan.parent(ParentStep::MakeRdt(rdt), "linux.intelRdt");
+        }
         if after_clone {
             self.cgroup_steps(plan, meanwhile)?;
         }

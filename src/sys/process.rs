@@ -251,6 +251,14 @@ pub fn set_rlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<(), E
         .map(drop)
 }
 
+/// The soft and the hard limit of this process (getrlimit(2)).
+pub fn rlimit(resource: u32) -> Result<(u64, u64), Errno> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills one whole rlimit64 and reads none.
+    Errno::result(unsafe { libc::prlimit64(0, resource as _, std::ptr::null(), &mut limit) })?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
 /// Asks the kernel to send `signal` to this process when its parent ends (prctl(2)).
 pub fn set_parent_death_signal(signal: i32) -> Result<(), Errno> {
     // SAFETY: only integers are passed.

@@ -297,12 +297,23 @@ fn intel_rdt(rdt: &IntelRdt) -> Result<()> {
     let class = rdt.clos_id.as_deref().unwrap_or_default();
     // "/" alone is the default class.
     let outside = class.len() > 1 && class.contains('/');
-    match class == "." || class == ".." || outside {
-        true => {
-            Err(Error::new(format!("invalid intelRdt.ClosID {class:?}"))
-                .at("linux.intelRdt.closID"))
-        }
-        false => Ok(()),
+    if class == "." || class == ".." || outside {
+        return Err(
+            Error::new(format!("invalid intelRdt.ClosID {class:?}")).at("linux.intelRdt.closID")
+        );
+    }
+    let bandwidth = rdt.mem_bw_schema.as_deref().unwrap_or_default();
+    if !bandwidth.is_empty() && !bandwidth.starts_with("MB:") {
+        return Err(
+            Error::new("memBwSchema must begin with \"MB:\"").at("linux.intelRdt.memBwSchema")
+        );
+    }
+    let lines = rdt.schemata.iter().enumerate();
+    let lines = lines.map(|(i, line)| (line.as_str(), format!("linux.intelRdt.schemata[{i}]")));
+    let bandwidth = (bandwidth, "linux.intelRdt.memBwSchema".to_owned());
+    match lines.chain([bandwidth]).find(|(line, _)| line.contains('\n')) {
+        Some((_, at)) => Err(Error::new("a schema of intelRdt is one line").at(at)),
+        None => Ok(()),
     }
 }
 
