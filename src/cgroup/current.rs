@@ -1,27 +1,20 @@
 //! What an update has to know of the limits that are set. On v2 one file holds what the
 //! specification has two members for, so the one that is not named is read first.
 
-use std::borrow::Cow;
-
 use super::{Cgroup, Place, dir};
 use crate::spec::config::{Cpu, Memory, Resources};
 
 impl Cgroup {
-    /// `resources` with the members that an update leaves out but the kernel wants with the others,
-    /// as they are set now. On v1 nothing is lacking.
-    pub fn complete<'a>(&self, resources: &'a Resources) -> Cow<'a, Resources> {
-        let Some(place) = self.v2() else { return Cow::Borrowed(resources) };
-        let cpu = resources.cpu.as_ref().and_then(|cpu| quota(place, cpu));
-        let memory = resources.memory.as_ref().and_then(|memory| complete_memory(place, memory));
-        if cpu.is_none() && memory.is_none() {
-            return Cow::Borrowed(resources);
+    /// Adds to `resources` what an update leaves out but the kernel wants with the others, as it is
+    /// set now. On v1 nothing is lacking.
+    pub fn complete(&self, resources: &mut Resources) {
+        let Some(place) = self.v2() else { return };
+        if let Some(cpu) = &mut resources.cpu {
+            cpu.quota = quota(place, cpu).or(cpu.quota);
         }
-        let mut resources = resources.clone();
-        if let (Some(quota), Some(cpu)) = (cpu, &mut resources.cpu) {
-            cpu.quota = Some(quota);
+        if let Some(memory) = &mut resources.memory {
+            complete_memory(place, memory);
         }
-        resources.memory = memory.or(resources.memory);
-        Cow::Owned(resources)
     }
 }
 
@@ -35,22 +28,21 @@ fn quota(place: &Place, cpu: &Cpu) -> Option<i64> {
 }
 
 /// The limit of memory or of memory+swap, where the other is set alone. One that is lifted stays so.
-fn complete_memory(place: &Place, memory: &Memory) -> Option<Memory> {
+fn complete_memory(place: &Place, memory: &mut Memory) {
     let is_set = |limit: Option<i64>| limit.is_some_and(|limit| limit != 0);
     let read = |name| {
         let number = dir::read_number(&format!("{}/{name}", place.dir)).ok()?;
         Some(i64::try_from(number).unwrap_or(-1))
     };
-    let mut memory = memory.clone();
     match (is_set(memory.limit), is_set(memory.swap)) {
-        (false, true) => memory.limit = Some(read("memory.max")?),
+        (false, true) => memory.limit = read("memory.max"),
         (true, false) if memory.limit != Some(-1) => {
-            let (limit, swap) = (read("memory.max")?, read("memory.swap.max")?);
             // Without both there is no limit of memory+swap that could be kept.
-            let both = (limit >= 0 && swap >= 0).then(|| limit.saturating_add(swap));
-            memory.swap = Some(both?);
+            let set = |limit: &i64| *limit >= 0;
+            let (limit, swap) = (read("memory.max"), read("memory.swap.max"));
+            let both = limit.filter(set).zip(swap.filter(set));
+            memory.swap = both.map(|(limit, swap)| limit.saturating_add(swap));
         }
-        _ => return None,
+        _ => {}
     }
-    Some(memory)
 }

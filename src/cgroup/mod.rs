@@ -58,7 +58,7 @@ pub use hierarchies::{Hierarchies, Hierarchy, Version};
 pub use mounts::CgroupMount;
 pub use properties::{ANNOTATION, Property, annotated, limits as properties};
 pub use setting::{How, Setting};
-pub use stats::Stats;
+pub use stats::{Stats, Table};
 pub use systemd::{Manager, Unit};
 pub use v1::ignored;
 
@@ -219,6 +219,12 @@ impl Cgroup {
         let text = dir::read(&format!("/proc/{pid}/cgroup")).ok()?;
         let own = text.lines().find_map(|line| line.strip_prefix("0::"))?;
         Some(format!("{}{}", self.v2()?.mountpoint, own.trim_end_matches('/')))
+    }
+
+    /// Refuses those of `settings` that are limits not above the usage, if that is asked for:
+    /// [`Cgroup::apply`] does so too, but systemd may be told before.
+    pub fn check(&self, settings: &[Setting]) -> Result<()> {
+        setting::check(self, settings)
     }
 
     /// Writes `settings` in their order; see [`Setting`] for the exceptions to it.

@@ -60,6 +60,15 @@ pub(super) fn apply(cgroup: &Cgroup, settings: &[Setting]) -> Result<()> {
     refused.iter().try_for_each(|setting| writer.write(setting))
 }
 
+/// Refuses limits that are not above the usage, where that is asked for.
+pub(super) fn check(cgroup: &Cgroup, settings: &[Setting]) -> Result<()> {
+    let mut checks = settings.iter().filter(|setting| setting.how == How::Below);
+    checks.try_for_each(|setting| match cgroup.controller(setting.controller()) {
+        Some(place) => check_usage(setting, &place.dir),
+        None => Ok(()),
+    })
+}
+
 /// Writes one after the other, and keeps the file open for the next one: device rules go into
 /// one file by the dozen.
 struct Writer<'a> {
@@ -76,25 +85,22 @@ impl<'a> Writer<'a> {
         let done = match &setting.how {
             How::Below => return check_usage(setting, &place.dir),
             How::Attach(filter) => return filter.attach(&place.dir, &setting.at),
-            How::Or(file, value) => self.write_either(setting, &place.dir, file, value.as_deref()),
+            How::Or(file, value) => {
+                match self.write_file(&setting.file, &setting.value, &place.dir) {
+                    Err(Errno::ENOENT) => {
+                        let value = value.clone().map_or(setting.value.clone(), Cow::Owned);
+                        let other = Setting { file: file.clone(), value, ..setting.clone() };
+                        let done = self.write_file(file, &other.value, &place.dir);
+                        return done.map_err(|errno| explain(&other, &place.dir, errno));
+                    }
+                    done => done,
+                }
+            }
             How::Write | How::IfThere => self.write_file(&setting.file, &setting.value, &place.dir),
         };
         match done {
             Err(Errno::ENOENT) if setting.how == How::IfThere && dir::exists(&place.dir) => Ok(()),
             done => done.map_err(|errno| explain(setting, &place.dir, errno)),
-        }
-    }
-
-    fn write_either(
-        &mut self,
-        setting: &'a Setting,
-        dir: &str,
-        file: &'a str,
-        value: Option<&str>,
-    ) -> nix::Result<()> {
-        match self.write_file(&setting.file, &setting.value, dir) {
-            Err(Errno::ENOENT) => self.write_file(file, value.unwrap_or(&setting.value), dir),
-            done => done,
         }
     }
 
@@ -192,61 +198,54 @@ fn memory_in_use(setting: &Setting, dir: &str) -> Error {
     ))
 }
 
+/// What is known about the kernel's refusals: the beginning of the file's name, the errno, a cure.
+const HINTS: [(&str, Errno, &str); 24] = [
+    ("", Errno::EROFS, "the cgroup file system is mounted read-only"),
+    ("memory.limit_in_bytes", Errno::EINVAL, ABOVE_BOTH),
+    ("memory.memsw.limit_in_bytes", Errno::EINVAL, BELOW_MEMORY),
+    ("memory.memsw.limit_in_bytes", Errno::ENOENT, NO_SWAP),
+    ("memory.swap.max", Errno::ENOENT, NO_SWAP),
+    ("blkio.leaf_weight", Errno::ENOENT, "kernels since 5.0 have no leaf weights"),
+    ("blkio.weight", Errno::ENOENT, NO_BFQ),
+    ("blkio.bfq.weight", Errno::ENOENT, NO_BFQ),
+    ("io.weight", Errno::ENOENT, NO_BFQ),
+    ("blkio.weight", Errno::EINVAL, WEIGHT),
+    ("blkio.weight", Errno::ERANGE, WEIGHT),
+    ("blkio.bfq.weight", Errno::ERANGE, WEIGHT),
+    ("io.bfq.weight", Errno::ERANGE, WEIGHT),
+    ("io.weight", Errno::ERANGE, WEIGHT),
+    ("blkio.", Errno::ENODEV, NO_DEVICE),
+    ("io.", Errno::ENODEV, NO_DEVICE),
+    ("cpu.rt_", Errno::ENOENT, "real-time limits need a kernel with CONFIG_RT_GROUP_SCHED"),
+    ("cpu.rt_runtime_us", Errno::EINVAL, "the cgroup above has to have at least as much real-time"),
+    ("cpu.weight", Errno::EINVAL, IDLE),
+    ("cpu.shares", Errno::EINVAL, IDLE),
+    ("cpu.cfs_burst_us", Errno::EINVAL, BURST),
+    ("cpu.max.burst", Errno::EINVAL, BURST),
+    (
+        "devices.allow",
+        Errno::EPERM,
+        "a cgroup above denies these devices, or CAP_SYS_ADMIN is missing",
+    ),
+    ("", Errno::ENOENT, "this kernel lacks the file: the limit is not supported"),
+];
+const ABOVE_BOTH: &str = "a memory limit cannot be above the limit of memory+swap (memory.swap)";
+const BELOW_MEMORY: &str = "memory.swap is memory+swap: it cannot be below memory.limit";
+const NO_SWAP: &str = "swap accounting is off: boot with swapaccount=1";
+const NO_BFQ: &str = "weights need BFQ (CONFIG_BFQ_GROUP_IOSCHED) or, on cgroup v2, io.cost";
+const WEIGHT: &str = "a weight is a number from 10 to 1000 (from 1 with BFQ)";
+const NO_DEVICE: &str = "there is no block device with these numbers";
+const IDLE: &str = "a container with cpu.idle has no weight: set cpu.idle to 0 first";
+const BURST: &str = "a burst cannot be above the quota";
+
 fn hint(setting: &Setting, dir: &str, errno: Errno) -> Option<Cow<'static, str>> {
-    let available = |file: &str| {
-        let parent = dir.rsplit_once('/').map_or(dir, |(parent, _)| parent);
+    let file = setting.file.as_ref();
+    let is_set = matches!(file, "cpuset.cpus" | "cpuset.mems");
+    if is_set && matches!(errno, Errno::EACCES | Errno::EINVAL | Errno::ERANGE | Errno::ENODEV) {
+        let parent = dir::parent(dir).unwrap_or(dir);
         let text = dir::read(&format!("{parent}/{file}")).unwrap_or_default();
-        Some(Cow::Owned(format!("the cgroup above has {}", text.trim())))
-    };
-    match (setting.file.as_ref(), errno) {
-        (_, Errno::EROFS) => Some("the cgroup file system is mounted read-only".into()),
-        ("cpuset.cpus" | "cpuset.mems", Errno::EACCES | Errno::EINVAL | Errno::ERANGE) => {
-            available(&setting.file)
-        }
-        ("cpuset.mems", Errno::ENODEV) => available("cpuset.mems"),
-        ("memory.limit_in_bytes", Errno::EINVAL) => {
-            Some("a memory limit cannot be above the limit of memory+swap (memory.swap)".into())
-        }
-        ("memory.memsw.limit_in_bytes", Errno::EINVAL) => {
-            Some("memory.swap is memory+swap: it cannot be below memory.limit".into())
-        }
-        ("memory.memsw.limit_in_bytes", Errno::ENOENT) => {
-            Some("swap accounting is off: boot with swapaccount=1".into())
-        }
-        ("blkio.leaf_weight" | "blkio.leaf_weight_device", Errno::ENOENT) => {
-            Some("kernels since 5.0 have no leaf weights".into())
-        }
-        ("blkio.weight" | "blkio.weight_device", Errno::ENOENT) => {
-            Some("weights need the BFQ scheduler (CONFIG_BFQ_GROUP_IOSCHED)".into())
-        }
-        ("cpu.rt_runtime_us" | "cpu.rt_period_us", Errno::ENOENT) => {
-            Some("real-time limits need a kernel with CONFIG_RT_GROUP_SCHED".into())
-        }
-        ("cpu.rt_runtime_us", Errno::EINVAL) => {
-            Some("the cgroup above has to have at least as much real-time".into())
-        }
-        ("cpu.weight", Errno::EINVAL) => {
-            Some("a container with cpu.idle has no weight: set cpu.idle to 0 first".into())
-        }
-        ("memory.swap.max", Errno::ENOENT) => {
-            Some("swap accounting is off: boot with swapaccount=1".into())
-        }
-        ("io.bfq.weight", Errno::ENOENT) => {
-            Some("weights need the BFQ scheduler or io.cost (CONFIG_BLK_CGROUP_IOCOST)".into())
-        }
-        ("cpu.cfs_burst_us" | "cpu.max.burst", Errno::EINVAL) => {
-            Some("a burst cannot be above the quota".into())
-        }
-        ("blkio.weight" | "blkio.weight_device", Errno::EINVAL | Errno::ERANGE) => {
-            Some("a weight is a number from 10 to 1000 (from 1 with BFQ)".into())
-        }
-        (file, Errno::ENODEV) if file.starts_with("blkio.") || file.starts_with("io.") => {
-            Some("there is no block device with these numbers".into())
-        }
-        ("devices.allow", Errno::EPERM) => {
-            Some("a cgroup above denies these devices, or CAP_SYS_ADMIN is missing".into())
-        }
-        (_, Errno::ENOENT) => Some("this kernel lacks the file: the limit is not supported".into()),
-        _ => None,
+        return Some(format!("the cgroup above has {}", text.trim()).into());
     }
+    let known = HINTS.iter().find(|(name, of, _)| *of == errno && file.starts_with(name));
+    known.map(|(_, _, hint)| Cow::Borrowed(*hint))
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use nix::errno::Errno;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{Cgroup, dir, stats2};
 use crate::error::{Doing, Result};
@@ -27,11 +27,57 @@ pub struct Stats {
     /// Disk traffic.
     pub blkio: Blkio,
     /// Huge pages by page size.
-    pub hugetlb: BTreeMap<String, Hugetlb>,
+    pub hugetlb: Table<Hugetlb>,
     /// Shares of cache and memory bandwidth: not from cgroups, so whoever asked fills them in.
     pub intel_rdt: BTreeMap<&'static str, String>,
     /// Always null, as in runc.
     pub network_interfaces: Option<Vec<String>>,
+}
+
+/// Names and values, in the kernel's order: an object of JSON.
+#[derive(Debug)]
+pub struct Table<T>(Vec<(String, T)>);
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Table(Vec::new())
+    }
+}
+
+impl<T> Table<T> {
+    /// Adds a value.
+    pub fn push(&mut self, name: &str, value: T) {
+        self.0.push((name.to_owned(), value));
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Table<u64> {
+    /// The lines of a name and a number.
+    pub fn read(text: &str) -> Self {
+        let mut table = Table::default();
+        for (name, number) in text.lines().filter_map(|line| line.split_once(' ')) {
+            if let Ok(number) = number.parse() {
+                table.push(name, number);
+            }
+        }
+        table
+    }
+
+    /// The number of that name, or 0.
+    pub fn get(&self, name: &str) -> u64 {
+        self.0.iter().find(|(known, _)| known == name).map_or(0, |(_, number)| *number)
+    }
+}
+
+impl<T: Serialize> Serialize for Table<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
 }
 
 /// Processor time and throttling.
@@ -125,8 +171,8 @@ pub struct Memory {
     #[serde(rename = "kernelTCP")]
     pub kernel_tcp: MemoryEntry,
     /// All of `memory.stat`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub raw: BTreeMap<String, u64>,
+    #[serde(skip_serializing_if = "Table::is_empty")]
+    pub raw: Table<u64>,
     /// Time lost for want of memory (v2).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Pressure>,
@@ -237,22 +283,20 @@ impl Files<'_> {
     }
 
     /// The file's lines of a name and a number.
-    fn table(&self, name: &str) -> Result<BTreeMap<String, u64>> {
-        let text = self.text(name)?;
-        let pairs = text.lines().filter_map(|line| line.split_once(' '));
-        Ok(pairs.filter_map(|(key, n)| Some((key.to_owned(), n.parse().ok()?))).collect())
+    fn table(&self, name: &str) -> Result<Table<u64>> {
+        Ok(Table::read(&self.text(name)?))
     }
 
     fn cpu(&self) -> Result<Cpu> {
         let stat = self.table("cpu.stat")?;
-        let throttled = |key: &str| stat.get(key).copied().unwrap_or_default();
+        let throttled = |key: &str| stat.get(key);
         let throttling = Throttling {
             periods: throttled("nr_periods"),
             throttled_periods: throttled("nr_throttled"),
             throttled_time: throttled("throttled_time"),
         };
         let ticks = self.table("cpuacct.stat")?;
-        let time = |key: &str| ticks.get(key).map_or(0, |ticks| ticks.saturating_mul(TICK));
+        let time = |key: &str| ticks.get(key).saturating_mul(TICK);
         let (percpu_user, percpu_kernel) = per_cpu(&self.text("cpuacct.usage_all")?);
         let percpu = self.text("cpuacct.usage_percpu")?;
         let usage = CpuUsage {
@@ -286,7 +330,7 @@ impl Files<'_> {
     fn memory(&self) -> Result<Memory> {
         let raw = self.table("memory.stat")?;
         Ok(Memory {
-            cache: raw.get("cache").copied().unwrap_or_default(),
+            cache: raw.get("cache"),
             usage: self.memory_entry("memory")?,
             swap: self.memory_entry("memory.memsw")?,
             kernel: self.memory_entry("memory.kmem")?,
@@ -320,19 +364,19 @@ impl Files<'_> {
         })
     }
 
-    fn hugetlb(&self) -> Result<BTreeMap<String, Hugetlb>> {
-        let Some(place) = self.0.controller("hugetlb") else { return Ok(BTreeMap::new()) };
+    fn hugetlb(&self) -> Result<Table<Hugetlb>> {
+        let Some(place) = self.0.controller("hugetlb") else { return Ok(Table::default()) };
         let names = dir::files(&place.dir).doing(|| format!("list {}", place.dir))?;
-        let size = |name: &String| {
-            let size = name.strip_prefix("hugetlb.")?.strip_suffix(".limit_in_bytes")?;
-            (!size.contains('.')).then(|| size.to_owned())
-        };
-        let entry = |size: String| {
+        let mut table = Table::default();
+        for name in names {
+            let size =
+                name.strip_prefix("hugetlb.").and_then(|n| n.strip_suffix(".limit_in_bytes"));
+            let Some(size) = size.filter(|size| !size.contains('.')) else { continue };
             let number = |what: &str| self.number(&format!("hugetlb.{size}.{what}"));
             let (usage, max) = (number("usage_in_bytes")?, number("max_usage_in_bytes")?);
-            Ok((size.clone(), Hugetlb { usage, max, failcnt: number("failcnt")? }))
-        };
-        names.iter().filter_map(size).map(entry).collect()
+            table.push(size, Hugetlb { usage, max, failcnt: number("failcnt")? });
+        }
+        Ok(table)
     }
 }
 

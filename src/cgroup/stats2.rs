@@ -1,13 +1,11 @@
 //! The usage figures of cgroup v2, in the shape of v1's ([`super::Stats`]) as runc converts them.
 
-use std::collections::BTreeMap;
-
 use nix::errno::Errno;
 
 use super::dir;
 use super::stats::{
     Blkio, BlkioEntry, Cpu, CpuUsage, Hugetlb, Memory, MemoryEntry, Pids, Pressure, PressureTimes,
-    Stats, Throttling,
+    Stats, Table, Throttling,
 };
 use crate::error::{Doing, Result};
 
@@ -47,15 +45,13 @@ impl Files<'_> {
     }
 
     /// The file's lines of a name and a number.
-    fn table(&self, name: &str) -> Result<BTreeMap<String, u64>> {
-        let text = self.text(name)?;
-        let pairs = text.lines().filter_map(|line| line.split_once(' '));
-        Ok(pairs.filter_map(|(key, n)| Some((key.to_owned(), n.parse().ok()?))).collect())
+    fn table(&self, name: &str) -> Result<Table<u64>> {
+        Ok(Table::read(&self.text(name)?))
     }
 
     fn cpu(&self) -> Result<Cpu> {
         let stat = self.table("cpu.stat")?;
-        let count = |key: &str| stat.get(key).copied().unwrap_or_default();
+        let count = |key: &str| stat.get(key);
         let nanos = |key: &str| count(key).saturating_mul(1000);
         let usage = CpuUsage {
             total: nanos("usage_usec"),
@@ -80,7 +76,7 @@ impl Files<'_> {
         swap.limit = swap.limit.saturating_add(usage.limit);
         swap.max = 0;
         Ok(Memory {
-            cache: raw.get("file").copied().unwrap_or_default(),
+            cache: raw.get("file"),
             usage,
             swap,
             raw,
@@ -119,21 +115,18 @@ impl Files<'_> {
         Ok(blkio)
     }
 
-    fn hugetlb(&self) -> Result<BTreeMap<String, Hugetlb>> {
+    fn hugetlb(&self) -> Result<Table<Hugetlb>> {
         let names = dir::files(self.0).doing(|| format!("list {}", self.0))?;
-        let size = |name: &String| {
-            let size = name.strip_prefix("hugetlb.")?.strip_suffix(".events")?;
-            Some(size.to_owned())
-        };
-        let entry = |size: String| {
-            let current = format!("hugetlb.{size}.current");
-            let usage = self.number(&format!("hugetlb.{size}.rsvd.current"), u64::MAX)?;
-            let usage = if usage == u64::MAX { self.number(&current, 0)? } else { usage };
-            let failures = self.table(&format!("hugetlb.{size}.events"))?;
-            let failcnt = failures.get("max").copied().unwrap_or_default();
-            Ok((size, Hugetlb { usage, max: 0, failcnt }))
-        };
-        names.iter().filter_map(size).map(entry).collect()
+        let mut table = Table::default();
+        for name in names {
+            let size = name.strip_prefix("hugetlb.").and_then(|name| name.strip_suffix(".events"));
+            let Some(size) = size else { continue };
+            let current = self.number(&format!("hugetlb.{size}.current"), 0)?;
+            let usage = self.number(&format!("hugetlb.{size}.rsvd.current"), current)?;
+            let failcnt = self.table(&format!("hugetlb.{size}.events"))?.get("max");
+            table.push(size, Hugetlb { usage, max: 0, failcnt });
+        }
+        Ok(table)
     }
 
     /// Lines such as `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`.

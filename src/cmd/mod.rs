@@ -86,7 +86,7 @@ fn perform(global: &Global, command: Command) -> Result<i32> {
         Command::Resume { id } => pause::resume(global, &id),
         Command::Spec { bundle, rootless } => spec::run(&bundle, rootless),
         Command::Features => features::run(),
-        Command::Update(options) => update::run(global, &options),
+        Command::Update(options) => update::run(global, options),
         Command::Events(options) => events::run(global, &options),
         Command::Checkpoint(options) => checkpoint::run(global, options),
         Command::Restore(options) => restore::run(global, options),

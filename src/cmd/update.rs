@@ -17,7 +17,7 @@ use crate::state::{Container, Root, State, Status, not_running};
 ///
 /// # Errors
 /// The container is missing or not running, a limit is wrong, or the kernel refuses it.
-pub fn run(global: &Global, options: &Update) -> Result<i32> {
+pub fn run(global: &Global, options: Update) -> Result<i32> {
     let container = Root::open(global.root.as_deref())?.container(&options.id)?;
     container.lock_created("update")?;
     let state = container.load()?;
@@ -32,7 +32,7 @@ pub fn run(global: &Global, options: &Update) -> Result<i32> {
     let shares = shares.map_or(Ok(()), |config| change_shares(&container, &state, config));
     let updated = shares.and_then(|()| match &options.file {
         Some(path) => from_file(path, cgroup),
-        None => apply(&options.limits, cgroup),
+        None => apply(options.limits, cgroup),
     });
     let failed = |err| super::or_ended(&container, &state, err);
     let context = |err: Error| failed(err).context(format!("cannot update \"{}\"", options.id));
@@ -61,15 +61,16 @@ fn from_file(path: &Path, cgroup: &Cgroup) -> Result<()> {
     let (resources, warnings) = load::parse::<Resources>(&text, path)?;
     warnings.iter().for_each(|warning| log::warn(warning));
     // The paths of errors begin at config.json's root; this file holds the resources alone.
-    apply(&resources, cgroup).map_err(|err| load::place_part(&text, path, "linux.resources.", err))
+    apply(resources, cgroup).map_err(|err| load::place_part(&text, path, "linux.resources.", err))
 }
 
-fn apply(resources: &Resources, cgroup: &Cgroup) -> Result<()> {
-    if let Some((at, why)) = cgroup::ignored(resources) {
+fn apply(mut resources: Resources, cgroup: &Cgroup) -> Result<()> {
+    if let Some((at, why)) = cgroup::ignored(&resources) {
         log::warn(&format!("{at}: {why}"));
     }
-    let resources = cgroup.complete(resources);
+    cgroup.complete(&mut resources);
     let limits = cgroup::limits(&resources, &Hierarchies::probe()?)?;
+    cgroup.check(&limits)?;
     cgroup.unit().map_or(Ok(()), |unit| unit.set(&cgroup::properties(&limits)))?;
     cgroup.apply(&limits)
 }
