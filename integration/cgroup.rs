@@ -103,7 +103,7 @@ fn sleep(millis: u64) {
 #[test]
 fn every_hierarchy_is_joined_and_left() {
     let tree = Tree::new("join");
-    let child = tree.start("exec sleep 60");
+    let mut child = tree.start("exec sleep 60");
     let own = fs::read_to_string(format!("/proc/{}/cgroup", child.id())).unwrap();
     let joined = own.lines().filter(|line| line.ends_with(&format!(":{}", tree.path))).count();
     assert_eq!(joined, tree.cgroup.places().len(), "{own}");
@@ -111,6 +111,7 @@ fn every_hierarchy_is_joined_and_left() {
     assert!(tree.cgroup.exists());
     tree.cgroup.kill(libc::SIGKILL).unwrap();
     tree.cgroup.remove().unwrap();
+    child.wait().unwrap();
     assert!(!tree.cgroup.exists());
     assert!(tree.cgroup.pids(true).unwrap().is_empty());
     // All of it again, on what is gone.
