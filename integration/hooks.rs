@@ -78,8 +78,11 @@ fn each_gets_the_state_on_stdin() {
             _ => "creating",
         };
         assert_eq!(state["status"], status, "{kind}");
-        if kind == "prestart" || kind == "createRuntime" || kind == "poststart" {
-            assert_eq!(state["pid"], pid, "{kind}");
+        // As seen where the hook runs (runtime.md, "State").
+        match kind {
+            "createContainer" | "startContainer" => assert_eq!(state["pid"], 1, "{kind}"),
+            "poststop" => assert_eq!(state.get("pid"), None),
+            _ => assert_eq!(state["pid"], pid, "{kind}"),
         }
     }
 }
@@ -98,6 +101,24 @@ fn each_runs_in_its_mount_namespace() {
         let container = kind == "createContainer" || kind == "startContainer";
         assert_eq!(seen, if container { &*inside } else { &*host }, "{kind}");
     }
+}
+
+#[test]
+fn hooks_of_the_container_start_in_it_and_write_for_their_owner() {
+    let c = Container::new(&["/bin/true"]);
+    let script = |name: &str| format!("cd . && pwd >{name} && umask >>{name}");
+    let c = c.with(|c| {
+        c["process"]["cwd"] = json!("/tmp");
+        c["hooks"] = json!({
+            "createContainer": [host_hook(&script("tmp/create"))],
+            "startContainer": [host_hook(&script("start"))],
+        });
+    });
+    c.run();
+    let rootfs = c.rootfs();
+    let told = |name: &str| std::fs::read_to_string(rootfs.join("tmp").join(name)).unwrap();
+    assert_eq!(told("create"), format!("{}\n0022\n", rootfs.display()));
+    assert_eq!(told("start"), "/tmp\n0022\n");
 }
 
 #[test]

@@ -347,26 +347,27 @@ impl<'a> Child<'a> {
 
     fn await_continue(&mut self) -> Result<()> {
         match self.inherited.channel.receive()? {
-            Some(Msg::Continue(pid)) => self.learn_pid(pid),
+            Some(Msg::Continue) => Ok(()),
             // The runtime is gone.
             _ => exit_now(1),
         }
-        Ok(())
     }
 
-    fn learn_pid(&mut self, pid: i32) {
-        if let Some(state) = &mut self.inherited.state {
-            state.pid = pid;
-        }
-    }
-
+    /// A hook in the container's namespaces: `pid` is the one that is seen there (runtime.md, "State").
+    /// It starts where runc's does: in the root file system, or in the payload's working directory.
     fn hook(&self, hook: &Hook) -> Result<()> {
         let Some(state) = &self.inherited.state else { return Ok(()) };
-        let status = match hook.point {
-            Point::StartContainer => Status::Created,
-            _ => Status::Creating,
-        };
-        hook.run(state.for_hooks(status).as_bytes(), Path::new("/"), None)
+        let state = State { pid: nix::unistd::getpid().as_raw(), ..state.clone() };
+        let run = |status| hook.run(state.for_hooks(status).as_bytes(), Path::new("."), None);
+        if hook.point == Point::StartContainer {
+            return run(Status::Created);
+        }
+        nix::unistd::fchdir(self.root()?)?;
+        // What it makes is not for everyone to write, as what the steps make may be.
+        let before = umask(Mode::S_IWGRP | Mode::S_IWOTH);
+        let done = run(Status::Creating);
+        umask(before);
+        done
     }
 
     /// A process with mapped ids may not reach these paths any more, and one without may not make
@@ -482,11 +483,10 @@ impl<'a> Child<'a> {
         sys::process::set_parent_death_signal(0)?;
         self.inherited.channel.send(&Msg::Ready, None)?;
         let Some(listener) = self.inherited.start.take() else {
-            match self.inherited.channel.receive()? {
-                Some(Msg::Start(pid)) => self.learn_pid(pid),
+            return match self.inherited.channel.receive()? {
+                Some(Msg::Start) => Ok(()),
                 _ => exit_now(1),
-            }
-            return Ok(());
+            };
         };
         self.await_continue()?;
         nix::unistd::close(self.inherited.channel.as_fd().as_raw_fd())?;

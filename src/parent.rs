@@ -243,7 +243,7 @@ impl<'a> Parent<'a> {
             }
             ParentStep::JoinRdt(rdt) => rdt.join(self.pid()),
             ParentStep::OomScore(score) => self.set_oom_score(*score),
-            ParentStep::Continue => self.send(&Msg::Continue(self.pid())),
+            ParentStep::Continue => self.send(&Msg::Continue),
             ParentStep::AwaitNamespaces => match self.receive()? {
                 Msg::InNamespaces => Ok(()),
                 _ => Err(out_of_place()),
@@ -537,7 +537,7 @@ impl<'a> Parent<'a> {
 
     /// Releases the payload, and waits until execve(2) has succeeded: it closes the channel.
     fn start(&mut self) -> Result<()> {
-        match self.send(&Msg::Start(self.pid())) {
+        match self.send(&Msg::Start) {
             // Killed since it was ready: a container that has ended, as its exit code will tell.
             Err(err) if err.errno() == Some(Errno::EPIPE) => {}
             sent => sent?,

@@ -49,8 +49,8 @@ pub const START_WORD: &[u8] = b"start\n";
 pub enum Msg {
     /// The process that becomes init, as the runtime's pid namespace numbers it.
     InitPid(i32),
-    /// What the runtime had to do first is done; with the child's pid as the runtime numbers it.
-    Continue(i32),
+    /// What the runtime had to do first is done.
+    Continue,
     /// The child is in all of its namespaces, but for a cgroup one.
     InNamespaces,
     /// The namespaces are made, the mounts too; the hooks of the runtime's side may run.
@@ -62,8 +62,8 @@ pub enum Msg {
     Listener(i32),
     /// Everything is done but the start.
     Ready,
-    /// The payload may run; with the child's pid as the runtime numbers it.
-    Start(i32),
+    /// The payload may run.
+    Start,
     /// A step failed, and the child is ending.
     Failed(Error),
 }
@@ -85,13 +85,13 @@ impl Msg {
         let tagged = |tag, rest: &[u8]| [&[tag], rest].concat();
         match self {
             Msg::InitPid(pid) => tagged(INIT_PID, &pid.to_ne_bytes()),
-            Msg::Continue(pid) => tagged(CONTINUE, &pid.to_ne_bytes()),
+            Msg::Continue => vec![CONTINUE],
             Msg::InNamespaces => vec![IN_NAMESPACES],
             Msg::AtHooks => vec![AT_HOOKS],
             Msg::Terminal => vec![TERMINAL],
             Msg::Listener(fd) => tagged(LISTENER, &fd.to_ne_bytes()),
             Msg::Ready => vec![READY],
-            Msg::Start(pid) => tagged(START, &pid.to_ne_bytes()),
+            Msg::Start => vec![START],
             Msg::Failed(err) => {
                 let mut bytes = tagged(FAILED, &encode_error(err));
                 bytes.truncate(LONGEST);
@@ -109,13 +109,13 @@ impl Msg {
         let number = || Some(i32::from_ne_bytes(rest.try_into().ok()?));
         Some(match *tag {
             INIT_PID => Msg::InitPid(number()?),
-            CONTINUE => Msg::Continue(number()?),
+            CONTINUE => Msg::Continue,
             IN_NAMESPACES => Msg::InNamespaces,
             AT_HOOKS => Msg::AtHooks,
             TERMINAL => Msg::Terminal,
             LISTENER => Msg::Listener(number()?),
             READY => Msg::Ready,
-            START => Msg::Start(number()?),
+            START => Msg::Start,
             FAILED => Msg::Failed(decode_error(rest)?),
             _ => return None,
         })
