@@ -418,6 +418,23 @@ fn a_shared_bind_mount_shares_its_mounts_with_the_host() {
 }
 
 #[test]
+fn an_empty_root_propagation_is_none() {
+    let c = Container::sh("echo here").with(|c| c["linux"]["rootfsPropagation"] = json!(""));
+    assert_eq!(c.run(), "here\n");
+}
+
+#[test]
+fn mounts_are_listed_in_their_order() {
+    let c = Container::sh("grep -o ' /[abc] ' /proc/self/mountinfo");
+    let source = host_dir(&c, "source");
+    let c = c
+        .mount("tmpfs", "tmpfs", "/a", &[])
+        .mount("bind", &source, "/b", &["rbind", "rshared"])
+        .mount("bind", &source, "/c", &["bind"]);
+    assert_eq!(c.run(), " /a \n /b \n /c \n");
+}
+
+#[test]
 fn a_file_on_a_directory_is_told_in_known_words() {
     let c = Container::sh("true").mount("bind", "/etc/passwd", "/tmp", &["bind"]);
     let said = c.boot("run", &[]).fails(1);

@@ -156,11 +156,11 @@ fn check_shared_mounts(linux: &Linux, namespaces: &Namespaces) -> Result<()> {
     if namespaces.has(NEWUSER) {
         return refuse("a user namespace needs a mount namespace", "linux.namespaces");
     }
-    match &linux.rootfs_propagation {
-        Some(_) => {
+    match linux.rootfs_propagation.as_deref() {
+        Some(word) if !word.is_empty() => {
             refuse("propagation of the root needs a mount namespace", "linux.rootfsPropagation")
         }
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 

@@ -135,7 +135,7 @@ impl Mount {
                 mount
             }
             Kind::Bind(..) => {
-                let mount = pinned.map_or_else(|| self.pin(), Ok)?;
+                let mount = pinned.map_or_else(|| self.pin(), |early| Ok(self.in_order(early)))?;
                 let target = if is_dir(&mount)? {
                     root.make_dir(&self.destination)
                 } else {
@@ -186,6 +186,19 @@ impl Mount {
                 err
             }
         })
+    }
+
+    /// The kernel lists mounts by age: one that was made early, to be shared, is copied in its turn.
+    /// Kernels before 6.15 cannot do that.
+    fn in_order(&self, early: OwnedFd) -> OwnedFd {
+        let Kind::Bind(_, recursive) = self.kind else { return early };
+        match self.is_shared().then(|| clone_tree(early.as_fd(), c"", recursive)) {
+            Some(Ok(copy)) => {
+                close_later(early);
+                copy
+            }
+            _ => early,
+        }
     }
 
     /// As [`Mount::pin`], cut off from the propagation of its source unless that is to be shared. With

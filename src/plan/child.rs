@@ -235,7 +235,7 @@ impl Context<'_> {
                 format!("linux.maskedPaths[{index}]"),
             );
         }
-        if let Some(word) = &self.linux.rootfs_propagation {
+        if let Some(word) = self.linux.rootfs_propagation.as_ref().filter(|word| !word.is_empty()) {
             let known = PROPAGATION.iter().find(|(name, _)| name == word);
             let (_, flag) = known.ok_or_else(|| {
                 Error::new(format!("rootfsPropagation=\"{word}\" is not supported"))
