@@ -352,6 +352,9 @@ fn features_follow_the_specification() {
     };
     assert!(has("/mountOptions", "rbind") && has("/linux/namespaces", "mount"));
     assert!(has("/linux/capabilities", "CAP_SYS_ADMIN"));
+    let unsafe_annotations = "/potentiallyUnsafeConfigAnnotations";
+    assert!(has(unsafe_annotations, "org.systemd.property."));
+    assert!(has(unsafe_annotations, "org.criu.config"));
     assert!(has("/linux/seccomp/actions", "SCMP_ACT_ERRNO"));
     assert!(has("/linux/seccomp/actions", "SCMP_ACT_NOTIFY"));
     let archs = features["linux"]["seccomp"]["archs"].as_array().unwrap();

@@ -122,7 +122,10 @@ fn features() -> Features {
             ("org.tare.commit", COMMIT.to_string()),
             ("org.tare.version", env!("CARGO_PKG_VERSION").to_string()),
         ]),
-        potentially_unsafe_config_annotations: vec![cgroup::ANNOTATION],
+        potentially_unsafe_config_annotations: vec![
+            crate::criu::CONFIG_ANNOTATION,
+            cgroup::ANNOTATION,
+        ],
     }
 }
 

@@ -28,7 +28,9 @@ use crate::path::c_string;
 use crate::sys::process::{Strings, exec, keep_on_exec};
 
 pub use external::{Descriptors, External, namespace_key};
-pub use options::{CGROUP_MODES, Dump, Restore, SWITCHES, Settings, Target, open};
+pub use options::{
+    CGROUP_MODES, CONFIG_ANNOTATION, Dump, Restore, SWITCHES, Settings, Target, open,
+};
 pub use session::{Feature, Kind, Notice, Session};
 
 /// The oldest criu that does all that is asked for here: 3.15, of 2020.

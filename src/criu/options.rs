@@ -37,7 +37,7 @@ pub const CGROUP_MODES: [(&str, i64); 5] =
 /// The configuration file of criu's that runc's users know; without it criu goes on.
 const CONFIG_FILE: &str = "/etc/criu/runc.conf";
 /// The annotation that names another one, or none if it is empty.
-const CONFIG_ANNOTATION: &str = "org.criu.config";
+pub const CONFIG_ANNOTATION: &str = "org.criu.config";
 /// Everything but the details of memory.
 const LOG_LEVEL: i64 = 4;
 
