@@ -4,276 +4,16 @@
 //! `tests/golden/NAME.txt`. `BLESS=1 cargo test --test config` writes those files anew: read the
 //! difference before committing it.
 
+#[path = "config/cases.rs"]
+mod cases;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use cases::{CASES, MAPPINGS, MEMBERS, SECCOMP, SECCOMP_RULES};
 use tare::spec::default;
-
-/// The case's name, what is taken out of the default configuration, and what is put in its place.
-const CASES: &[(&str, &str, &str)] = &[
-    // Not JSON.
-    ("syntax-missing-comma", "\"terminal\": true,", "\"terminal\": true"),
-    ("syntax-trailing-comma", "\"TERM=xterm\"", "\"TERM=xterm\","),
-    ("syntax-quotes-missing", "\"cwd\": \"/\"", "\"cwd\": /"),
-    ("syntax-comment", "\"hostname\"", "// the name\n\t\"hostname\""),
-    ("syntax-after-the-end", "\n}", "\n}}"),
-    ("syntax-before-a-wrong-type", "\"root\": {", "\"root\": 1 {"),
-    ("syntax-single-quotes", "\"sh\"", "'sh'"),
-    ("byte-order-mark", "{\n\t\"ociVersion\"", "\u{feff}{\n\t\"ociVersion\""),
-    // Wrong types.
-    ("type-uid-string", "\"uid\": 0", "\"uid\": \"1000\""),
-    ("type-uid-name", "\"uid\": 0", "\"uid\": \"root\""),
-    ("type-gid-negative", "\"gid\": 0", "\"gid\": -1"),
-    ("type-args-string", "\"args\": [\n\t\t\t\"sh\"\n\t\t]", "\"args\": \"sh -c 'sleep 1'\""),
-    ("type-arg-number", "\"sh\"", "\"sleep\",\n\t\t\t10"),
-    ("type-terminal-string", "\"terminal\": true", "\"terminal\": \"true\""),
-    ("type-root-string", "\"path\": \"rootfs\",", "\"path\": [\"rootfs\"],"),
-    ("type-limit-overflow", "\"hard\": 1024", "\"hard\": 18446744073709551616"),
-    ("type-limit-fraction", "\"hard\": 1024", "\"hard\": 10.5"),
-    (
-        "type-object-array",
-        "\"user\": {\n\t\t\t\"uid\": 0,\n\t\t\t\"gid\": 0\n\t\t}",
-        "\"user\": [0, 0]",
-    ),
-    ("type-mounts-object", "\"mounts\": [", "\"annotations\": {\"a.b\": 1},\n\t\"mounts\": ["),
-    ("syntax-two-values", "{\n\t\"ociVersion\": \"1.3.0\",", "[],\n{"),
-    // Members that are missing, double or unknown.
-    ("missing-version", "\"ociVersion\": \"1.3.0\",\n\t", ""),
-    ("missing-cwd", "\"cwd\": \"/\",\n\t\t", ""),
-    ("missing-uid", "\"uid\": 0,\n\t\t\t", ""),
-    ("missing-user", "\"user\": {\n\t\t\t\"uid\": 0,\n\t\t\t\"gid\": 0\n\t\t},", ""),
-    ("missing-destination", "\"destination\": \"/proc\",\n\t\t\t", ""),
-    ("missing-root", "\"root\"", "\"rot\""),
-    (
-        "double-hostname",
-        "\"hostname\": \"runc\"",
-        "\"hostname\": \"runc\",\n\t\"hostname\": \"größe\"",
-    ),
-    ("unknown-members", "\"readonly\": true", "\"readOnly\": true,\n\t\t\"größe\": {\"a\": []}"),
-    // The version and the process.
-    ("version-word", "\"1.3.0\"", "\"latest\""),
-    ("version-too-new", "\"1.3.0\"", "\"2.0.0\""),
-    ("args-empty", "\"args\": [\n\t\t\t\"sh\"\n\t\t]", "\"args\": []"),
-    ("cwd-relative", "\"cwd\": \"/\"", "\"cwd\": \"srv/www\""),
-    ("cwd-empty", "\"cwd\": \"/\"", "\"cwd\": \"\""),
-    ("env-without-equals", "\"TERM=xterm\"", "\"TERM\""),
-    ("umask-octal-as-decimal", "\"gid\": 0", "\"gid\": 0,\n\t\t\t\"umask\": 7777"),
-    ("uid-minus-one", "\"uid\": 0", "\"uid\": 4294967295"),
-    ("group-minus-one", "\"gid\": 0", "\"gid\": 0,\n\t\t\t\"additionalGids\": [5, 4294967295]"),
-    ("rlimit-unknown", "RLIMIT_NOFILE", "RLIMIT_NOFILES"),
-    ("rlimit-soft-above-hard", "\"soft\": 1024", "\"soft\": 4096"),
-    (
-        "rlimit-twice",
-        "\"soft\": 1024\n\t\t\t}",
-        "\"soft\": 1024\n\t\t\t},\n\t\t\t{\"type\": \"RLIMIT_NOFILE\", \"hard\": 1, \"soft\": 1}",
-    ),
-    ("oom-score-range", "\"terminal\": true", "\"oomScoreAdj\": 1001"),
-    ("scheduler-policy", "\"terminal\": true", "\"scheduler\": {\"policy\": \"SCHED_FIFE\"}"),
-    (
-        "scheduler-nice",
-        "\"terminal\": true",
-        "\"scheduler\": {\"policy\": \"SCHED_OTHER\", \"nice\": 20}",
-    ),
-    (
-        "scheduler-priority",
-        "\"terminal\": true",
-        "\"scheduler\": {\"policy\": \"SCHED_BATCH\", \"priority\": 1}",
-    ),
-    (
-        "io-priority-class",
-        "\"terminal\": true",
-        "\"ioPriority\": {\"class\": \"IOPRIO_CLASS_NONE\"}",
-    ),
-    (
-        "io-priority-range",
-        "\"terminal\": true",
-        "\"ioPriority\": {\"class\": \"IOPRIO_CLASS_BE\", \"priority\": 8}",
-    ),
-    ("cpu-affinity", "\"terminal\": true", "\"execCPUAffinity\": {\"initial\": \"0-\"}"),
-    // Root, mounts, hooks.
-    ("root-path-empty", "\"path\": \"rootfs\"", "\"path\": \"\""),
-    ("mount-destination-empty", "\"destination\": \"/proc\"", "\"destination\": \"\""),
-    ("mount-without-type", "\"type\": \"mqueue\",\n\t\t\t", ""),
-    (
-        "bind-without-source",
-        "\"source\": \"mqueue\",\n\t\t\t\"options\": [",
-        "\"options\": [\n\t\t\t\t\"rbind\",",
-    ),
-    (
-        "idmap-half",
-        "\"source\": \"proc\"",
-        "\"source\": \"/srv\", \"options\": [\"bind\", \"idmap\"],\n\t\t\t\"uidMappings\": [{\"containerID\": 0, \"hostID\": 0, \"size\": 1}]",
-    ),
-    (
-        "hook-path-relative",
-        "\"hostname\"",
-        "\"hooks\": {\"prestart\": [{\"path\": \"/bin/true\"}, {\"path\": \"setup.sh\"}]},\n\t\"hostname\"",
-    ),
-    (
-        "hook-timeout-zero",
-        "\"hostname\"",
-        "\"hooks\": {\"poststop\": [{\"path\": \"/bin/true\", \"timeout\": 0}]},\n\t\"hostname\"",
-    ),
-    // Namespaces and what needs them.
-    ("namespace-unknown", "\"type\": \"network\"", "\"type\": \"net\""),
-    ("namespace-slip", "\"type\": \"network\"", "\"type\": \"networks\""),
-    ("namespace-twice", "\"type\": \"network\"", "\"type\": \"pid\""),
-    (
-        "namespace-path-relative",
-        "\"type\": \"network\"",
-        "\"type\": \"network\",\n\t\t\t\t\"path\": \"run/net\"",
-    ),
-    ("hostname-of-the-host", "\"type\": \"uts\"", "\"type\": \"cgroup\""),
-    (
-        "hostname-too-long",
-        "\"hostname\": \"runc\"",
-        "\"hostname\": \"a-name-that-goes-on-and-on-until-no-kernel-would-ever-take-it-whole\"",
-    ),
-    ("user-without-mappings", "\"type\": \"network\"", "\"type\": \"user\""),
-    (
-        "mappings-without-user",
-        "\"linux\": {",
-        "\"linux\": {\n\t\t\"uidMappings\": [{\"containerID\": 0, \"hostID\": 1000, \"size\": 1}],",
-    ),
-    ("masked-without-mount", "\"type\": \"mount\"", "\"type\": \"cgroup\""),
-    ("masked-relative", "\"/proc/acpi\"", "\"proc/acpi\""),
-    (
-        "sysctl-of-the-host",
-        "\"linux\": {",
-        "\"linux\": {\n\t\t\"sysctl\": {\"vm.swappiness\": \"10\"},",
-    ),
-    (
-        "sysctl-climbs",
-        "\"linux\": {",
-        "\"linux\": {\n\t\t\"sysctl\": {\"net/../kernel/panic\": \"1\"},",
-    ),
-    (
-        "sysctl-hostname",
-        "\"linux\": {",
-        "\"linux\": {\n\t\t\"sysctl\": {\"kernel.hostname\": \"web\"},",
-    ),
-    (
-        "time-offsets-alone",
-        "\"linux\": {",
-        "\"linux\": {\n\t\t\"timeOffsets\": {\"monotonic\": {\"secs\": 5}},",
-    ),
-    // The rest of linux.
-    (
-        "device-type",
-        "\"linux\": {",
-        "\"linux\": {\n\t\t\"devices\": [{\"path\": \"/dev/kmsg\", \"type\": \"char\", \"major\": 1, \"minor\": 11}],",
-    ),
-    (
-        "device-path",
-        "\"linux\": {",
-        "\"linux\": {\n\t\t\"devices\": [{\"path\": \"kmsg\", \"type\": \"c\", \"major\": 1, \"minor\": 11}],",
-    ),
-    (
-        "device-without-minor",
-        "\"linux\": {",
-        "\"linux\": {\n\t\t\"devices\": [{\"path\": \"/dev/kmsg\", \"type\": \"c\", \"major\": 1}],",
-    ),
-    (
-        "propagation-unknown",
-        "\"linux\": {",
-        "\"linux\": {\n\t\t\"rootfsPropagation\": \"rslaves\",",
-    ),
-    (
-        "personality-domain",
-        "\"linux\": {",
-        "\"linux\": {\n\t\t\"personality\": {\"domain\": \"BSD\"},",
-    ),
-    (
-        "memory-policy-mode",
-        "\"linux\": {",
-        "\"linux\": {\n\t\t\"memoryPolicy\": {\"nodes\": \"0-7\"},",
-    ),
-    (
-        "memory-policy-nodes",
-        "\"linux\": {",
-        "\"linux\": {\n\t\t\"memoryPolicy\": {\"mode\": \"MPOL_BIND\", \"nodes\": \"0-9876543210\"},",
-    ),
-    (
-        "memory-policy-flag",
-        "\"linux\": {",
-        "\"linux\": {\n\t\t\"memoryPolicy\": {\"mode\": \"MPOL_BIND\", \"nodes\": \"0\", \"flags\": [\"badflag\"]},",
-    ),
-    (
-        "memory-policy-default-nodes",
-        "\"linux\": {",
-        "\"linux\": {\n\t\t\"memoryPolicy\": {\"mode\": \"MPOL_DEFAULT\", \"nodes\": \"0-7\"},",
-    ),
-    ("rdt-class", "\"linux\": {", "\"linux\": {\n\t\t\"intelRdt\": {\"closID\": \"../x\"},"),
-    (
-        "rdt-bandwidth",
-        "\"linux\": {",
-        "\"linux\": {\n\t\t\"intelRdt\": {\"memBwSchema\": \"L3:0=f\"},",
-    ),
-    (
-        "rdt-lines",
-        "\"linux\": {",
-        "\"linux\": {\n\t\t\"intelRdt\": {\"schemata\": [\"L2:0=f\", \"L3:0=f\\nMB:0=20\"]},",
-    ),
-    (
-        "net-device-name",
-        "\"linux\": {",
-        "\"linux\": {\n\t\t\"netDevices\": {\"eth0\": {\"name\": \"a/b\"}},",
-    ),
-];
-
-/// The same for `linux.seccomp`: the whole object.
-const SECCOMP: &[(&str, &str)] = &[
-    ("seccomp-action", "{\"defaultAction\": \"ALLOW\"}"),
-    ("seccomp-errno-of-default", "{\"defaultAction\": \"SCMP_ACT_KILL\", \"defaultErrnoRet\": 1}"),
-    (
-        "seccomp-notify-default",
-        "{\"defaultAction\": \"SCMP_ACT_NOTIFY\", \"listenerPath\": \"/a\"}",
-    ),
-    (
-        "seccomp-architecture",
-        "{\"defaultAction\": \"SCMP_ACT_LOG\", \"architectures\": [\"SCMP_ARCH_Z80\"]}",
-    ),
-    (
-        "seccomp-flag",
-        "{\"defaultAction\": \"SCMP_ACT_LOG\", \"flags\": [\"SECCOMP_FILTER_FLAG_FAST\"]}",
-    ),
-    ("seccomp-metadata", "{\"defaultAction\": \"SCMP_ACT_LOG\", \"listenerMetadata\": \"x\"}"),
-    ("seccomp-no-default", "{}"),
-];
-
-/// And for the entries of `linux.seccomp.syscalls`.
-const SECCOMP_RULES: &[(&str, &str)] = &[
-    ("seccomp-rule-action", "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_NOTHING\"}"),
-    ("seccomp-names", "{\"names\": [], \"action\": \"SCMP_ACT_LOG\"}"),
-    (
-        "seccomp-errno-of-log",
-        "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_LOG\", \"errnoRet\": 5}",
-    ),
-    (
-        "seccomp-errno-range",
-        "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_ERRNO\", \"errnoRet\": 4096}",
-    ),
-    (
-        "seccomp-operator",
-        "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_LOG\", \"args\": [{\"index\": 0, \"op\": \"==\", \"value\": 1}]}",
-    ),
-    (
-        "seccomp-index",
-        "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_LOG\", \"args\": [{\"index\": 6, \"op\": \"SCMP_CMP_EQ\", \"value\": 1}]}",
-    ),
-    (
-        "seccomp-value",
-        "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_LOG\", \"args\": [{\"index\": 0, \"op\": \"SCMP_CMP_EQ\", \"value\": -1}]}",
-    ),
-    ("seccomp-notify-write", "{\"names\": [\"read\", \"write\"], \"action\": \"SCMP_ACT_NOTIFY\"}"),
-    ("seccomp-notify-without-agent", "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_NOTIFY\"}"),
-    (
-        "seccomp-contradiction",
-        "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_LOG\", \"args\": [{\"index\": 0, \"op\": \"SCMP_CMP_EQ\", \"value\": 1}]},\n\t\t\t{\"names\": [\"read\"], \"action\": \"SCMP_ACT_TRAP\", \"args\": [{\"index\": 0, \"op\": \"SCMP_CMP_EQ\", \"value\": 1}]}",
-    ),
-];
 
 /// An empty directory of the case's own.
 fn bundle(name: &str) -> PathBuf {
@@ -352,6 +92,41 @@ fn every_mistake_in_a_filter_is_told_in_its_golden_words() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
+#[test]
+fn every_member_too_many_is_told_in_its_golden_words() {
+    let good = default::json(false, false);
+    let cases = MEMBERS.iter().map(|(name, object, member)| {
+        assert!(good.contains(object), "{name}: there is no {object:?}");
+        // An object or a list that was empty would need no comma.
+        (*name, good.replacen(object, &format!("{object}\n{member},"), 1))
+    });
+    let mappings = MAPPINGS.iter().map(|(name, ids)| (*name, with_mappings(&good, ids)));
+    let mut wrong = String::new();
+    for (name, config) in cases.chain(mappings) {
+        let dir = bundle(name);
+        fs::write(dir.join("config.json"), config).unwrap();
+        let (said, code) = said(&dir);
+        assert_eq!(code, Some(1), "{name}: {said}");
+        wrong.extend(compare(name, &said).err());
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// A new user namespace with these ids, of users and groups alike.
+fn with_mappings(good: &str, ids: &str) -> String {
+    let ids: Vec<[u32; 3]> = serde_json::from_str(&format!("[{ids}]")).unwrap();
+    let entry = |[container, host, size]: &[u32; 3]| {
+        format!("{{\"containerID\": {container}, \"hostID\": {host}, \"size\": {size}}}")
+    };
+    let list = ids.iter().map(entry).collect::<Vec<_>>().join(",\n");
+    let members = format!("\"uidMappings\": [{list}],\n\"gidMappings\": [{list}],");
+    good.replacen("\"linux\": {", &format!("\"linux\": {{\n{members}"), 1).replacen(
+        "\"namespaces\": [",
+        "\"namespaces\": [\n{\"type\": \"user\"},",
+        1,
+    )
+}
+
 /// A file that is no text, or no file at all.
 #[test]
 fn every_odd_file_is_refused_in_its_golden_words() {
@@ -391,7 +166,7 @@ fn the_default_configuration_is_good() {
 #[test]
 fn no_golden_file_is_left_over() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let source = include_str!("config.rs");
+    let source = concat!(include_str!("config.rs"), include_str!("config/cases.rs"));
     let left: BTreeSet<String> = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
