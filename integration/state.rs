@@ -12,6 +12,7 @@ const STATES: [&str; 6] = ["absent", "creating", "created", "running", "paused",
 const ABSENT: &str = "container does not exist";
 const EXISTS: &str = "container with given ID already exists";
 const NOT_RUNNING: &str = "container not running";
+const NOT_PAUSED: &str = "container not paused";
 const IDLE: &str = "is not running";
 const OK: &str = "";
 
@@ -58,10 +59,7 @@ const TABLE: &[(&str, [&str; 6])] = &[
         ],
     ),
     ("pause", [ABSENT, NOT_RUNNING, OK, OK, "container already paused", NOT_RUNNING]),
-    (
-        "resume",
-        [ABSENT, NOT_RUNNING, "container not paused", "container not paused", OK, NOT_RUNNING],
-    ),
+    ("resume", [ABSENT, NOT_PAUSED, NOT_PAUSED, NOT_PAUSED, OK, NOT_PAUSED]),
     ("ps", [ABSENT, OK, OK, OK, OK, OK]),
     (
         "update --pids-limit 20",

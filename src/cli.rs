@@ -448,17 +448,27 @@ fn events(id: String, found: &Matches) -> Result<Events> {
 /// How often `events` prints the usage unless told otherwise.
 const EVENTS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A time as Go writes it, with one unit: `100ms`, `1.5s`, `2m`, `1h`.
+/// A time as Go writes it: `100ms`, `1.5s`, `1h30m`.
 fn duration(text: &str) -> Option<Duration> {
-    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let seconds = match text.get(number.len()..)? {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return None,
-    };
-    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()
+    let mut rest = text;
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let (number, more) = rest.split_at(rest.find(|c: char| c.is_ascii_alphabetic())?);
+        let end = more.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(more.len());
+        let (unit, more) = more.split_at(end);
+        let unit = match unit {
+            "ns" => 1e-9,
+            "us" => 1e-6,
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        seconds += number.parse::<f64>().ok()? * unit;
+        rest = more;
+    }
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// Reads `UID[:GID]`.
@@ -470,5 +480,22 @@ fn ids(user: &str) -> Result<(u32, Option<u32>)> {
     match user.split_once(':') {
         Some((uid, gid)) => Ok((number(uid)?, Some(number(gid)?))),
         None => Ok((number(user)?, None)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_as_go_writes_them() {
+        let good =
+            [("100ms", 100), ("1.5s", 1500), ("2m", 120_000), ("1h30m5s", 5_405_000), ("", 0)];
+        for (text, millis) in good {
+            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["5", "s", "1x", "-1s", "1s5", "1 s", "infs"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
     }
 }

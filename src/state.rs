@@ -41,6 +41,8 @@ const LONGEST_ID: usize = 1024;
 const SETTLING: Duration = Duration::from_millis(200);
 /// The words for a container that is not there, which callers look for.
 pub const ABSENT: &str = "container does not exist";
+/// The words for a container that this program does not understand.
+pub const LATER: &str = "the container was created by a later version of tare";
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
 
@@ -133,6 +135,12 @@ pub struct State {
     /// Hooks that are still to be run.
     #[serde(default)]
     pub hooks: LaterHooks,
+}
+
+/// What every version of state.json holds.
+#[derive(Deserialize)]
+struct Written {
+    version: u32,
 }
 
 impl State {
@@ -657,7 +665,18 @@ impl Container {
     pub fn load(&self) -> Result<State> {
         let what = || format!("read {}", self.path.join(STATE).display());
         let bytes = self.read(STATE)?.ok_or_else(does_not_exist)?;
-        serde_json::from_slice(&bytes).map_err(|err| {
+        let state: serde_json::Result<State> = serde_json::from_slice(&bytes);
+        // A later version may have changed anything but this member.
+        let version = match &state {
+            Ok(state) => state.version,
+            Err(_) => serde_json::from_slice(&bytes).map_or(0, |Written { version }| version),
+        };
+        if version > VERSION {
+            return Err(Error::new(LATER).hint(format!(
+                "its state has version {version}, this tare reads up to {VERSION}"
+            )));
+        }
+        state.map_err(|err| {
             Error::new(format!("{}: {err}", what()))
                 .hint("tare delete --force removes a container whose state is damaged")
         })

@@ -243,6 +243,58 @@ fn a_damaged_state_is_explained_and_removed_by_force_only() {
 }
 
 #[test]
+fn a_state_of_a_later_version_is_left_alone() {
+    let place = Place::new("later");
+    let root = place.join("");
+    std::fs::create_dir(place.0.join("web")).unwrap();
+    for state in [r#"{"version": 2, "all": "else"}"#, r#"{"version": 4000000000}"#] {
+        std::fs::write(place.0.join("web/state.json"), state).unwrap();
+        for command in [&["state", "web"][..], &["delete", "web"], &["delete", "--force", "web"]] {
+            let args = [&["--root", &root][..], command].concat();
+            let first = bad(&args, 1);
+            assert_eq!(first, "tare: the container was created by a later version of tare");
+        }
+    }
+    assert!(place.0.join("web").exists());
+}
+
+#[test]
+fn global_options_of_runc_are_accepted() {
+    let place = Place::new("globals");
+    let root = place.join("");
+    for options in [
+        &["--rootless", "auto"][..],
+        &["--rootless=true"],
+        &["-rootless", "false"],
+        &["--criu", "/usr/sbin/criu"],
+        &["-debug"],
+        &["--debug=false", "-log-format", "json"],
+    ] {
+        let args = [&["-root", &root][..], options, &["list", "-q"]].concat();
+        assert_eq!(good(&args), "", "{options:?}");
+    }
+    let first = bad(&["--rootless", "maybe", "list"], 1);
+    assert_eq!(first, "tare: --rootless is true, false or auto, not \"maybe\"");
+}
+
+#[test]
+fn options_stand_where_runcs_callers_put_them() {
+    let place = Place::new("places");
+    let root = format!("--root={}", place.join(""));
+    let absent = "tare: container does not exist";
+    // After the id, with values that begin with a dash, with one dash, with `=`.
+    assert_eq!(bad(&[&root, "update", "web", "--cpu-quota", "-1"], 1), absent);
+    assert_eq!(bad(&[&root, "update", "-cpu-quota=-1", "web", "-r", "-"], 1), absent);
+    assert_eq!(bad(&[&root, "update", "--resources=-", "web"], 1), absent);
+    assert_eq!(bad(&[&root, "kill", "--all", "web", "9"], 1), absent);
+    assert_eq!(bad(&[&root, "kill", "web", "KILL", "-a"], 1), absent);
+    assert_eq!(bad(&[&root, "events", "web", "--stats", "-interval", "1m30s"], 1), absent);
+    // What follows the id of exec and ps is another program's.
+    assert_eq!(bad(&[&root, "ps", "-f", "json", "web", "--bogus"], 1), absent);
+    assert!(bad(&[&root, "exec", "-t=false", "web", "ls", "--bogus"], 255).ends_with(&absent[6..]));
+}
+
+#[test]
 fn engines_find_their_line_in_the_log() {
     let place = Place::new("log");
     let (root, log) = (place.join(""), place.join("log.json"));

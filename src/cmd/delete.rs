@@ -52,7 +52,8 @@ fn delete(container: &Container, force: bool) -> Result<()> {
     }
     let state = match container.load() {
         Ok(state) => state,
-        Err(err) if force => {
+        // To remove what is not understood would leave processes and cgroups behind.
+        Err(err) if force && err.message() != crate::state::LATER => {
             log::warn(&err.context("removing a container whose state is damaged").message());
             return container.remove();
         }

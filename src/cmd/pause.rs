@@ -49,7 +49,7 @@ fn cgroup(state: &State) -> Result<&Cgroup> {
 fn refusal(what: &str, status: Status) -> Error {
     match (what, status) {
         ("pause", Status::Paused) => Error::new("container already paused"),
-        ("resume", Status::Running | Status::Created) => Error::new("container not paused"),
+        ("resume", _) => Error::new("container not paused").hint(format!("it is {status}")),
         _ => not_running().hint(format!("it is {status}")),
     }
 }
