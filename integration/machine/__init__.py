@@ -4,7 +4,8 @@
     base.py      the root file system: packages and settings
     kernel.py    Debian's kernel: unpacked, decompressed, with an initrd
     qemu.py      one QEMU process and its monitor
-    prepare.py   disk and snapshot, kept in a cache until their ingredients change
+    prepare.py   disk and snapshot
+    cache.py     machines, kept until their ingredients change
     session.py   a command in a machine that is restored from the snapshot
     guest/       what is put into the machine
 """

@@ -14,7 +14,7 @@ def output(*command):
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
-        raise MachineError(f"{' '.join(command)}: {done.stderr.strip()}")
+        raise MachineError(f"{' '.join(command)}: {done.stderr[-2000:].strip()}")
     return done.stdout
 
 

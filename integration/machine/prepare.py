@@ -1,125 +1,18 @@
-"""The machine at rest: kernel, disk, and a snapshot of memory and devices, kept in a cache.
+"""The machine at rest: kernel, disk, and a snapshot of memory and devices."""
 
-A machine is made of packages, of what stands in this directory, and of one build of QEMU; its name
-in the cache is a digest of them all, so that a change of one makes a new machine. What nobody used
-for two weeks is removed.
-"""
-
-import contextlib
-import fcntl
-import glob
-import hashlib
 import os
 import shlex
 import shutil
-import sys
-import tempfile
 import time
 
-from . import GUEST, HERE, Impossible, MachineError, apt, base, kernel
-from .qemu import PROGRAM, Qemu, identity
+from . import GUEST, MachineError, apt, kernel
+from .qemu import Qemu
 from .session import Agent
 
-CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "tare-vm")
 DISK_SIZE = "4G"
 BOOT_LIMIT = 900
 # Which file gets which SELinux label.
 CONTEXTS = "/etc/selinux/default/contexts/files/file_contexts"
-UNUSED_LIMIT = 14 * 24 * 3600
-NEEDED = {PROGRAM: "qemu-system-x86", "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs", "zstd": "zstd"}
-
-
-def say(text):
-    """Tells what takes long."""
-    print(f"integration/vm: {text}", file=sys.stderr, flush=True)
-
-
-def check():
-    """Refuses hosts where no machine can be made."""
-    if os.uname().machine != "x86_64":
-        raise Impossible(f"the machine is made for x86_64, and this host is {os.uname().machine}")
-    if os.geteuid() != 0:
-        raise Impossible("root is needed to make the machine's root file system")
-    missing = [package for program, package in NEEDED.items() if not shutil.which(program)]
-    if missing:
-        raise Impossible(f"apt-get install {' '.join(missing)}")
-
-
-def digest(*parts):
-    """A name for what is made of these."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-def own_sources():
-    """The text of what makes the machine, as far as it stands in this directory."""
-    makers = [f"{HERE}/{name}.py" for name in ("kernel", "prepare", "qemu")]
-    for path in makers + sorted(glob.glob(f"{GUEST}/*")):
-        with open(path, encoding="utf-8") as file:
-            yield file.read()
-
-
-@contextlib.contextmanager
-def locked(path):
-    """One preparation at a time."""
-    with open(path, "w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def used(path):
-    """Whether it is there; then it stays for another two weeks."""
-    with contextlib.suppress(FileNotFoundError):
-        os.utime(path)
-        return True
-    return False
-
-
-def forget_unused():
-    """Removes what was not used for long, and what an interrupted preparation left."""
-    for path in glob.glob(f"{CACHE}/base-*") + glob.glob(f"{CACHE}/machine-*"):
-        if os.stat(path).st_mtime < time.time() - UNUSED_LIMIT:
-            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
-    for path in glob.glob(f"{CACHE}/new-*"):
-        shutil.rmtree(path)
-
-
-def machine(variant):
-    """The directory of such a machine; made if there is none."""
-    check()
-    os.makedirs(CACHE, exist_ok=True)
-    name = digest(str(variant), identity(), *base.ingredients(variant), *own_sources())
-    directory = f"{CACHE}/machine-{name}"
-    if used(directory):
-        return directory
-    with locked(f"{CACHE}/lock"):
-        if not used(directory):
-            forget_unused()
-            build(variant, directory)
-    return directory
-
-
-def build(variant, directory):
-    """Makes a machine; it gets its name when it is complete."""
-    begin = time.monotonic()
-    say("making the machine (once; about three minutes)")
-    with tempfile.TemporaryDirectory(prefix="new-", dir=CACHE) as scratch:
-        new = os.path.join(scratch, "machine")
-        os.makedirs(os.path.join(new, "empty"))
-        with open(f"{CACHE}/log", "w+b") as log:
-            make_disk(variant, archive(variant, log), new, scratch)
-            say(f"booting it ({int(time.monotonic() - begin)} s)")
-            freeze(new, log)
-        os.rename(new, directory)
-    say(f"ready ({int(time.monotonic() - begin)} s)")
-
-
-def archive(variant, log):
-    """The root file system without kernel."""
-    path = f"{CACHE}/base-{digest(*base.ingredients(variant))}.tar"
-    if not used(path):
-        base.build(variant, f"{path}.new", log)
-        os.rename(f"{path}.new", path)
-    return path
 
 
 def make_disk(variant, tar, new, scratch):
@@ -132,7 +25,9 @@ def make_disk(variant, tar, new, scratch):
     shutil.copy(f"{GUEST}/agent.service", f"{tree}/etc/systemd/system/agent.service")
     apt.output("chroot", tree, "systemctl", "enable", "agent.service")
     if variant.selinux:
-        apt.output("chroot", tree, "setfiles", "-F", CONTEXTS, "/")
+        # It sets labels by way of /proc.
+        apt.output("unshare", "--mount", "sh", "-ec", 'mount -t proc proc "$0/proc"; exec chroot "$0" "$@"',
+                   tree, "setfiles", "-F", CONTEXTS, "/")
     disk = os.path.join(new, "disk")
     apt.output("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", tree, disk, DISK_SIZE)
 

@@ -141,9 +141,9 @@ def serve(host):
     request = host.request()
     try:
         wake(request)
-        child = subprocess.Popen(command(request), cwd=request["cwd"], env=environment(request["user"], request["env"]),
-                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                 stderr=subprocess.PIPE, bufsize=0)
+        child = subprocess.Popen(
+            command(request), cwd=request["cwd"], env=environment(request["user"], request["env"]),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
     except (OSError, subprocess.CalledProcessError) as err:
         host.send(b"f", str(err).encode())
         return
