@@ -47,10 +47,7 @@ fn controllers(names: &[&str]) -> bool {
 }
 
 fn namespaced(c: Container) -> Container {
-    c.with(|c| {
-        let list = c["linux"]["namespaces"].as_array_mut().unwrap();
-        list.push(json!({"type": "cgroup"}));
-    })
+    c.new_namespace("cgroup")
 }
 
 /// The cgroup mount writable, in a cgroup namespace: the container may make cgroups of its own.

@@ -5,16 +5,42 @@ mod common;
 use common::{Container, eventually};
 use serde_json::{Value, json};
 
-/// The limits as the container sees them.
+/// Whether the host has cgroup v2 alone.
+fn is_v2() -> bool {
+    std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// A container that sees its own cgroups at /sys/fs/cgroup.
+fn idle() -> Container {
+    Container::idle().new_namespace("cgroup")
+}
+
+/// Memory, reservation, CPU shares, quota, period, pids and CPUs as the container's cgroup has them,
+/// in the words of v1; shares of v2 are a weight.
 fn limits(c: &Container) -> Vec<String> {
-    let files = "memory/memory.limit_in_bytes memory/memory.soft_limit_in_bytes cpu/cpu.shares \
-                 cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us pids/pids.max cpuset/cpuset.cpus";
-    c.exec_sh(&format!("cd /sys/fs/cgroup && cat {files}")).lines().map(String::from).collect()
+    let files = match is_v2() {
+        false => {
+            "memory/memory.limit_in_bytes memory/memory.soft_limit_in_bytes cpu/cpu.shares \
+             cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us pids/pids.max cpuset/cpuset.cpus"
+        }
+        true => "memory.max memory.low cpu.weight cpu.max pids.max cpuset.cpus",
+    };
+    let read = c.exec_sh(&format!("cd /sys/fs/cgroup && cat {files}"));
+    let lines = read.lines().flat_map(|line| match line.split_once(' ') {
+        Some((quota, period)) => vec![quota.replace("max", "-1"), period.into()],
+        None => vec![line.into()],
+    });
+    lines.collect()
+}
+
+/// What [`limits`] has for 300 CPU shares.
+fn of_300_shares() -> &'static str {
+    if is_v2() { "39" } else { "300" }
 }
 
 #[test]
 fn options_change_what_they_name() {
-    let c = Container::idle();
+    let c = idle();
     c.run_detached();
     let options = [
         "--memory",
@@ -32,30 +58,35 @@ fn options_change_what_they_name() {
         "0",
     ];
     c.act("update").args(&options).ok();
-    assert_eq!(limits(&c), ["67108864", "33554432", "300", "20000", "50000", "77", "0"]);
+    let weight = of_300_shares();
+    assert_eq!(limits(&c), ["67108864", "33554432", weight, "20000", "50000", "77", "0"]);
     // Flags before the id, and values that begin with a dash; the rest stays.
     c.verb("update").args(&["--pids-limit", "-1", "--cpu-quota", "-1", &c.id]).ok();
-    assert_eq!(limits(&c), ["67108864", "33554432", "300", "-1", "50000", "max", "0"]);
+    assert_eq!(limits(&c), ["67108864", "33554432", weight, "-1", "50000", "max", "0"]);
     c.end();
 }
 
 #[test]
 fn a_memory_limit_goes_up_and_down_with_its_swap() {
-    let c = Container::idle();
+    let c = idle();
     c.run_detached();
     for size in ["32M", "128M", "16M"] {
         c.act("update").args(&["--memory", size, "--memory-swap", size]).ok();
-        let read =
-            "cd /sys/fs/cgroup/memory; cat memory.limit_in_bytes memory.memsw.limit_in_bytes";
         let bytes = size.trim_end_matches('M').parse::<u64>().unwrap() << 20;
-        assert_eq!(c.exec_sh(read), format!("{bytes}\n{bytes}\n"));
+        // v1 counts both together, v2 swap by itself.
+        let (files, swap) = match is_v2() {
+            false => ("memory/memory.limit_in_bytes memory/memory.memsw.limit_in_bytes", bytes),
+            true => ("memory.max memory.swap.max", 0),
+        };
+        let read = c.exec_sh(&format!("cd /sys/fs/cgroup && cat {files}"));
+        assert_eq!(read, format!("{bytes}\n{swap}\n"));
     }
     c.end();
 }
 
 #[test]
 fn resources_come_from_a_file_or_from_stdin() {
-    let c = Container::idle();
+    let c = idle();
     c.run_detached();
     let text = json!({"memory": {"limit": 67108864}, "cpu": {"shares": 300, "quota": 0},
                       "pids": {"limit": 77}, "blockIO": {"weight": 0}, "devices": null})
@@ -63,7 +94,7 @@ fn resources_come_from_a_file_or_from_stdin() {
     for dash in [&["--resources", "-"][..], &["--resources=-"], &["-r", "-"]] {
         c.act("update").args(&["--pids-limit", "5", "--cpu-share", "1000"]).ok();
         c.verb("update").args(dash).args(&[&c.id]).stdin(text.as_bytes()).ok();
-        assert_eq!(limits(&c)[2..6], ["300", "-1", "100000", "77"]);
+        assert_eq!(limits(&c)[2..6], [of_300_shares(), "-1", "100000", "77"]);
     }
     let file = c.bundle().join("resources.json");
     std::fs::write(&file, r#"{"pids": {"limit": 9}}"#).unwrap();
@@ -74,16 +105,19 @@ fn resources_come_from_a_file_or_from_stdin() {
 
 #[test]
 fn what_cannot_be_set_is_refused() {
-    let c = Container::idle();
+    let c = idle();
     c.run_detached();
     for (options, words) in [
         (&["--memory", "lots"][..], "invalid value for memory"),
-        (&["--cpu-share", "1"], "minimum allowed cpu-shares"),
         (&["--pids-limit", "many"], "not a number"),
         (&["--resources", "/no/such"], "no such file or directory"),
     ] {
         let said = c.act("update").args(options).fails(1);
         assert!(said.contains(words), "{options:?}: {said}");
+    }
+    if !is_v2() {
+        let said = c.act("update").args(&["--cpu-share", "1"]).fails(1);
+        assert!(said.contains("minimum allowed cpu-shares"), "{said}");
     }
     let said =
         c.act("update").args(&["-r", "-"]).stdin(b"{\"memory\": {\"limit\": \"big\"}}").fails(1);
@@ -97,7 +131,7 @@ fn what_cannot_be_set_is_refused() {
 
 #[test]
 fn stats_are_one_line_in_runcs_shape() {
-    let c = Container::idle();
+    let c = idle();
     c.run_detached();
     c.act("update").args(&["--memory", "64M", "--pids-limit", "7"]).ok();
     let said = c.verb("events").args(&["--stats", &c.id]).ok();
@@ -116,7 +150,7 @@ fn stats_are_one_line_in_runcs_shape() {
 
 #[test]
 fn events_tell_of_lack_of_memory_and_end_with_the_container() {
-    let c = Container::idle();
+    let c = idle();
     c.run_detached();
     c.act("update").args(&["--memory", "16M", "--memory-swap", "16M"]).ok();
     let mut events = c.verb("events").args(&["--interval", "100ms", &c.id]).spawn();

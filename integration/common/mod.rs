@@ -371,6 +371,14 @@ impl Container {
         })
     }
 
+    /// Adds a namespace of its own to the list.
+    pub fn new_namespace(self, kind: &str) -> Self {
+        self.with(|c| {
+            let list = c["linux"]["namespaces"].as_array_mut().expect("namespaces");
+            list.push(json!({"type": kind}));
+        })
+    }
+
     fn write(&self) {
         let text = serde_json::to_vec_pretty(&self.config).expect("serialise");
         fs::write(self.bundle().join("config.json"), text).expect("write config.json");
