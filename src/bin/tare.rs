@@ -1,6 +1,10 @@
 //! Entry of the runtime.
 #![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
+#[cfg(quick_start)]
+#[path = "../sys/libc_start.rs"]
+mod libc_start;
+
 #[global_allocator]
 static HEAP: tare::sys::heap::Heap = tare::sys::heap::Heap::new();
 

@@ -1,6 +1,11 @@
 //! `tare create`, and what `run` shares with it.
 
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, readlink};
+use nix::sys::stat::Mode as Bits;
 
 use crate::cgroup::Manager;
 use crate::cli::{Create, Global};
@@ -120,8 +125,15 @@ pub fn plan_options(options: &Create, mode: Mode) -> Result<Options> {
     })
 }
 
+/// A path without links, as the kernel knows it: realpath(3) asks for each of its parts, and brings
+/// up a heap that nothing else uses.
 fn absolute(path: &Path) -> Result<PathBuf> {
-    std::fs::canonicalize(path).doing(|| format!("find the bundle {}", path.display()))
+    let find = || -> std::result::Result<PathBuf, Errno> {
+        let file = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Bits::empty())?;
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        Ok(readlink(link.as_str())?.into())
+    };
+    find().doing(|| format!("find the bundle {}", path.display()))
 }
 
 fn new_state(config: &Config, plan: &Plan, options: &Options) -> State {

@@ -128,6 +128,7 @@ fn stays(step: &ParentStep) -> bool {
         | ParentStep::PidFile(_)
         | ParentStep::SaveState
         | ParentStep::Start
+        | ParentStep::AwaitExec
         | ParentStep::MapMounts(_)
         | ParentStep::InitialCpus(_)
         | ParentStep::AwaitNamespaces
