@@ -75,6 +75,27 @@ fn created_then_started() {
     c.end();
 }
 
+/// The waiting process may not be looked into, and hands its namespaces out instead.
+#[test]
+fn exec_before_the_start() {
+    if peers_fail("crun cannot enter the user namespace") {
+        return;
+    }
+    let c = Container::idle().rootless(NOBODY);
+    c.create();
+    let namespaces =
+        "for kind in user mnt pid ipc uts cgroup; do readlink /proc/self/ns/$kind; done";
+    let waiting = c.exec_sh(namespaces);
+    assert_eq!(c.exec_sh("id -u; hostname"), "0\nbox\n");
+    let said = c.exec(&[], &["/bin/ls", "/proc/1/fd"]).answer().stderr;
+    assert!(said.contains("Permission denied"), "{said}");
+    c.start().wait_for("running");
+    assert_eq!(c.exec_sh(namespaces), waiting);
+    let open = c.exec_sh("ls -l /proc/1/fd");
+    assert!(!open.contains("ns:["), "the payload has none of them: {open}");
+    c.end();
+}
+
 #[test]
 fn the_own_default_configuration_runs() {
     if peers_fail("their default has a terminal") {

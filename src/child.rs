@@ -25,7 +25,7 @@ use crate::sys::process::{Fork, Strings, exec, exec_fd, exit_now, fork_into};
 use crate::sys::stub;
 use crate::terminal::{self, Pty};
 use crate::trace::Trace;
-use crate::wire::{Channel, Msg, says_start, send_fd};
+use crate::wire::{Channel, Msg, Request, send_fd};
 use crate::{devices, process, sys};
 
 /// What the runtime has opened for the child.
@@ -33,7 +33,7 @@ use crate::{devices, process, sys};
 pub struct Inherited {
     /// The child's end of the channel.
     pub channel: Channel,
-    /// Namespaces to be joined, with their flags.
+    /// Namespaces to be joined, with their flags; of an exec, all of them or none.
     pub namespaces: Vec<(u64, OwnedFd)>,
     /// Sources of mounts that the runtime has made, in the order of the mounts; none for the rest.
     pub mounts: Vec<Option<OwnedFd>>,
@@ -75,6 +75,8 @@ struct Child<'a> {
     report: Report,
     root: Option<Root>,
     pinned_root: Option<OwnedFd>,
+    /// The own namespaces.
+    namespaces: Vec<(Kind, OwnedFd)>,
     /// Sources of bind mounts that were pinned early, in the order of the mounts.
     pinned: Vec<Option<OwnedFd>>,
     /// The same for sources that may turn out to be out of reach.
@@ -102,6 +104,7 @@ pub fn main(plan: &Plan, mut inherited: Inherited, trace: &Trace) -> ! {
         report: Report::Channel,
         root: None,
         pinned_root: None,
+        namespaces: Vec::new(),
         pinned: Vec::new(),
         held: Vec::new(),
         writable: Vec::new(),
@@ -171,6 +174,10 @@ impl<'a> Child<'a> {
             ChildStep::HoldSources(receive) => self.hold_sources(*receive),
             ChildStep::PinShared => self.pin(Mount::is_shared),
             ChildStep::BecomeRoot => namespaces::become_root(),
+            ChildStep::HoldNamespaces => {
+                self.namespaces = namespaces::own()?;
+                Ok(())
+            }
             ChildStep::Loopback => Ok(sys::process::loopback_up()?),
             ChildStep::SyncNetDevices => {
                 self.inherited.channel.send(&Msg::InNamespaces, None)?;
@@ -319,12 +326,12 @@ impl<'a> Child<'a> {
         if flags & NEWNS == 0 {
             rootfs::change_root(rootfs::root_of(init.as_fd())?.as_fd())?;
         }
-        if flags != 0 {
-            sys::process::enter(init.as_fd(), flags).map_err(|errno| match errno {
-                Errno::EPERM if sys::process::euid() != 0 => Error::from(errno)
-                    .hint("without privileges a container can be joined once it has been started"),
-                _ => errno.into(),
-            })?;
+        let given = std::mem::take(&mut self.inherited.namespaces);
+        if given.is_empty() && flags != 0 {
+            sys::process::enter(init.as_fd(), flags)?;
+        }
+        for (flag, fd) in given.iter().filter(|(flag, _)| flags & flag != 0) {
+            sys::process::enter(fd.as_fd(), *flag)?;
         }
         let root = Root::open(Path::new("/"))?;
         umask(Mode::empty());
@@ -425,7 +432,9 @@ impl<'a> Child<'a> {
         std::mem::take(&mut self.mask).close_later();
         let terminal = self.pty.as_ref().map(|pty| pty.slave.as_raw_fd());
         let memory = self.memory.iter().map(|entrance| entrance.as_fd().as_raw_fd());
+        let namespaces = self.namespaces.iter().map(|(_, fd)| fd.as_raw_fd());
         let keep = self.inherited.descriptors().into_iter().chain(terminal).chain(memory);
+        let keep = keep.chain(namespaces);
         let keep: Vec<i32> = keep.collect();
         if let Some(pty) = self.pty.take() {
             let Pty { master, slave } = pty;
@@ -495,15 +504,28 @@ impl<'a> Child<'a> {
             // A caller that goes away before it has said `start` releases nothing.
             let (connection, _) = listener.accept().doing(|| "wait for start")?;
             let connection = OwnedFd::from(connection);
-            if says_start(connection.as_fd()) {
-                self.report = Report::Start(connection);
-                if self.plan.payload.is_some() {
-                    return Ok(());
+            match Request::read(connection.as_fd()) {
+                Some(Request::Start) => self.report = Report::Start(connection),
+                Some(Request::Enter) => {
+                    self.hand_out_namespaces(&connection.into());
+                    continue;
                 }
-                // An error leaves the container as it was (runtime.md, "Errors").
-                self.fail(no_process());
-                self.report = Report::Channel;
+                None => continue,
             }
+            if self.plan.payload.is_some() {
+                return Ok(());
+            }
+            // An error leaves the container as it was (runtime.md, "Errors").
+            self.fail(no_process());
+            self.report = Report::Channel;
+        }
+    }
+
+    /// Gives an exec what it may not open: a waiting process cannot be looked into.
+    fn hand_out_namespaces(&self, asking: &Channel) {
+        for (kind, fd) in &self.namespaces {
+            // It may have gone away.
+            let _ = asking.send(&Msg::Namespace(kind.flag as i32), Some(fd.as_fd()));
         }
     }
 

@@ -250,6 +250,21 @@ pub fn drop_groups() -> Result<()> {
     }
 }
 
+/// Opens the calling process's own namespaces, through the host's /proc.
+pub fn own() -> Result<Vec<(Kind, OwnedFd)>> {
+    let open = |kind: Kind| {
+        let path = Path::new("/proc/self/ns").join(kind.file);
+        match nix::fcntl::open(&path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+            // A kernel without namespaces of this kind.
+            Err(Errno::ENOENT) => Ok(None),
+            opened => {
+                opened.doing(|| format!("open {}", path.display())).map(|fd| Some((kind, fd)))
+            }
+        }
+    };
+    KINDS.into_iter().filter_map(|kind| open(kind).transpose()).collect()
+}
+
 /// Becomes the root of the user namespace just entered.
 pub fn become_root() -> Result<()> {
     let root = nix::unistd::Uid::from_raw(0);

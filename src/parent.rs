@@ -63,6 +63,8 @@ pub struct Joined {
     pub init: OwnedFd,
     /// Its state.
     pub state: State,
+    /// Its namespaces, where the process descriptor is not enough to enter them.
+    pub namespaces: Vec<(u64, OwnedFd)>,
 }
 
 /// What a successful run of the steps leaves.
@@ -127,16 +129,17 @@ impl<'a> Parent<'a> {
     pub fn new(
         plan: &'a Plan,
         record: Option<Record<'a>>,
-        joined: Option<Joined>,
+        mut joined: Option<Joined>,
         preserve: Preserve,
     ) -> Self {
+        let namespaces = joined.as_mut().map(|joined| std::mem::take(&mut joined.namespaces));
         Parent {
             plan,
             record,
             joined,
             console: None,
             start: None,
-            namespaces: Vec::new(),
+            namespaces: namespaces.unwrap_or_default(),
             mounts: Vec::new(),
             away: Excursion::default(),
             channel: None,

@@ -148,6 +148,8 @@ pub enum ChildStep {
     PinShared,
     /// Becomes root of the user namespace.
     BecomeRoot,
+    /// Takes hold of its own namespaces, for an exec that could not open them (create).
+    HoldNamespaces,
     /// Brings up `lo`.
     Loopback,
     /// Tells the runtime that it is in all of its namespaces, and waits for network devices.
@@ -355,6 +357,7 @@ impl fmt::Display for ChildStep {
                 write!(f, "take hold of {} and of the sources of bind mounts", root.display())
             }
             Self::BecomeRoot => f.write_str("become root of the user namespace"),
+            Self::HoldNamespaces => f.write_str("take hold of the own namespaces"),
             Self::Loopback => f.write_str("bring up the loopback interface"),
             Self::SyncNetDevices => f.write_str("wait for the network devices"),
             Self::Hostname(name) => write!(f, "set the host name to {name}"),

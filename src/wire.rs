@@ -25,7 +25,8 @@
 //!
 //! After `create`, Continue comes once the state is saved, and Start comes from `tare start` through
 //! a listening socket in the state directory; that connection carries the end of file, or the reason
-//! why execve(2) failed. A child that reads an end of file where a message is due has lost its
+//! why execve(2) failed. There an exec without privileges gets the namespaces of a process that has
+//! not started yet. A child that reads an end of file where a message is due has lost its
 //! runtime before anyone could find the container by its state: it ends.
 
 use std::io::{IoSlice, IoSliceMut};
@@ -43,8 +44,34 @@ use crate::sys::stub::Failure;
 /// The longest message, in bytes: an error with everything it says; a longer one is cut.
 const LONGEST: usize = 8 << 10;
 
-/// What `tare start` says to a waiting process.
-pub const START_WORD: &[u8] = b"start\n";
+/// What a waiting process is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// To become the payload.
+    Start,
+    /// For its namespaces, by an exec that may not open them itself.
+    Enter,
+}
+
+impl Request {
+    /// The words, all of one length.
+    const WORDS: [(Request, &'static [u8; 6]); 2] =
+        [(Request::Start, b"start\n"), (Request::Enter, b"enter\n")];
+
+    /// What is said for it.
+    pub fn word(self) -> &'static [u8] {
+        let known = Request::WORDS.iter().find(|(request, _)| *request == self);
+        known.map_or(&[], |(_, word)| word.as_slice())
+    }
+
+    /// What the caller at the other end of `connection` asks for; nothing if it goes away before.
+    pub fn read(connection: BorrowedFd) -> Option<Request> {
+        let mut said = [0; 6];
+        let got = recv(connection.as_raw_fd(), &mut said, MsgFlags::MSG_WAITALL);
+        let known = Request::WORDS.iter().find(|(_, word)| **word == said);
+        known.filter(|_| got == Ok(said.len())).map(|(request, _)| *request)
+    }
+}
 
 /// A message.
 #[derive(Debug)]
@@ -66,6 +93,8 @@ pub enum Msg {
     Ready,
     /// The payload may run.
     Start,
+    /// A descriptor of a namespace of this kind (`CLONE_NEW*`) is attached.
+    Namespace(i32),
     /// A step failed, and the child is ending.
     Failed(Error),
 }
@@ -80,6 +109,7 @@ const START: u8 = 21;
 const FAILED: u8 = 22;
 const IN_NAMESPACES: u8 = 23;
 const LISTENER: u8 = 24;
+const NAMESPACE: u8 = 25;
 
 impl Msg {
     /// The message as bytes.
@@ -94,6 +124,7 @@ impl Msg {
             Msg::Listener(fd) => tagged(LISTENER, &fd.to_ne_bytes()),
             Msg::Ready => vec![READY],
             Msg::Start => vec![START],
+            Msg::Namespace(flag) => tagged(NAMESPACE, &flag.to_ne_bytes()),
             Msg::Failed(err) => {
                 let mut bytes = tagged(FAILED, &encode_error(err));
                 bytes.truncate(LONGEST);
@@ -118,6 +149,7 @@ impl Msg {
             LISTENER => Msg::Listener(number()?),
             READY => Msg::Ready,
             START => Msg::Start,
+            NAMESPACE => Msg::Namespace(number()?),
             FAILED => Msg::Failed(decode_error(rest)?),
             _ => return None,
         })
@@ -229,6 +261,13 @@ impl Channel {
     }
 }
 
+impl From<OwnedFd> for Channel {
+    /// A connection to or from a waiting process.
+    fn from(connection: OwnedFd) -> Self {
+        Channel(connection)
+    }
+}
+
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -242,13 +281,6 @@ pub fn send_fd(socket: BorrowedFd, fd: BorrowedFd, name: &[u8]) -> Result<()> {
     let flags = MsgFlags::MSG_NOSIGNAL;
     let sent = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(name)], &rights, flags, None)?;
     if sent == name.len() { Ok(()) } else { Err(Errno::EMSGSIZE.into()) }
-}
-
-/// Whether the caller at the other end of `connection` says `start`; not if it goes away before.
-pub fn says_start(connection: BorrowedFd) -> bool {
-    let mut word = [0; START_WORD.len()];
-    let got = recv(connection.as_raw_fd(), &mut word, MsgFlags::MSG_WAITALL);
-    got == Ok(word.len()) && word == START_WORD
 }
 
 #[cfg(test)]

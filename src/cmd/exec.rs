@@ -1,6 +1,8 @@
 //! `tare exec`.
 
+use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,12 +13,13 @@ use crate::cgroup::Cgroup;
 use crate::cli::{Exec, Global};
 use crate::cmd::create::traces;
 use crate::error::{Doing, Error, Result};
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::parent::{self, Joined, Made, Parent, Preserve};
 use crate::plan::{self, Options, Plan, Target};
 use crate::spec::config::{Capabilities, Process, Spec};
 use crate::spec::{check, load};
 use crate::state::{self, Container, State, Status};
+use crate::wire::{Channel, Msg, Request};
 use crate::{log, protect, sys, trace};
 
 /// Runs one more process in a container.
@@ -46,8 +49,8 @@ fn exec(global: &Global, options: &Exec) -> Result<Made> {
     let preserve = parent::settle_descriptors(options.preserve_fds)?;
     let container = state::Root::open(global.root.as_deref())?.container(&options.id)?;
     let state = container.load()?;
-    let init = running_init(&container, &state, options)?;
-    execute(&container, &state, init, preserve, options).map_err(|err| {
+    let joined = running(&container, &state, options)?;
+    execute(&container, joined, preserve, options).map_err(|err| {
         let over = !err.is_of_program() && has_ended(&state, &err);
         if over { stopped().hint(err.message()) } else { err }
     })
@@ -67,8 +70,7 @@ fn has_ended(state: &State, err: &Error) -> bool {
 
 fn execute(
     container: &Container,
-    state: &State,
-    init: OwnedFd,
+    joined: Joined,
     preserve: Preserve,
     options: &Exec,
 ) -> Result<Made> {
@@ -78,25 +80,26 @@ fn execute(
     let file = Path::new("config.json");
     let (spec, _) = load::parse::<Spec>(&config, file)?;
     let plan = match &options.process {
-        Some(path) => from_file(path, &spec, state, options)?,
+        Some(path) => from_file(path, &spec, &joined.state, options)?,
         None => {
             let process = from_arguments(&spec, options)?;
-            plan(&process, &spec, state, options).map_err(|err| load::place(&config, file, err))?
+            plan(&process, &spec, &joined.state, options)
+                .map_err(|err| load::place(&config, file, err))?
         }
     };
     plan.warnings.iter().for_each(|warning| log::warn(warning));
     let traces = traces(&plan, options.trace.as_deref())?;
-    let made = Parent::new(&plan, None, Some(Joined { init, state: state.clone() }), preserve)
-        .run(&traces);
+    let made = Parent::new(&plan, None, Some(joined), preserve).run(&traces);
     if let Some(path) = &options.trace {
         trace::write(path, (&traces.parent, &plan.parent), (&traces.child, &plan.child))?;
     }
     made
 }
 
-/// The container's init, in a state in which a process can join it.
-fn running_init(container: &Container, state: &State, options: &Exec) -> Result<OwnedFd> {
-    match container.status(state)? {
+/// The container, in a state in which a process can join it.
+fn running(container: &Container, state: &State, options: &Exec) -> Result<Joined> {
+    let status = container.status(state)?;
+    match status {
         Status::Stopped => return Err(stopped()),
         // Its root may still be the host's.
         Status::Creating => {
@@ -108,8 +111,23 @@ fn running_init(container: &Container, state: &State, options: &Exec) -> Result<
         }
         _ => {}
     }
-    let init = state.init()?.ok_or_else(stopped)?;
-    Ok(init.into())
+    let init = state.init()?.ok_or_else(stopped)?.into();
+    let waits = status == Status::Created && host::is_unprivileged();
+    let namespaces = if waits { namespaces_of_waiting(container)? } else { Vec::new() };
+    Ok(Joined { init, state: state.clone(), namespaces })
+}
+
+/// Asks the process that waits for `start` for its namespaces; none if it waits no more.
+fn namespaces_of_waiting(container: &Container) -> Result<Vec<(u64, OwnedFd)>> {
+    let asked = UnixStream::connect(parent::start_socket(container))
+        .and_then(|mut socket| socket.write_all(Request::Enter.word()).map(|()| socket));
+    let Ok(socket) = asked else { return Ok(Vec::new()) };
+    let channel = Channel::from(OwnedFd::from(socket));
+    let mut found = Vec::new();
+    while let (Some(Msg::Namespace(flag)), Some(fd)) = channel.receive_with_fd()? {
+        found.push((flag as u64, fd));
+    }
+    Ok(found)
 }
 
 fn stopped() -> Error {

@@ -9,7 +9,7 @@ use crate::error::{Doing, Error, Result};
 use crate::spec::config::Spec;
 use crate::spec::load;
 use crate::state::{self, Container, Stage, State, Status};
-use crate::wire::{Msg, START_WORD};
+use crate::wire::{Msg, Request};
 use crate::{child, parent};
 
 /// Releases the process of a created container.
@@ -46,7 +46,7 @@ fn stopped() -> Error {
 fn release(container: &Container) -> Result<()> {
     let mut answer = Vec::new();
     let talked = UnixStream::connect(parent::start_socket(container)).and_then(|mut socket| {
-        socket.write_all(START_WORD)?;
+        socket.write_all(Request::Start.word())?;
         socket.read_to_end(&mut answer)
     });
     match talked {

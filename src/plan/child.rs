@@ -40,6 +40,9 @@ impl Context<'_> {
                 plan.child(ChildStep::MakeCwd(cwd), "process.cwd");
             }
         }
+        if self.hands_out_namespaces() {
+            plan.child(ChildStep::HoldNamespaces, "");
+        }
         if self.namespaces.borrows_mounts {
             self.restriction_steps(plan)?;
             plan.child(ChildStep::LeaveMounts, "root.path");
@@ -61,6 +64,12 @@ impl Context<'_> {
             None => plan.child(ChildStep::AwaitStart, ""),
         }
         Ok(())
+    }
+
+    /// Whether an exec may have to ask the waiting process for its namespaces: who made them without
+    /// privileges cannot open them before it has become the payload.
+    fn hands_out_namespaces(&self) -> bool {
+        !self.options.start && self.namespaces.has(NEWUSER) && crate::host::is_unprivileged()
     }
 
     fn start_steps(&self, plan: &mut Plan) {
