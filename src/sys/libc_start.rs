@@ -2,7 +2,7 @@
 //!
 //! A static program of glibc asks the processor some 75 questions before `main` (which caches and
 //! vector instructions it has), to copy large blocks faster. On a virtual machine each CPUID
-//! instruction traps: 0.4 ms of the two that a whole run takes. `__libc_start_main` here does the
+//! instruction traps: 0.1 to 0.4 ms of the two that a whole run takes. `__libc_start_main` here does the
 //! rest of glibc's (csu/libc-start.c) in the same order: the auxiliary vector, the functions that
 //! are chosen at start (the plainest of each, since no feature is known), thread-local storage, the
 //! guards, constructors. No shared object is ever loaded, so nothing prepares for that either.
