@@ -217,6 +217,47 @@ fn a_mount_of_a_shared_source_stays_in_the_container() {
 }
 
 #[test]
+fn a_mapped_source_is_looked_up_among_the_mounts_before_it() {
+    if peers_fail(OLD) {
+        return;
+    }
+    for users in [false, true] {
+        let c = Container::sh("stat -c %u:%g /final/one");
+        let c = if users { with_users(c) } else { c };
+        let source = tree(&c);
+        let below = c.rootfs().join("first").to_string_lossy().into_owned();
+        let c = c.mount("bind", &source, "/first", &["bind"]);
+        let map = maps(0, if users { 100_000 } else { 1000 }, 100);
+        let c = mapped(c, &below, "/final", &["bind", "idmap"], map);
+        assert_eq!(c.run(), if users { "1:11\n" } else { "1001:1011\n" });
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_mapped_mount_shares_its_mounts_with_the_host() {
+    if peers_fail(OLD) {
+        return;
+    }
+    let c = Container::sh("mkdir /m/sub && mount -t tmpfs inner /m/sub && stat -c %u /m/seven")
+        .with(|c| {
+            c["linux"]["rootfsPropagation"] = json!("shared");
+            for set in ["bounding", "effective", "permitted"] {
+                c["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]);
+            }
+        });
+    let source = tree(&c);
+    let c = mapped(c, &source, "/m", &["rbind", "rshared", "idmap"], maps(0, 0, 5));
+    fs::remove_dir_all(Path::new(&source).join("sub")).unwrap();
+    let script = format!(
+        "mount --bind {source} {source} && mount --make-shared {source} && \"$@\" && \
+         grep -q ' {source}/sub .* inner ' /proc/self/mountinfo; echo shares: $?"
+    );
+    let unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
+    assert_eq!(c.boot("run", &[]).under(&unshare).ok(), "65534\nshares: 0\n");
+}
+
+#[test]
 fn what_cannot_be_mapped_is_refused() {
     if peers_fail(OLD) {
         return;

@@ -188,6 +188,72 @@ fn sources_out_of_reach_of_a_joined_user_namespace_are_bound() {
 }
 
 #[test]
+fn sources_that_only_the_hosts_root_reaches_are_bound() {
+    // With every owner but the container's, of the host's users too.
+    for owner in [0, 1234] {
+        let c = with_users(Container::sh("cat /data/file /file; touch /data/file"));
+        let hidden = c.bundle().join("hidden");
+        fs::create_dir_all(hidden.join("data")).unwrap();
+        fs::write(hidden.join("data/file"), "text\n").unwrap();
+        Cmd::new(&["chown", &owner.to_string(), &hidden.to_string_lossy()]).ok();
+        Cmd::new(&["chmod", "700", &hidden.to_string_lossy()]).ok();
+        let c = c.mount("bind", "hidden/data", "/data", &["bind", "ro"]).mount(
+            "bind",
+            "hidden/data/file",
+            "/file",
+            &["rbind", "rprivate"],
+        );
+        let answer = c.boot("run", &[]).answer();
+        assert_eq!(answer.stdout, "text\ntext\n", "{owner}: {answer:?}");
+        assert!(answer.stderr.contains("Read-only file system"), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_root_file_system_in_a_private_directory_is_entered_by_a_user_namespace() {
+    if peers_fail("it looks the root up as the container's root") {
+        return;
+    }
+    let c = with_users(Container::sh("ls /"));
+    Cmd::new(&["chmod", "700", &c.bundle().to_string_lossy()]).ok();
+    assert_eq!(c.run(), "bin\ndev\netc\nproc\nroot\nsys\ntmp\n");
+}
+
+#[test]
+fn sources_are_looked_up_among_the_mounts_before_them() {
+    for users in [false, true] {
+        if users && peers_fail("Debian's runc opens them before it mounts anything") {
+            return;
+        }
+        let c = Container::sh("cat /final/file; ls /tmp/a/b");
+        let c = if users { with_users(c) } else { c };
+        fs::write(c.shared().join("file"), "text\n").unwrap();
+        let below = c.rootfs().join("first").to_string_lossy().into_owned();
+        let c = c
+            .mount("bind", "shared", "/first", &["bind"])
+            .mount("tmpfs", "tmpfs", "/tmp/a", &["mode=755"])
+            .mount("bind", &below, "/final", &["bind", "rprivate"])
+            .mount("bind", &below, "/tmp/a/b", &["rbind", "ro"]);
+        assert_eq!(c.run(), "text\nfile\n");
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_missing_source_in_a_user_namespace_is_named() {
+    let c = with_users(Container::new(&["/bin/true"])).mount("bind", "/no/such", "/d", &["bind"]);
+    let said = c.boot("run", &[]).fails(1).to_lowercase();
+    assert!(said.contains("/no/such") && said.contains("no such file or directory"), "{said}");
+    if is_tare() {
+        assert!(
+            said.contains("mounts[7].source") && said.contains("bind /no/such on /d"),
+            "{said}"
+        );
+    }
+    c.assert_nothing_left();
+}
+
+#[test]
 fn a_container_in_the_hosts_pid_namespace_is_killed_whole() {
     if peers_fail("Debian's are older: they leave the rest alive") {
         return;

@@ -13,11 +13,11 @@ use crate::cgroup::{CANNOT_APPLY, Cgroup, Entrance};
 use crate::criu;
 use crate::error::{Doing, Error, Result};
 use crate::hooks::{Hook, Point};
-use crate::mounts::{self, Mount};
+use crate::mounts;
 use crate::namespaces::{self, Kind, NEWNS, NEWPID, NEWUSER, Namespaces};
 use crate::path::Root;
 use crate::plan::Plan;
-use crate::rootfs::{self, Mask};
+use crate::rootfs::{self, Mask, PinnedRoot};
 use crate::seccomp::{self, Filter};
 use crate::state::{State, Status};
 use crate::step::ChildStep;
@@ -35,8 +35,6 @@ pub struct Inherited {
     pub channel: Channel,
     /// Namespaces to be joined, with their flags; of an exec, all of them or none.
     pub namespaces: Vec<(u64, OwnedFd)>,
-    /// Sources of mounts that the runtime has made, in the order of the mounts; none for the rest.
-    pub mounts: Vec<Option<OwnedFd>>,
     /// A process descriptor of the container's init (exec).
     pub init: Option<OwnedFd>,
     /// Who gets the terminal's master.
@@ -54,7 +52,7 @@ pub struct Inherited {
 impl Inherited {
     fn descriptors(&self) -> Vec<i32> {
         let single = [&self.init, &self.console, &self.start];
-        let many = self.namespaces.iter().map(|(_, fd)| fd).chain(self.mounts.iter().flatten());
+        let many = self.namespaces.iter().map(|(_, fd)| fd);
         let single = single.into_iter().flatten().chain(many).map(AsRawFd::as_raw_fd);
         let preserved = (3..).take(self.preserve as usize);
         single.chain([self.channel.as_fd().as_raw_fd()]).chain(preserved).collect()
@@ -74,7 +72,9 @@ struct Child<'a> {
     inherited: &'a mut Inherited,
     report: Report,
     root: Option<Root>,
-    pinned_root: Option<OwnedFd>,
+    pinned_root: Option<PinnedRoot>,
+    /// The source of the next mount, from the runtime.
+    source: Option<OwnedFd>,
     /// The own namespaces.
     namespaces: Vec<(Kind, OwnedFd)>,
     /// Sources of bind mounts that were pinned early, in the order of the mounts.
@@ -105,6 +105,7 @@ pub fn main(plan: &Plan, mut inherited: Inherited, trace: &Trace) -> ! {
         root: None,
         pinned_root: None,
         namespaces: Vec::new(),
+        source: None,
         pinned: Vec::new(),
         held: Vec::new(),
         writable: Vec::new(),
@@ -128,7 +129,6 @@ impl<'a> Child<'a> {
         // Nothing of the runtime's or its caller's may stay open here (CVE-2024-21626), not even
         // until execve(2): a waiting child can be looked at by others.
         sys::process::close_others(&self.inherited.descriptors()).doing(|| "close descriptors")?;
-        self.pinned = std::mem::take(&mut self.inherited.mounts);
         sys::process::set_parent_death_signal(libc::SIGKILL)?;
         let plan = self.plan;
         for (index, entry) in plan.child.iter().enumerate() {
@@ -170,9 +170,13 @@ impl<'a> Child<'a> {
             ChildStep::ForkInit => self.fork_again(NEWPID),
             ChildStep::ForkIntoPid => self.fork_again(0),
             ChildStep::Await => self.await_continue(),
-            ChildStep::PinSources(root) => self.pin_sources(root),
+            ChildStep::PinRoot(root) => {
+                self.pinned_root = Some(PinnedRoot::open(root)?);
+                Ok(())
+            }
+            ChildStep::WantSource(index) => self.want_source(*index),
             ChildStep::HoldSources(receive) => self.hold_sources(*receive),
-            ChildStep::PinShared => self.pin(Mount::is_shared),
+            ChildStep::PinShared => self.pin_shared(),
             ChildStep::BecomeRoot => namespaces::become_root(),
             ChildStep::HoldNamespaces => {
                 self.namespaces = namespaces::own()?;
@@ -187,7 +191,8 @@ impl<'a> Child<'a> {
             ChildStep::Domainname(name) => Ok(sys::process::set_domainname(name)?),
             ChildStep::IsolateMounts(receive) => rootfs::isolate(*receive),
             ChildStep::EnterRootfs(path) => {
-                self.root = Some(rootfs::enter(path, self.pinned_root.take())?);
+                let pinned = self.pinned_root.take().map_or_else(|| PinnedRoot::open(path), Ok)?;
+                self.root = Some(pinned.enter()?);
                 Ok(())
             }
             ChildStep::Mount(_) | ChildStep::CgroupMounts { .. } => self.mount(step),
@@ -262,7 +267,7 @@ impl<'a> Child<'a> {
             true => None,
             false => sources.remove(0),
         };
-        let pinned = next(&mut self.pinned);
+        let pinned = next(&mut self.pinned).or(self.source.take());
         let held = next(&mut self.held);
         let root = self.root()?;
         match step {
@@ -377,13 +382,6 @@ impl<'a> Child<'a> {
         done
     }
 
-    /// A process with mapped ids may not reach these paths any more, and one without may not make
-    /// files: so they are opened before, used after.
-    fn pin_sources(&mut self, root: &Path) -> Result<()> {
-        self.pinned_root = Some(rootfs::pin(root)?);
-        self.pin(Mount::is_bind)
-    }
-
     fn hold_sources(&mut self, receive: bool) -> Result<()> {
         for step in self.plan.mounts() {
             let held = match step {
@@ -396,17 +394,30 @@ impl<'a> Child<'a> {
         Ok(())
     }
 
-    /// Takes hold of the sources of the mounts that are `wanted` and not held yet.
-    fn pin(&mut self, wanted: fn(&Mount) -> bool) -> Result<()> {
-        for (index, step) in self.plan.mounts().enumerate() {
-            if self.pinned.len() == index {
-                self.pinned.push(None);
-            }
-            if let (ChildStep::Mount(mount), Some(held @ None)) = (step, self.pinned.get_mut(index))
-                && wanted(mount)
-            {
-                *held = Some(mount.pin().map_err(|e| e.or_doing(|| mount.to_string()))?);
-            }
+    /// Takes hold of the sources of the mounts that are shared with the host.
+    fn pin_shared(&mut self) -> Result<()> {
+        for step in self.plan.mounts() {
+            let pinned = match step {
+                ChildStep::Mount(mount) if mount.is_shared() => {
+                    Some(mount.pin().map_err(|e| e.or_doing(|| mount.to_string()))?)
+                }
+                _ => None,
+            };
+            self.pinned.push(pinned);
+        }
+        Ok(())
+    }
+
+    /// The runtime opens what the container's root may not reach, and maps ids. It gets what is held
+    /// already.
+    fn want_source(&mut self, index: usize) -> Result<()> {
+        let early = self.pinned.first_mut().and_then(Option::take);
+        let channel = &self.inherited.channel;
+        channel.send(&Msg::WantSource(index as i32), early.as_ref().map(OwnedFd::as_fd))?;
+        match channel.receive_with_fd()? {
+            (Some(Msg::Source), source) => self.source = source,
+            // The runtime is gone, or has failed.
+            _ => exit_now(1),
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! step fails.
 
 mod restore;
+mod sources;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -18,7 +19,6 @@ use crate::child::{self, Inherited};
 use crate::criu;
 use crate::error::{Doing, Error, Result};
 use crate::hooks::{Hook, Point};
-use crate::mounts::Mappings;
 use crate::namespaces::{self, Excursion, KINDS, NEWPID, NEWTIME};
 use crate::netdev::Move;
 use crate::plan::Plan;
@@ -26,7 +26,7 @@ use crate::rdt::Rdt;
 use crate::seccomp::Listener;
 use crate::spec::load::Config;
 use crate::state::{Container, Stage, State, Status};
-use crate::step::{ChildStep, ParentStep};
+use crate::step::ParentStep;
 use crate::sys::process::{Fork, fork_into};
 use crate::sys::{self, pidfd};
 use crate::terminal;
@@ -86,8 +86,6 @@ pub struct Parent<'a> {
     console: Option<OwnedFd>,
     start: Option<OwnedFd>,
     namespaces: Vec<(u64, OwnedFd)>,
-    /// Sources of mounts that only the runtime can make, in the order of the mounts.
-    mounts: Vec<Option<OwnedFd>>,
     away: Excursion,
     channel: Option<Channel>,
     child: Option<Process>,
@@ -140,7 +138,6 @@ impl<'a> Parent<'a> {
             console: None,
             start: None,
             namespaces: namespaces.unwrap_or_default(),
-            mounts: Vec::new(),
             away: Excursion::default(),
             channel: None,
             child: None,
@@ -231,7 +228,6 @@ impl<'a> Parent<'a> {
             }
             ParentStep::JoinUnit(cgroup) => cgroup.join_unit(self.pid()),
             ParentStep::Limits(cgroup, limits) => cgroup.apply(limits),
-            ParentStep::MapMounts(receive) => self.map_mounts(*receive),
             ParentStep::InitialCpus(cpus) => cpus.apply("initial"),
             ParentStep::Clone(flags, cgroup) => self.clone_child(*flags, cgroup.as_ref(), trace),
             ParentStep::AwaitInitPid => self.await_init_pid(),
@@ -252,6 +248,7 @@ impl<'a> Parent<'a> {
                 _ => Err(out_of_place()),
             },
             ParentStep::MoveNetDevice(device) => move_net_device(self.pid(), device),
+            ParentStep::SupplySources => self.supply_sources(),
             ParentStep::AwaitHooks => self.await_hooks(),
             ParentStep::Hook(hook) => self.hook(hook),
             ParentStep::SendListener(agent) => self.send_listener(agent),
@@ -306,21 +303,6 @@ impl<'a> Parent<'a> {
         Ok(())
     }
 
-    /// Makes the id-mapped mounts, in the order of the child's steps.
-    fn map_mounts(&mut self, receive: bool) -> Result<()> {
-        let mut mappings = Mappings::default();
-        for step in self.plan.mounts() {
-            let mapped = match step {
-                ChildStep::Mount(mount) => mappings
-                    .mapped(mount, receive)
-                    .map_err(|err| err.or_doing(|| mount.to_string()))?,
-                _ => None,
-            };
-            self.mounts.push(mapped);
-        }
-        Ok(())
-    }
-
     fn clone_child(&mut self, flags: u64, cgroup: Option<&Cgroup>, trace: &Trace) -> Result<()> {
         crate::scheduling::log_affinity();
         let (ours, theirs) = Channel::pair()?;
@@ -330,7 +312,6 @@ impl<'a> Parent<'a> {
                 let inherited = Inherited {
                     channel: theirs,
                     namespaces: std::mem::take(&mut self.namespaces),
-                    mounts: std::mem::take(&mut self.mounts),
                     init: self.joined.take().map(|joined| joined.init),
                     console: self.console.take(),
                     start: self.start.take(),
@@ -344,7 +325,6 @@ impl<'a> Parent<'a> {
                 self.child = Some(Process { pid: pid.as_raw(), fd });
                 self.channel = Some(ours);
                 self.namespaces.clear();
-                self.mounts.clear();
                 // criu leaves it to us to hand the terminal out.
                 self.console = self.console.take().filter(|_| self.criu.is_some());
                 self.start = None;

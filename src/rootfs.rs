@@ -34,34 +34,41 @@ pub fn isolate(receive: bool) -> Result<()> {
     Ok(mount::<str, str, str, str>(None, "/", None, flag | MsFlags::MS_REC, None)?)
 }
 
-/// A detached copy of the root file system `path` of the host, with what is mounted in it.
-pub fn pin(path: &Path) -> Result<OwnedFd> {
-    let path = crate::path::c_string(path)?;
-    Ok(clone_tree(nix::fcntl::AT_FDCWD, &path, true)?)
+/// The root file system, held while it can be reached: where it is, and a detached copy of it.
+#[derive(Debug)]
+pub struct PinnedRoot {
+    target: OwnedFd,
+    tree: OwnedFd,
 }
 
-/// Mounts the root file system on itself, which pivot_root(2) asks for, and makes it the directory
-/// of all look-ups.
-pub fn enter(path: &Path, pinned: Option<OwnedFd>) -> Result<Root> {
-    let tree = pinned.map_or_else(|| pin(path), Ok)?;
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let target = nix::fcntl::open(path, flags, Mode::empty())?;
-    attach(tree.as_fd(), target.as_fd())?;
-    close_later(target);
-    // Devices, directories and files get exactly the modes that are asked for.
-    umask(Mode::empty());
-    Ok(Root::new(tree))
+impl PinnedRoot {
+    /// Takes hold of the root file system `path` of the host.
+    pub fn open(path: &Path) -> Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let target = nix::fcntl::open(path, flags, Mode::empty())?;
+        Ok(PinnedRoot { tree: clone_tree(target.as_fd(), c"", true)?, target })
+    }
+
+    /// Mounts the root file system on itself, which pivot_root(2) asks for, and makes it the
+    /// directory of all look-ups.
+    pub fn enter(self) -> Result<Root> {
+        attach(self.tree.as_fd(), self.target.as_fd())?;
+        close_later(self.target);
+        // Devices, directories and files get exactly the modes that are asked for.
+        umask(Mode::empty());
+        Ok(Root::new(self.tree))
+    }
 }
 
 /// Mounts the root file system `root` on the new directory `place`, with all that is mounted below.
 pub fn bind(root: &Path, place: &Path) -> Result<()> {
     std::fs::create_dir(place)?;
-    let tree = pin(root)?;
+    let tree = PinnedRoot::open(root)?.tree;
     let target = nix::fcntl::open(place, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     Ok(attach(tree.as_fd(), target.as_fd())?)
 }
 
-/// Takes back [`enter`], with all that was mounted since.
+/// Takes back [`PinnedRoot::enter`], with all that was mounted since.
 pub fn leave(path: &Path) -> Result<()> {
     let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
     Ok(umount2(path, flags)?)

@@ -63,8 +63,6 @@ pub enum ParentStep {
     JoinUnit(Cgroup),
     /// Writes the limits.
     Limits(Cgroup, Vec<Setting>),
-    /// Makes the bind mounts whose ids are mapped; mounts of the host still come in if true.
-    MapMounts(bool),
     /// Makes the group of resctrl, and moves the child into it.
     MakeRdt(Rdt),
     /// Moves the child into the group of resctrl (exec).
@@ -87,6 +85,8 @@ pub enum ParentStep {
     AwaitNamespaces,
     /// Moves a network device into the container.
     MoveNetDevice(Move),
+    /// Opens the sources of bind mounts as the child asks for them, and maps their ids.
+    SupplySources,
     /// Waits until the child has made its mounts.
     AwaitHooks,
     /// Runs a hook.
@@ -138,11 +138,14 @@ pub enum ChildStep {
     ForkIntoPid,
     /// Waits for the runtime's Continue.
     Await,
-    /// Takes hold of the root file system and the sources of bind mounts, while it still may.
-    PinSources(PathBuf),
+    /// Takes hold of the root file system, while it still may.
+    PinRoot(PathBuf),
     /// Takes hold of the sources of bind mounts that may be out of reach for the root of the user
-    /// namespace that is joined; mounts of the host still come in if true.
+    /// namespace, where the runtime has no more rights than the child; mounts of the host still come
+    /// in if true.
     HoldSources(bool),
+    /// Has the runtime open the source of the mount with this number.
+    WantSource(usize),
     /// Takes hold of the sources of bind mounts that are to be shared with the host, while they
     /// still are.
     PinShared,
@@ -288,7 +291,6 @@ impl fmt::Display for ParentStep {
                 write!(f, "have systemd move the child into {name}")
             }
             Self::Limits(_, limits) => write!(f, "write {} limits", limits.len()),
-            Self::MapMounts(_) => f.write_str("make the id-mapped mounts"),
             Self::InitialCpus(cpus) => write!(f, "begin on the CPUs {}", cpus.list),
             Self::Clone(0, _) => f.write_str("clone the child"),
             Self::Clone(flags, _) => {
@@ -305,6 +307,7 @@ impl fmt::Display for ParentStep {
             Self::Continue => f.write_str("tell the child to go on"),
             Self::AwaitNamespaces => f.write_str("wait until the child is in its namespaces"),
             Self::MoveNetDevice(device) => device.fmt(f),
+            Self::SupplySources => f.write_str("open the sources of bind mounts for the child"),
             Self::AwaitHooks => f.write_str("wait until the child has made its mounts"),
             Self::Hook(hook) => hook.fmt(f),
             Self::SendListener(agent) => {
@@ -353,9 +356,8 @@ impl fmt::Display for ChildStep {
             Self::Await => f.write_str("wait for the runtime"),
             Self::HoldSources(_) => f.write_str("take hold of the sources of bind mounts"),
             Self::PinShared => f.write_str("take hold of the sources of shared bind mounts"),
-            Self::PinSources(root) => {
-                write!(f, "take hold of {} and of the sources of bind mounts", root.display())
-            }
+            Self::PinRoot(root) => write!(f, "take hold of {}", root.display()),
+            Self::WantSource(_) => f.write_str("have the runtime open the next mount's source"),
             Self::BecomeRoot => f.write_str("become root of the user namespace"),
             Self::HoldNamespaces => f.write_str("take hold of the own namespaces"),
             Self::Loopback => f.write_str("bring up the loopback interface"),

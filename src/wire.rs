@@ -10,6 +10,8 @@
 //!     | Continue: id maps and cgroups are in place ----> |  (where a step depends on them)
 //!     | <--------------------------------- InNamespaces   |  (if there are network devices)
 //!     | Continue: they are in the container -----------> |
+//!     | <------------------------------------ WantSource |  (before a bind mount whose source only
+//!     | Source + descriptor ---------------------------> |   the runtime can reach or map)
 //!     |                                                  |  mounts, devices, …
 //!     | <------------------------------------- AtHooks   |  (if there are hooks)
 //!     | prestart, createRuntime                          |
@@ -82,6 +84,11 @@ pub enum Msg {
     Continue,
     /// The child is in all of its namespaces, but for a cgroup one.
     InNamespaces,
+    /// The source of the mount with this number is needed. A descriptor of it is attached if it only
+    /// lacks its id mapping.
+    WantSource(i32),
+    /// A descriptor of the source is attached.
+    Source,
     /// The namespaces are made, the mounts too; the hooks of the runtime's side may run.
     AtHooks,
     /// A descriptor of the terminal's master is attached.
@@ -110,6 +117,8 @@ const FAILED: u8 = 22;
 const IN_NAMESPACES: u8 = 23;
 const LISTENER: u8 = 24;
 const NAMESPACE: u8 = 25;
+const WANT_SOURCE: u8 = 26;
+const SOURCE: u8 = 27;
 
 impl Msg {
     /// The message as bytes.
@@ -119,6 +128,8 @@ impl Msg {
             Msg::InitPid(pid) => tagged(INIT_PID, &pid.to_ne_bytes()),
             Msg::Continue => vec![CONTINUE],
             Msg::InNamespaces => vec![IN_NAMESPACES],
+            Msg::WantSource(index) => tagged(WANT_SOURCE, &index.to_ne_bytes()),
+            Msg::Source => vec![SOURCE],
             Msg::AtHooks => vec![AT_HOOKS],
             Msg::Terminal => vec![TERMINAL],
             Msg::Listener(fd) => tagged(LISTENER, &fd.to_ne_bytes()),
@@ -144,6 +155,8 @@ impl Msg {
             INIT_PID => Msg::InitPid(number()?),
             CONTINUE => Msg::Continue,
             IN_NAMESPACES => Msg::InNamespaces,
+            WANT_SOURCE => Msg::WantSource(number()?),
+            SOURCE => Msg::Source,
             AT_HOOKS => Msg::AtHooks,
             TERMINAL => Msg::Terminal,
             LISTENER => Msg::Listener(number()?),

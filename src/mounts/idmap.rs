@@ -1,9 +1,9 @@
 //! Id-mapped bind mounts (mount_setattr(2), `MOUNT_ATTR_IDMAP`): files appear with other owners
 //! than they have. Only who is privileged over the file system may map its ids, so the runtime
-//! makes these mounts, detached, before the child is cloned into namespaces of its own.
+//! does that, while the mount is detached.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::wait::waitpid;
@@ -79,17 +79,14 @@ impl IdMap {
 pub struct Mappings(Vec<(Vec<IdMapping>, Vec<IdMapping>, OwnedFd)>);
 
 impl Mappings {
-    /// The source of `mount`, detached and mapped, and cut off from the propagation of its source
-    /// unless that is to be shared; `None` if its ids are not mapped. With `receive`, mounts of the
-    /// host still come in.
+    /// Maps the ids of `tree`, the detached source of `mount`, if that is asked for.
     ///
     /// # Errors
-    /// The source cannot be reached, or its file system, the kernel or the maps do not allow it.
-    pub fn mapped(&mut self, mount: &Mount, receive: bool) -> Result<Option<OwnedFd>> {
+    /// The file system, the kernel or the maps do not allow it.
+    pub fn map(&mut self, mount: &Mount, tree: BorrowedFd) -> Result<()> {
         let (Some(map), Kind::Bind(source, _)) = (&mount.id_map, &mount.kind) else {
-            return Ok(None);
+            return Ok(());
         };
-        let tree = mount.pin_apart(receive)?;
         let failed = |errno| {
             let source = as_path(source).display();
             refused(Error::sys(format!("failed to set MOUNT_ATTR_IDMAP on {source}"), errno))
@@ -103,9 +100,7 @@ impl Mappings {
             }
         };
         let none = Attributes::default();
-        set_attributes(tree.as_fd(), none, Some(namespace.as_fd()), map.recursive)
-            .map_err(failed)?;
-        Ok(Some(tree))
+        set_attributes(tree, none, Some(namespace.as_fd()), map.recursive).map_err(failed)
     }
 
     fn namespace(&mut self, uids: &[IdMapping], gids: &[IdMapping], at: &str) -> Result<&OwnedFd> {

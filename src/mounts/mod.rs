@@ -91,9 +91,8 @@ pub struct Mount {
 
 impl Mount {
     /// Makes the mount in the root `root`. `pinned` is a detached copy of a bind mount's source
-    /// that was made while it could still be reached, `held` one for the case that it no longer can
-    /// be: the mounts that the child sees have their flags locked. Returns what [`read_only`] is to be given in
-    /// the end.
+    /// that was made by the runtime, or early, `held` one for the case that it can no longer be
+    /// reached. Returns what [`read_only`] is to be given in the end.
     pub fn perform(
         &self,
         root: &Root,

@@ -140,6 +140,12 @@ impl Mount {
         Ok(mount)
     }
 
+    /// Whether the entry may ask for a mapping of ids.
+    pub fn maps_ids(entry: &config::Mount) -> bool {
+        let asks = |word: &String| matches!(effect(word), Some(Effect::IdMap(_)));
+        !entry.uid_mappings.is_empty() || entry.options.iter().any(asks)
+    }
+
     /// Reads how the ids are mapped in the same entry of `mounts`.
     pub fn map_ids(
         &mut self,

@@ -14,13 +14,14 @@ use crate::rootfs::PROPAGATION;
 use crate::scheduling::Scheduling;
 use crate::spec::position::member;
 use crate::step::{ChildStep, Entry, ParentStep};
+use crate::sys::process::euid;
 
 impl Context<'_> {
     pub(super) fn child_steps(&self, plan: &mut Plan) -> Result<()> {
         self.namespace_steps(plan);
         self.mount_steps(plan)?;
         pin_shared(plan);
-        map_mounts(plan, self.receives_mounts());
+        supply_sources(plan);
         hold_sources(plan, self.receives_mounts());
         self.device_steps(plan)?;
         let terminal = self.spec.process.as_ref().filter(|process| process.terminal);
@@ -115,7 +116,7 @@ impl Context<'_> {
         }
         plan.child(ChildStep::IsolateMounts(self.receives_mounts()), "linux.rootfsPropagation");
         if self.new_user() {
-            plan.child(ChildStep::PinSources(plan.rootfs.clone()), "root.path");
+            plan.child(ChildStep::PinRoot(plan.rootfs.clone()), "root.path");
             plan.child(ChildStep::BecomeRoot, "linux.uidMappings");
         }
         if self.namespaces.new & NEWNET != 0 {
@@ -183,12 +184,26 @@ impl Context<'_> {
                 }
                 false => ChildStep::Mount(mount),
             };
+            if self.wants_source(&step) {
+                plan.child(ChildStep::WantSource(index), format!("mounts[{index}].source"));
+            }
             plan.child(step, format!("mounts[{index}]"));
         }
         if !joined {
             self.await_cgroup_steps(plan);
         }
         Ok(())
+    }
+
+    /// Whether the runtime opens the source of a bind mount: the container's root may not reach it, or
+    /// not map its ids. Without privileges the runtime can do no more than the child.
+    fn wants_source(&self, step: &ChildStep) -> bool {
+        match step {
+            ChildStep::Mount(mount) if mount.is_bind() && euid() == 0 => {
+                mount.is_mapped() || (self.namespaces.has(NEWUSER) && !mount.is_shared())
+            }
+            _ => false,
+        }
     }
 
     fn await_cgroup_steps(&self, plan: &mut Plan) {
@@ -291,36 +306,37 @@ fn pin_shared(plan: &mut Plan) {
     }
 }
 
-/// Mounts whose ids are mapped are made by the runtime, before it makes the child.
-fn map_mounts(plan: &mut Plan, receive: bool) {
-    let mapped = |entry: &&Entry<ChildStep>| match &entry.step {
-        ChildStep::Mount(mount) => mount.is_mapped(),
-        _ => false,
+/// The runtime serves the child right after what that waits for before its mounts.
+fn supply_sources(plan: &mut Plan) {
+    let wants = |entry: &&Entry<ChildStep>| matches!(entry.step, ChildStep::WantSource(_));
+    let next = |entry: &Entry<ParentStep>| {
+        use ParentStep::{AwaitHooks, AwaitReady, SaveState};
+        matches!(entry.step, AwaitHooks | AwaitReady | SaveState)
     };
-    let clone = |entry: &Entry<ParentStep>| matches!(entry.step, ParentStep::Clone(..));
-    let at = plan.child.iter().find(mapped).map(|entry| entry.at.clone());
-    if let (Some(at), Some(index)) = (at, plan.parent.iter().position(clone)) {
-        plan.parent.insert(index, Entry { step: ParentStep::MapMounts(receive), at });
+    let at = plan.child.iter().find(wants).map(|entry| entry.at.clone());
+    if let (Some(at), Some(index)) = (at, plan.parent.iter().position(next)) {
+        plan.parent.insert(index, Entry { step: ParentStep::SupplySources, at });
     }
 }
 
-/// The root of a user namespace that is joined may not reach what the runtime does.
+/// The root of a user namespace may not reach what its unprivileged maker does.
 fn hold_sources(plan: &mut Plan, receive: bool) {
-    let join = |entry: &Entry<ChildStep>| match &entry.step {
+    let leaves = |entry: &Entry<ChildStep>| match &entry.step {
         ChildStep::JoinNamespace(join) | ChildStep::TryJoinNamespace(join) => {
             matches!(join.kind.flag, NEWUSER | NEWNS)
         }
+        ChildStep::BecomeRoot => true,
         _ => false,
     };
-    let is_bind = |entry: &Entry<ChildStep>| match &entry.step {
+    let is_bind = |entry: &&Entry<ChildStep>| match &entry.step {
         ChildStep::Mount(mount) => mount.is_bind(),
         _ => false,
     };
-    let joins_user = plan.child.iter().any(
-        |entry| matches!(&entry.step, ChildStep::JoinNamespace(join) if join.kind.flag == NEWUSER),
-    );
-    let at = plan.child.iter().find(|entry| is_bind(entry)).map(|entry| entry.at.clone());
-    if let (true, Some(at), Some(index)) = (joins_user, at, plan.child.iter().position(join)) {
+    let becomes_root = plan.child.iter().any(|entry| matches!(entry.step, ChildStep::BecomeRoot));
+    let at = plan.child.iter().find(is_bind).map(|entry| entry.at.clone());
+    if let (true, Some(at), Some(index)) =
+        (becomes_root && euid() != 0, at, plan.child.iter().position(leaves))
+    {
         plan.child.insert(index, Entry { step: ChildStep::HoldSources(receive), at });
     }
 }

@@ -129,7 +129,7 @@ fn stays(step: &ParentStep) -> bool {
         | ParentStep::SaveState
         | ParentStep::Start
         | ParentStep::AwaitExec
-        | ParentStep::MapMounts(_)
+        | ParentStep::SupplySources
         | ParentStep::InitialCpus(_)
         | ParentStep::AwaitNamespaces
         | ParentStep::MoveNetDevice(_)
@@ -149,7 +149,8 @@ fn stays(step: &ParentStep) -> bool {
 /// # Errors
 /// An id-mapped mount: criu does not know of them, and would make it again without its mapping.
 pub fn external(plan: &Plan) -> Result<Vec<External>> {
-    if let Some(entry) = plan.parent.iter().find(|e| matches!(e.step, ParentStep::MapMounts(_))) {
+    let mapped = |e: &&Entry<ChildStep>| matches!(&e.step, ChildStep::Mount(m) if m.is_mapped());
+    if let Some(entry) = plan.child.iter().find(mapped) {
         return Err(Error::new("criu cannot restore id-mapped mounts").at(entry.at.as_str()));
     }
     let mut found = Vec::new();

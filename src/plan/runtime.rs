@@ -5,6 +5,7 @@ use crate::cgroup::{self, Cgroup, Version};
 use crate::error::Result;
 use crate::hooks::Point;
 use crate::host;
+use crate::mounts::Mount;
 use crate::namespaces::{NEWCGROUP, NEWPID, NEWTIME, Namespaces};
 use crate::netdev::Move;
 use crate::step::ParentStep;
@@ -53,9 +54,16 @@ impl Context<'_> {
     }
 
     /// Whether the cgroups of v1, or those of systemd, are made while the child makes its mounts: on
-    /// two cores that hides their cost. A child that becomes another user has to be in them before.
+    /// two cores that hides their cost. A child that becomes another user has to be in them before, and
+    /// one that asks for mounts is served meanwhile.
     pub(super) fn shares_time(&self) -> bool {
-        (self.has_v1() || self.by_systemd()) && !self.new_user() && !self.late_namespaces()
+        let listens = self.new_user() || self.late_namespaces() || self.maps_ids();
+        (self.has_v1() || self.by_systemd()) && !listens
+    }
+
+    /// Whether the child may ask for mapped mounts.
+    fn maps_ids(&self) -> bool {
+        self.spec.mounts.iter().any(Mount::maps_ids)
     }
 
     /// Whether systemd makes the cgroups.
@@ -187,7 +195,7 @@ impl Context<'_> {
     /// Whether the child waits before its mounts: for its ids, until its second fork has been noticed
     /// (two processes speak on one channel then), or for a cgroup that it cannot enter itself.
     pub(super) fn waits_early(&self) -> bool {
-        self.new_user() || self.second_fork() || (self.by_systemd() && self.late_namespaces())
+        self.new_user() || self.second_fork() || (self.by_systemd() && !self.shares_time())
     }
 
     pub(super) fn second_fork(&self) -> bool {

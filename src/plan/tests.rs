@@ -10,6 +10,8 @@ enum Word {
     Continue,
     InitPid,
     InNamespaces,
+    WantSource,
+    Source,
     AtHooks,
 }
 
@@ -21,14 +23,19 @@ enum Turn {
 use Turn::{Hear, Say};
 
 fn runtime_turns(plan: &Plan) -> VecDeque<Turn> {
-    let turn = |entry: &Entry<ParentStep>| match entry.step {
-        ParentStep::Continue => Some(Say(Word::Continue)),
-        ParentStep::AwaitInitPid => Some(Hear(Word::InitPid)),
-        ParentStep::AwaitNamespaces => Some(Hear(Word::InNamespaces)),
-        ParentStep::AwaitHooks => Some(Hear(Word::AtHooks)),
-        _ => None,
-    };
-    plan.parent.iter().filter_map(turn).collect()
+    let wants = plan.child.iter().filter(|entry| matches!(entry.step, ChildStep::WantSource(_)));
+    let sources = wants.count();
+    let turns = plan.parent.iter().flat_map(|entry| match entry.step {
+        ParentStep::Continue => vec![Say(Word::Continue)],
+        ParentStep::AwaitInitPid => vec![Hear(Word::InitPid)],
+        ParentStep::AwaitNamespaces => vec![Hear(Word::InNamespaces)],
+        ParentStep::SupplySources => {
+            (0..sources).flat_map(|_| [Hear(Word::WantSource), Say(Word::Source)]).collect()
+        }
+        ParentStep::AwaitHooks => vec![Hear(Word::AtHooks)],
+        _ => vec![],
+    });
+    turns.collect()
 }
 
 fn child_turns(plan: &Plan) -> VecDeque<Turn> {
@@ -36,6 +43,7 @@ fn child_turns(plan: &Plan) -> VecDeque<Turn> {
         ChildStep::Await => vec![Hear(Word::Continue)],
         ChildStep::ForkInit => vec![Say(Word::InitPid)],
         ChildStep::SyncNetDevices => vec![Say(Word::InNamespaces), Hear(Word::Continue)],
+        ChildStep::WantSource(_) => vec![Say(Word::WantSource), Hear(Word::Source)],
         ChildStep::SyncHooks => vec![Say(Word::AtHooks), Hear(Word::Continue)],
         _ => vec![],
     });
@@ -75,11 +83,16 @@ fn assert_meets(plan: &Plan, what: &str) {
     assert!(down.iter().all(|word| *word == Word::Continue) && down.len() <= 1, "{what}: {down:?}");
 }
 
-fn spec(user: &str, extra: &str, net_devices: &str, hook: &str) -> Spec {
+/// The ids of a mount.
+const MAPPED: &str = r#","uidMappings":[{"containerID":0,"hostID":9,"size":1}],
+    "gidMappings":[{"containerID":0,"hostID":9,"size":1}]"#;
+
+fn spec(user: &str, extra: &str, net_devices: &str, hook: &str, mount: &str) -> Spec {
     let text = format!(
         r#"{{"ociVersion":"1.3.0","root":{{"path":"rootfs"}},
         "process":{{"cwd":"/","user":{{"uid":0,"gid":0}},"args":["/x"]}},
-        "mounts":[{{"destination":"/sys/fs/cgroup","type":"cgroup","source":"cgroup"}}],
+        "mounts":[{{"destination":"/sys/fs/cgroup","type":"cgroup","source":"cgroup"}},
+            {{"destination":"/a","source":"/b","options":["bind"]{mount}}}],
         "hooks":{{{hook}}},
         "linux":{{"namespaces":[{{"type":"mount"}},{{"type":"network"}}{user}{extra}],
         "uidMappings":[{{"containerID":0,"hostID":9,"size":1}}],
@@ -104,16 +117,18 @@ fn both_sides_follow_one_protocol() {
                 rootless: false,
             };
             for (user, extra) in users.iter().flat_map(|user| extras.map(|extra| (user, extra))) {
-                // Only root may move network devices.
+                // Only root may move network devices and map mounts.
                 let devices = ["", r#""eth0":{}"#];
                 let most = if crate::sys::process::euid() == 0 { 2 } else { 1 };
                 for device in devices.into_iter().take(most) {
                     for hook in ["", r#""createRuntime":[{"path":"/h"}]"#] {
-                        let spec = spec(user, extra, device, hook);
-                        let what = format!("{host:?} {user}{extra} {device} {hook}");
-                        let options = Options { id: "x".into(), ..Options::default() };
-                        let plan = container(&spec, &host, &options).expect(&what);
-                        assert_meets(&plan, &what);
+                        for mount in ["", MAPPED].into_iter().take(most) {
+                            let what = format!("{host:?} {user}{extra} {device} {hook} {mount}");
+                            let spec = spec(user, extra, device, hook, mount);
+                            let options = Options { id: "x".into(), ..Options::default() };
+                            let plan = container(&spec, &host, &options).expect(&what);
+                            assert_meets(&plan, &what);
+                        }
                     }
                 }
             }
