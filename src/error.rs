@@ -179,18 +179,17 @@ impl<T> Doing<T> for std::io::Result<T> {
     }
 }
 
-/// The words of an errno as Go and runc print them: the C library's, in lower case.
+/// The words of an errno as Go and runc print them: the C library's, in lower case. (nix has words
+/// of its own for some: "Bad file number", "Try again".)
 pub fn errno_words(code: i32) -> String {
-    let errno = Errno::from_raw(code);
-    if errno == Errno::UnknownErrno {
+    if Errno::from_raw(code) == Errno::UnknownErrno {
         return format!("errno {code}");
     }
-    let words = errno.desc();
+    let text = std::io::Error::from_raw_os_error(code).to_string();
+    let words = text.strip_suffix(&format!(" (os error {code})")).unwrap_or(&text);
     let mut chars = words.chars();
-    match chars.next() {
-        Some(first) => first.to_lowercase().chain(chars).collect(),
-        None => format!("errno {code}"),
-    }
+    let first = chars.next().map(|first| first.to_ascii_lowercase());
+    first.into_iter().chain(chars).collect()
 }
 
 #[cfg(test)]
@@ -218,6 +217,10 @@ mod tests {
     fn errno_words_are_lower_case() {
         assert_eq!(errno_words(libc::ENOENT), "no such file or directory");
         assert_eq!(errno_words(libc::ENOEXEC), "exec format error");
+        assert_eq!(errno_words(libc::EBADF), "bad file descriptor");
+        assert_eq!(errno_words(libc::EIO), "input/output error");
+        assert_eq!(errno_words(libc::ELOOP), "too many levels of symbolic links");
+        assert_eq!(errno_words(libc::ERANGE), "numerical result out of range");
         assert_eq!(errno_words(9999), "errno 9999");
     }
 }
