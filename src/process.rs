@@ -81,8 +81,8 @@ impl Payload {
     /// Reads `process`.
     pub fn plan(process: &config::Process) -> Result<Self> {
         Ok(Payload {
-            args: Strings::new(c_strings(&process.args, "process.args")?),
-            env: last_of_each(c_strings(&process.env, "process.env")?),
+            args: Strings::new(c_strings(&process.args)?),
+            env: last_of_each(c_strings(&process.env)?),
             cwd: PathBuf::from(&process.cwd),
             uid: process.user.uid,
         })
@@ -163,13 +163,8 @@ fn last_of_each(mut env: Vec<CString>) -> Vec<CString> {
     env
 }
 
-fn c_strings(texts: &[String], at: &str) -> Result<Vec<CString>> {
-    let convert = |(i, text): (usize, &String)| {
-        CString::new(text.as_str()).map_err(|_| {
-            Error::new("an argument or variable holds a NUL character").at(format!("{at}[{i}]"))
-        })
-    };
-    texts.iter().enumerate().map(convert).collect()
+fn c_strings(texts: &[String]) -> Result<Vec<CString>> {
+    texts.iter().map(|text| Ok(c_string(text)?)).collect()
 }
 
 /// Whether `path` is a file that this process may execute.

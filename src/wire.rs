@@ -178,14 +178,14 @@ fn stub_failed(failure: Failure) -> Error {
     }
 }
 
-/// The errno, then four strings parted by NUL: doing, JSON path, kernel's words, hint.
+/// The errno, then four strings that end with NUL: doing, JSON path, kernel's words, hint.
 fn encode_error(err: &Error) -> Vec<u8> {
     let (doing, errno, rest) = err.parts();
     let mut bytes = errno.to_ne_bytes().to_vec();
-    bytes.extend_from_slice(doing.as_bytes());
-    for text in rest {
+    for text in [Some(doing)].into_iter().chain(rest) {
+        // The output of a hook may hold anything.
+        bytes.extend(text.unwrap_or_default().bytes().map(|b| if b == 0 { b' ' } else { b }));
         bytes.push(0);
-        bytes.extend_from_slice(text.unwrap_or_default().as_bytes());
     }
     bytes
 }
@@ -315,6 +315,16 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert!(ours.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn no_byte_of_an_error_is_taken_for_an_end() {
+        let msg = Msg::Failed(Error::new("stderr: a\0b").at("hooks.createContainer[0]"));
+        let Some(Msg::Failed(err)) = Msg::decode(&msg.encode()) else { panic!("no error") };
+        assert_eq!(
+            (err.message().as_str(), err.path()),
+            ("stderr: a b", Some("hooks.createContainer[0]"))
+        );
     }
 
     #[test]

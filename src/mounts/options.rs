@@ -116,12 +116,10 @@ fn effect(word: &str) -> Option<Effect> {
 impl Mount {
     /// Reads entry `index` of `mounts`; relative sources lie below `bundle`.
     pub fn plan(index: usize, entry: &config::Mount, bundle: &Path) -> Result<Self> {
-        let at = format!("mounts[{index}]");
-        let text = |s: &str, member: &str| c_string(s).map_err(|_| nul(&at, member));
         let kind = entry.kind.as_deref().unwrap_or_default();
         let mut mount = Mount {
             destination: Path::new("/").join(&entry.destination),
-            kind: Kind::FileSystem(text(kind, "type")?),
+            kind: Kind::FileSystem(c_string(kind)?),
             attributes: Attributes::default(),
             recursive: Attributes::default(),
             propagation: Vec::new(),
@@ -129,10 +127,8 @@ impl Mount {
             copy_up: None,
             read_only_later: false,
             id_map: None,
-            at: at.clone(),
+            at: format!("mounts[{index}]"),
         };
-        text(&entry.destination, "destination")
-            .map_err(|e| e.at(format!("{}.destination", mount.at)))?;
         for (i, option) in entry.options.iter().enumerate() {
             mount.option(i, option, entry, bundle)?;
         }
@@ -199,10 +195,8 @@ impl Mount {
             Some((key, value)) => (key, Some(value)),
             None => (word, None),
         };
-        let text = |s: &str| {
-            c_string(s).map_err(|_| nul(&self.at, &format!("options[{}]", index.unwrap_or(0))))
-        };
-        let option = FsOption { key: text(key)?, value: value.map(text).transpose()?, index };
+        let value = value.map(c_string).transpose()?;
+        let option = FsOption { key: c_string(key)?, value, index };
         self.options.push(option);
         Ok(())
     }
@@ -213,7 +207,7 @@ impl Mount {
             Error::new(format!("bind mount on {} has no source", entry.destination))
                 .at(format!("{}.source", self.at))
         })?;
-        c_string(bundle.join(source)).map_err(|_| nul(&self.at, "source"))
+        Ok(c_string(bundle.join(source))?)
     }
 
     /// Decides what the type and the options mean together.
@@ -252,10 +246,6 @@ impl Mount {
 fn change(attributes: &mut Attributes, set: u64, clear: u64) {
     attributes.set = attributes.set & !clear | set;
     attributes.clear = (attributes.clear | clear) & !(set & !ATIME);
-}
-
-fn nul(at: &str, member: &str) -> Error {
-    Error::new("a path or option holds a NUL character").at(format!("{at}.{member}"))
 }
 
 #[cfg(test)]

@@ -219,6 +219,7 @@ fn wrong(text: &str, file: &Path, mistake: Mistake) -> Error {
         Wrong::Missing => Error::new(format!("invalid {name}: a required member is missing")),
         Wrong::Twice => Error::new(format!("invalid {name}: a member is given twice"))
             .hint("keep one of them: readers disagree about which counts"),
+        Wrong::Nul => Error::new(format!("invalid {name}: a string holds a NUL character")),
         Wrong::NotThis(wanted) => {
             let value = position::find(text, &path).and_then(|found| found.value);
             unexpected(&name, wanted, value.unwrap_or_default())

@@ -114,6 +114,8 @@ pub enum Wrong {
     Missing,
     /// It is given more than once.
     Twice,
+    /// It, or its name, holds a NUL character: the kernel would take it for a shorter one.
+    Nul,
     /// It is not what these words name.
     NotThis(&'static str),
 }
@@ -244,6 +246,7 @@ impl Read for bool {
 impl Read for String {
     fn read(value: &Value<'_>, at: &At<'_>) -> Result<Self, Mistake> {
         match value {
+            Value::Text(text) if text.contains('\0') => Err(at.mistake(Wrong::Nul)),
             Value::Text(text) => Ok(text.clone().into_owned()),
             _ => Err(at.mistake(Wrong::NotThis("a string"))),
         }
@@ -295,9 +298,13 @@ impl<T: Read> Read for BTreeMap<String, T> {
         let Value::Object(members) = value else {
             return Err(at.mistake(Wrong::NotThis("an object")));
         };
-        let members = members.iter();
-        members
-            .map(|(name, value)| Ok((name.0.to_string(), T::read(value, &at.member(&name.0))?)))
-            .collect()
+        let read = |(name, value): &(Name<'_>, Value<'_>)| {
+            let at = at.member(&name.0);
+            match name.0.contains('\0') {
+                true => Err(at.mistake(Wrong::Nul)),
+                false => Ok((name.0.to_string(), T::read(value, &at)?)),
+            }
+        };
+        members.iter().map(read).collect()
     }
 }

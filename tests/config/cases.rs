@@ -280,6 +280,8 @@ pub const MEMBERS: &[(&str, &str, &str)] = &[
     ("cgroups-path-climbs", "\"linux\": {", "\"cgroupsPath\": \"/a/../../b\""),
     ("cgroups-path-root", "\"linux\": {", "\"cgroupsPath\": \"/\""),
     ("cgroups-path-newline", "\"linux\": {", "\"cgroupsPath\": \"/a\\nb\""),
+    ("hostname-nul", "{", "\"domainname\": \"a\\u0000b\""),
+    ("sysctl-nul", "\"linux\": {", "\"sysctl\": {\"net.a\\u0000\": \"1\"}"),
     ("device-nul", "\"linux\": {", "\"devices\": [{\"path\": \"/dev/a\\u0000\", \"type\": \"p\"}]"),
     (
         "personality-flags",
