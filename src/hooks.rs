@@ -14,8 +14,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::error::{Error, Result};
+use crate::path::c_string;
 use crate::spec::config;
 use crate::sys;
+use crate::sys::process::Strings;
 
 /// How much of a hook's output is quoted in an error, in bytes.
 const QUOTED: usize = 4096;
@@ -110,45 +112,65 @@ impl Hook {
     /// ended.
     pub fn run(&self, state: &[u8], cwd: &Path, init: Option<BorrowedFd>) -> Result<()> {
         let name = format!("error running {} hook #{}", self.point.name(), self.index);
-        let fail = |what: String| Error::new(format!("{name}: {what}")).at(self.at());
+        let fail = |what: String| Error::new(format!("{name}: {what}"));
         // Files in memory in place of pipes: a hook that does not read or that writes much can
         // neither block the runtime nor kill it with SIGPIPE.
         let (stdin, stdout, stderr) = (memory(state)?, memory(b"")?, memory(b"")?);
         let start = |file: &File| file.try_clone().map(Stdio::from);
-        let child = Command::new(&self.path)
-            .arg0(self.args.first().map_or(self.path.as_os_str(), |arg| arg.as_ref()))
-            .args(self.args.iter().skip(1))
-            .env_clear()
-            .envs(self.env.iter().map(|e| e.split_once('=').unwrap_or((e, ""))))
+        let mut command = Command::new(&self.path);
+        command
             .current_dir(cwd)
             .process_group(0)
             .stdin(Stdio::from(stdin))
             .stdout(start(&stdout).map_err(|e| Error::io(&name, &e))?)
-            .stderr(start(&stderr).map_err(|e| Error::io(&name, &e))?)
-            .spawn();
-        let child = child.map_err(|e| {
-            let missing = e.raw_os_error() == Some(libc::ENOENT);
-            let err = Error::io(format!("{name}: fork/exec {}", self.path.display()), &e);
-            let err = err.at(format!("{}.path", self.at()));
-            if missing {
-                err.hint("the program of the hook, or its interpreter, is missing")
-            } else {
-                err
-            }
-        })?;
+            .stderr(start(&stderr).map_err(|e| Error::io(&name, &e))?);
+        let (args, env) = self.strings()?;
+        let child = sys::spawn::exactly(&mut command, c_string(&self.path)?, args, env).spawn();
+        let child = child.map_err(|e| self.not_started(&name, &e))?;
         match self.wait(child, init)? {
             Wait::TimeOut => Err(fail(format!(
                 "hook ran past specified timeout of {:.1}s",
                 f64::from(self.timeout.unwrap_or(0))
             ))
             .at(format!("{}.timeout", self.at()))),
-            Wait::InitEnded => Err(fail("the container's process ended meanwhile".into())),
+            Wait::InitEnded => {
+                Err(fail("the container's process ended meanwhile".into()).at(self.at()))
+            }
             Wait::Ended(status) if status.success() => Ok(()),
             Wait::Ended(status) => {
                 let (out, err) = (quote(stdout), quote(stderr));
-                Err(fail(format!("{}, stdout: {out}, stderr: {err}", end(status))))
+                let what = format!("{}, stdout: {out}, stderr: {err}", end(status));
+                Err(fail(what).at(self.at()))
             }
         }
+    }
+
+    fn not_started(&self, name: &str, err: &std::io::Error) -> Error {
+        let errno = err.raw_os_error();
+        let err = Error::io(format!("{name}: fork/exec {}", self.path.display()), err);
+        let err = err.at(format!("{}.path", self.at()));
+        match errno {
+            Some(libc::ENOENT) => {
+                err.hint("the program of the hook, or its interpreter, is missing")
+            }
+            Some(libc::EACCES) => err.hint("a hook is a file that may be executed"),
+            Some(libc::ENOEXEC) => {
+                err.hint("it is neither a program for this architecture nor a script with #!")
+            }
+            _ => err,
+        }
+    }
+
+    /// Its arguments, which are its path if none are given, and its environment.
+    fn strings(&self) -> Result<(Strings, Strings)> {
+        let list = |texts: &[String]| -> Result<Vec<_>> {
+            texts.iter().map(|text| Ok(c_string(text)?)).collect()
+        };
+        let mut args = list(&self.args)?;
+        if args.is_empty() {
+            args.push(c_string(&self.path)?);
+        }
+        Ok((Strings::new(args), Strings::new(list(&self.env)?)))
     }
 
     /// Waits for the end, and kills what must not be waited for any longer.
@@ -211,7 +233,7 @@ impl fmt::Display for Hook {
 fn end(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("signal: {signal}"),
+        (None, Some(signal)) => format!("signal: {}", sys::process::signal_words(signal)),
         (None, None) => "unknown end".into(),
     }
 }

@@ -187,6 +187,18 @@ impl std::fmt::Debug for Strings {
     }
 }
 
+// SAFETY: the pointers lead to the strings beside them, which nobody changes.
+unsafe impl Send for Strings {}
+// SAFETY: as above.
+unsafe impl Sync for Strings {}
+
+/// What a signal is called (strsignal(3)), in lower case as Go has it.
+pub fn signal_words(signal: i32) -> String {
+    // SAFETY: the text is valid until the next call, and tare has one thread.
+    let text = unsafe { std::ffi::CStr::from_ptr(libc::strsignal(signal)) };
+    text.to_string_lossy().to_lowercase()
+}
+
 /// Replaces this program (execve(2)); returns only the reason why it could not.
 pub fn exec(path: &CStr, args: &Strings, env: &Strings) -> Errno {
     // SAFETY: both lists are null-terminated and their strings are owned by `args` and `env`.

@@ -1,6 +1,7 @@
 //! What `std::process` cannot express: the signal mask and the session of a child, and waiting
 //! for a process that is none.
 
+use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -10,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 
 use super::pidfd;
+use super::process::{Strings, exec};
 
 /// Has the child start with no signal blocked, whatever its parent has blocked.
 pub fn unblocked(command: &mut Command) -> &mut Command {
@@ -19,6 +21,14 @@ pub fn unblocked(command: &mut Command) -> &mut Command {
     };
     // SAFETY: sigprocmask(2) is async-signal-safe and the closure neither allocates nor locks.
     unsafe { command.pre_exec(clear) }
+}
+
+/// Has the child execute this program with these arguments and this environment, and nothing else:
+/// execvp(3), which std uses, gives a file of an unknown format to a shell.
+pub fn exactly(command: &mut Command, path: CString, args: Strings, env: Strings) -> &mut Command {
+    let exec = move || Err(std::io::Error::from(exec(&path, &args, &env)));
+    // SAFETY: execve(2) is async-signal-safe and the closure neither allocates nor locks.
+    unsafe { command.pre_exec(exec) }
 }
 
 /// Has the child start in a session of its own, out of reach of the terminal's signals.
