@@ -268,7 +268,10 @@ pub fn own() -> Result<Vec<(Kind, OwnedFd)>> {
 /// Becomes the root of the user namespace just entered.
 pub fn become_root() -> Result<()> {
     let root = nix::unistd::Uid::from_raw(0);
-    nix::unistd::setresgid(0.into(), 0.into(), 0.into())?;
+    nix::unistd::setresgid(0.into(), 0.into(), 0.into()).map_err(|errno| match errno {
+        Errno::EINVAL => Error::from(errno).hint("the mappings have to map id 0 of the container"),
+        _ => errno.into(),
+    })?;
     nix::unistd::setresuid(root, root, root)?;
     // An unprivileged runtime could not have mapped the ids otherwise.
     Ok(sys::security::set_dumpable(false)?)

@@ -45,7 +45,7 @@ impl PinnedRoot {
     /// Takes hold of the root file system `path` of the host.
     pub fn open(path: &Path) -> Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let target = nix::fcntl::open(path, flags, Mode::empty())?;
+        let target = nix::fcntl::open(path, flags, Mode::empty()).map_err(no_root)?;
         Ok(PinnedRoot { tree: clone_tree(target.as_fd(), c"", true)?, target })
     }
 
@@ -57,6 +57,16 @@ impl PinnedRoot {
         // Devices, directories and files get exactly the modes that are asked for.
         umask(Mode::empty());
         Ok(Root::new(self.tree))
+    }
+}
+
+fn no_root(errno: Errno) -> Error {
+    let err = Error::from(errno);
+    match errno {
+        Errno::ENOENT | Errno::ENOTDIR => {
+            err.hint("root.path is a directory: an absolute path, or one relative to the bundle")
+        }
+        _ => err,
     }
 }
 

@@ -65,7 +65,8 @@ impl Capabilities {
     /// Applies the remaining sets. An ambient capability has to be permitted and inheritable;
     /// others are left out, as runc does.
     fn apply(self) -> Result<()> {
-        sys::set_capabilities(self.sets).doing(|| "set capabilities")?;
+        let set = sys::set_capabilities(self.sets);
+        set.doing(|| "set capabilities").map_err(|err| err.at("process.capabilities"))?;
         let possible = self.ambient & self.sets.permitted & self.sets.inheritable;
         for n in (0..=MAX_CAPABILITY).filter(|n| possible & (1 << n) != 0) {
             sys::raise_ambient(n).doing(|| format!("raise ambient capability {}", name(n)))?;
@@ -140,8 +141,9 @@ impl Credentials {
         }
         set.map_err(|errno| {
             let err = Error::sys("set the supplementary groups", errno);
+            let err = err.at("process.user.additionalGids");
             match errno {
-                Errno::EPERM => err.at("process.user.additionalGids").hint(
+                Errno::EPERM => err.hint(
                     "a user namespace that was made without privileges has one group; more need \
                      newgidmap(1) and a range in /etc/subgid",
                 ),

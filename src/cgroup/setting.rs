@@ -199,7 +199,7 @@ fn memory_in_use(setting: &Setting, dir: &str) -> Error {
 }
 
 /// What is known about the kernel's refusals: the beginning of the file's name, the errno, a cure.
-const HINTS: [(&str, Errno, &str); 24] = [
+const HINTS: [(&str, Errno, &str); 28] = [
     ("", Errno::EROFS, "the cgroup file system is mounted read-only"),
     ("memory.limit_in_bytes", Errno::EINVAL, ABOVE_BOTH),
     ("memory.memsw.limit_in_bytes", Errno::EINVAL, BELOW_MEMORY),
@@ -222,6 +222,10 @@ const HINTS: [(&str, Errno, &str); 24] = [
     ("cpu.shares", Errno::EINVAL, IDLE),
     ("cpu.cfs_burst_us", Errno::EINVAL, BURST),
     ("cpu.max.burst", Errno::EINVAL, BURST),
+    ("cpu.cfs_quota_us", Errno::EINVAL, QUOTA),
+    ("cpu.cfs_period_us", Errno::EINVAL, QUOTA),
+    ("cpu.max", Errno::EINVAL, QUOTA),
+    ("pids.max", Errno::EINVAL, "at most 4194304 processes, or -1 for no limit"),
     (
         "devices.allow",
         Errno::EPERM,
@@ -237,6 +241,8 @@ const WEIGHT: &str = "a weight is a number from 10 to 1000 (from 1 with BFQ)";
 const NO_DEVICE: &str = "there is no block device with these numbers";
 const IDLE: &str = "a container with cpu.idle has no weight: set cpu.idle to 0 first";
 const BURST: &str = "a burst cannot be above the quota";
+const QUOTA: &str = "a period is from 1000 to 1000000 microseconds, a quota 1000 or more and no larger a \
+                     share of its period than that of the cgroup above";
 
 fn hint(setting: &Setting, dir: &str, errno: Errno) -> Option<Cow<'static, str>> {
     let file = setting.file.as_ref();

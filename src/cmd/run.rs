@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::attach;
 use crate::cli::{Global, Run};
 use crate::cmd::create::{Created, Mode, create};
+use crate::cmd::start::poststart;
 use crate::error::{Doing, Error, Result};
 use crate::parent;
 use crate::rdt::Rdt;
@@ -64,7 +65,7 @@ fn in_context(err: Error, id: &str) -> Error {
 
 /// The poststart hooks; a container whose hooks fail is stopped and removed.
 fn started(created: &Created) -> Result<()> {
-    parent::poststart(&created.state).inspect_err(|_| {
+    poststart(&created.container, &created.state).inspect_err(|_| {
         if let Err(err) = clean_up(&created.container, &created.state) {
             crate::log::warn(&err.message());
         }

@@ -30,12 +30,17 @@ fn start(global: &Global, id: &str) -> Result<()> {
         Status::Running => return Err(Error::new("cannot start an already running container")),
         other => return Err(Error::new(format!("cannot start a container in the {other} state"))),
     }
-    release(&container)?;
+    release(&container).map_err(|err| placed(&container, &state, err))?;
     state.stage = Stage::Started;
     container.save(&state)?;
     // A hook that hangs must not keep others from deleting the container.
     container.unlock();
-    parent::poststart(&state).inspect_err(|_| stop(&state))
+    poststart(&container, &state).inspect_err(|_| stop(&state))
+}
+
+/// Runs the poststart hooks.
+pub fn poststart(container: &Container, state: &State) -> Result<()> {
+    parent::poststart(state).map_err(|err| placed(container, state, err))
 }
 
 fn stopped() -> Error {
@@ -60,7 +65,7 @@ fn release(container: &Container) -> Result<()> {
         return Ok(());
     }
     match Msg::decode(&answer) {
-        Some(Msg::Failed(err)) => Err(placed(container, named(container, err))),
+        Some(Msg::Failed(err)) => Err(named(container, err)),
         _ => Err(Error::new("tare and the waiting process do not understand each other")),
     }
 }
@@ -75,10 +80,10 @@ fn named(container: &Container, err: Error) -> Error {
     child::exec_failed(&program, errno)
 }
 
-fn placed(container: &Container, err: Error) -> Error {
+/// Adds the place in the configuration as it was at `create`.
+fn placed(container: &Container, state: &State, err: Error) -> Error {
     let text = container.config().unwrap_or_default();
-    let file = std::path::Path::new("config.json");
-    load::place(&String::from_utf8_lossy(&text), file, err)
+    load::place(&String::from_utf8_lossy(&text), &state.bundle.join("config.json"), err)
 }
 
 /// A container whose poststart hook failed is stopped (runtime.md, "Lifecycle", step 10).

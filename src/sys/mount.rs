@@ -112,6 +112,8 @@ impl FsContext {
             let line = String::from_utf8_lossy(&buffer[..n]);
             lines.push(line.get(2..).unwrap_or_default().trim_end().to_string());
         }
+        // Some file systems let both the parser of numbers and that of ids complain.
+        lines.dedup();
         lines.join("; ")
     }
 }
