@@ -4,7 +4,7 @@ mod common;
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
 
-use common::{Cmd, Container, is_crun, is_tare};
+use common::{Cmd, Container, is_crun, is_tare, peers_fail};
 use serde_json::json;
 
 /// The line of mountinfo for a mount point, inside the container.
@@ -316,6 +316,57 @@ fn files_and_directories_do_not_cover_each_other() {
     for c in [file, directory] {
         let said = c.boot("run", &[]).fails(1).to_lowercase();
         assert!(said.contains("not a directory"), "{said}");
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_mount_on_the_root_takes_its_place() {
+    for read_only in [false, true] {
+        let c = Container::sh("ls /; touch /new; test -c /dev/null && echo null").with(|c| {
+            c["root"]["readonly"] = json!(read_only);
+            let root = json!({"destination": "/", "type": "bind", "source": "other",
+                "options": ["rbind"]});
+            c["mounts"].as_array_mut().unwrap().insert(0, root);
+        });
+        let other = c.bundle().join("other");
+        Cmd::new(&["cp", "-a", &c.rootfs().to_string_lossy(), &other.to_string_lossy()]).ok();
+        std::fs::create_dir(other.join("mine")).unwrap();
+        let answer = c.boot("run", &[]).answer();
+        assert_eq!(answer.stdout, "bin\ndev\netc\nmine\nproc\nroot\nsys\ntmp\nnull\n");
+        assert_eq!(answer.stderr.contains("Read-only"), read_only, "{answer:?}");
+        assert_eq!(other.join("new").exists(), !read_only);
+        assert!(!c.rootfs().join("new").exists());
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn files_of_proc_that_inform_are_covered_and_no_others() {
+    for file in ["uptime", "loadavg", "stat", "meminfo", "cpuinfo", "diskstats", "swaps"] {
+        let c = Container::sh(&format!("cat /proc/{file}"));
+        std::fs::write(c.shared().join("file"), "mine\n").unwrap();
+        let c = c.mount("bind", "shared/file", &format!("/proc/{file}"), &["bind"]);
+        assert_eq!(c.run(), "mine\n", "{file}");
+    }
+    let refused = "cannot be mounted because it is inside /proc";
+    for (kind, file) in [
+        ("bind", "cgroups"),
+        ("bind", "self/attr/current"),
+        ("bind", "1/status"),
+        ("bind", "sys/kernel/core_pattern"),
+        ("tmpfs", "sys"),
+        ("tmpfs", "self/../sys"),
+    ] {
+        let c = Container::new(&["/bin/true"]);
+        std::fs::write(c.shared().join("file"), "").unwrap();
+        if kind == "tmpfs" && peers_fail("Debian's runc covers directories below /proc") {
+            continue;
+        }
+        let options: &[&str] = if kind == "bind" { &["bind"] } else { &[] };
+        let c = c.mount(kind, "shared/file", &format!("/proc/{file}"), options);
+        let said = c.boot("run", &[]).fails(1);
+        assert!(said.contains(refused), "{file}: {said}");
         c.assert_nothing_left();
     }
 }

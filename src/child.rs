@@ -272,8 +272,14 @@ impl<'a> Child<'a> {
         let root = self.root()?;
         match step {
             ChildStep::Mount(mount) => {
-                let writable = mount.perform(root, pinned, held)?;
-                self.writable.extend(writable);
+                let made = mount.perform(root, pinned, held)?;
+                if mount.is_root() {
+                    self.root = Some(Root::new(made.try_clone().map_err(|_| Errno::EMFILE)?));
+                }
+                match mount.is_read_only_later() {
+                    true => self.writable.push(made),
+                    false => sys::process::close_later(made),
+                }
                 Ok(())
             }
             ChildStep::CgroupMounts { mount, hierarchies, namespaced, read_only } => {

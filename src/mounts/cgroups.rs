@@ -19,8 +19,10 @@ impl Mount {
     pub fn become_tmpfs(&mut self) -> bool {
         self.kind = Kind::FileSystem(c"tmpfs".into());
         self.clear_options();
-        let mode = FsOption { key: c"mode".into(), value: Some(c"755".into()), index: None };
-        self.options.push(mode);
+        for (key, value) in [(c"source", c"tmpfs"), (c"mode", c"755")] {
+            let option = FsOption { key: key.into(), value: Some(value.into()), index: None };
+            self.options.push(option);
+        }
         let read_only = self.attributes.set & attr::RDONLY != 0;
         self.attributes.set &= !attr::RDONLY;
         read_only

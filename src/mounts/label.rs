@@ -63,6 +63,6 @@ mod tests {
         mount.set_label("l").unwrap();
         mount.become_tmpfs();
         let keys: Vec<_> = mount.options.iter().map(|o| o.key.to_str().unwrap()).collect();
-        assert_eq!(keys, ["context", "mode"]);
+        assert_eq!(keys, ["context", "source", "mode"]);
     }
 }

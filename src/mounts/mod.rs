@@ -27,11 +27,12 @@ use crate::sys::mount::{Attributes, FsContext, attach, attr, clone_tree, set_att
 use crate::sys::process::close_later;
 
 /// Files below /proc that lxcfs and its like bind their own over: they inform, nothing trusts them.
-const COVERABLE: [&str; 10] = [
+const COVERABLE: [&str; 11] = [
     "cpuinfo",
     "diskstats",
     "loadavg",
     "meminfo",
+    "net/dev",
     "slabinfo",
     "stat",
     "swaps",
@@ -92,13 +93,13 @@ pub struct Mount {
 impl Mount {
     /// Makes the mount in the root `root`. `pinned` is a detached copy of a bind mount's source
     /// that was made by the runtime, or early, `held` one for the case that it can no longer be
-    /// reached. Returns what [`read_only`] is to be given in the end.
+    /// reached. Returns a descriptor of the mount.
     pub fn perform(
         &self,
         root: &Root,
         pinned: Option<OwnedFd>,
         held: Option<OwnedFd>,
-    ) -> Result<Option<OwnedFd>> {
+    ) -> Result<OwnedFd> {
         let pinned = match (pinned, held) {
             (None, Some(held)) => Some(self.pin().or_else(|err| match err.errno() {
                 Some(Errno::EACCES) => Ok(held),
@@ -106,15 +107,16 @@ impl Mount {
             })?),
             (pinned, _) => pinned,
         };
-        let made = self.make(root, pinned)?;
-        if self.read_only_later {
-            return Ok(Some(made));
-        }
-        close_later(made);
-        Ok(None)
+        self.make(root, pinned)
     }
 
-    /// Whether [`Mount::perform`] leaves it writable for a while.
+    /// Whether it covers the root file system.
+    pub fn is_root(&self) -> bool {
+        let is_name = |part| matches!(part, std::path::Component::Normal(_));
+        !matches!(self.kind, Kind::Remount) && !self.destination.components().any(is_name)
+    }
+
+    /// Whether [`Mount::perform`] leaves it writable, for [`read_only`] in the end.
     pub fn is_read_only_later(&self) -> bool {
         self.read_only_later
     }

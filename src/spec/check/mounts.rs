@@ -55,10 +55,19 @@ fn ids(mount: &Mount, bind: bool, at: &str) -> Result<()> {
 pub fn mappings(list: &[IdMapping], at: &str) -> Result<()> {
     // UID_GID_MAP_MAX_EXTENTS in include/linux/user_namespace.h.
     const MOST: usize = 340;
-    if list.len() > MOST {
-        return Err(
-            Error::new(format!("{} id mappings; the kernel takes {MOST}", list.len())).at(at)
-        );
+    // map_write() in kernel/user_namespace.c: less than a page of "0 100000 65536\n".
+    const LONGEST: usize = 4095;
+    let digits = |n: u32| n.checked_ilog10().unwrap_or(0) as usize + 1;
+    let line = |one: &IdMapping| {
+        digits(one.container_id) + digits(one.host_id) + digits(one.size) + "  \n".len()
+    };
+    let bytes: usize = list.iter().map(line).sum();
+    for (count, what, limit) in
+        [(list.len(), "id mappings", MOST), (bytes, "bytes of id mappings", LONGEST)]
+    {
+        if count > limit {
+            return Err(Error::new(format!("{count} {what}; the kernel takes {limit}")).at(at));
+        }
     }
     for (i, one) in list.iter().enumerate() {
         let refuse = |what: &str, part: &str| {
@@ -103,6 +112,14 @@ mod tests {
         let map = |m: &(u32, u32, u32)| IdMapping { container_id: m.0, host_id: m.1, size: m.2 };
         let list: Vec<IdMapping> = list.iter().map(map).collect();
         mappings(&list, "m").err().map(|err| err.path().unwrap().to_owned())
+    }
+
+    #[test]
+    fn as_many_id_mappings_as_the_kernel_takes() {
+        let list = |count, host: u32| (0..count).map(|i| (i, host + i, 1)).collect::<Vec<_>>();
+        assert_eq!(refused(&list(340, 1000)), None);
+        assert_eq!(refused(&list(341, 1000)).unwrap(), "m");
+        assert_eq!(refused(&list(340, 1_000_000)).unwrap(), "m");
     }
 
     #[test]
