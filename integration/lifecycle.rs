@@ -74,6 +74,11 @@ fn run_is_one_clone_and_few_system_calls() {
     let c = Container::new(&["/bin/true"]).with(|c| {
         c["linux"]["cgroupsPath"].take();
         c["annotations"].take();
+        // What else `runc spec` has, that of runc 1.1 with its three warnings.
+        c["root"]["readonly"] = json!(true);
+        c["process"]["capabilities"]["ambient"] = c["process"]["capabilities"]["bounding"].clone();
+        let masked = c["linux"]["maskedPaths"].as_array_mut().unwrap();
+        masked.extend(["/proc/asound", "/proc/timer_stats"].map(Value::from));
     });
     let file = c.bundle().join("calls");
     let strace = ["strace", "-f", "-qq", "-o", file.to_str().unwrap()];

@@ -54,6 +54,16 @@ pub fn warn(message: &str) {
     log().line("warning", message, &[]);
 }
 
+/// Logs several such things, with one system call.
+pub fn warn_all(messages: &[String]) {
+    if messages.is_empty() {
+        return;
+    }
+    let (log, time) = (log(), now(false));
+    let lines = messages.iter().map(|message| log.text(&time, "warning", message, &[]));
+    log.put(&lines.collect::<String>());
+}
+
 /// Logs something of interest.
 pub fn info(message: &str) {
     log().line("info", message, &[]);
@@ -102,17 +112,23 @@ fn log() -> &'static Log {
 }
 
 impl Log {
-    /// Writes one line with one system call, so that lines of several processes do not mix.
     fn line(&self, level: &str, message: &str, fields: &[(&'static str, String)]) {
-        let time = now(false);
-        let line = match self.format {
-            Format::Json => json_line(&time, level, message, fields),
-            Format::Text => text_line(&time, level, message, fields),
-        };
+        self.put(&self.text(&now(false), level, message, fields));
+    }
+
+    fn text(&self, time: &str, level: &str, message: &str, fields: &[(&str, String)]) -> String {
+        match self.format {
+            Format::Json => json_line(time, level, message, fields),
+            Format::Text => text_line(time, level, message, fields),
+        }
+    }
+
+    /// Writes whole lines with one system call, so that those of several processes do not mix.
+    fn put(&self, lines: &str) {
         match &self.file {
             // A full disk must not stop a container; there is nobody else to tell.
-            Some(file) => drop((&*file).write_all(line.as_bytes())),
-            None => put(&line),
+            Some(file) => drop((&*file).write_all(lines.as_bytes())),
+            None => put(lines),
         }
     }
 }

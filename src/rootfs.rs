@@ -11,7 +11,9 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::error::{Doing, Error, Result};
 use crate::path::{Root, is_dir};
-use crate::sys::mount::{Attributes, FsContext, attach, attr, clone_tree, set_attributes};
+use crate::sys::mount::{
+    Attributes, FsContext, attach, attr, clone_tree, clone_tree_as, set_attributes,
+};
 use crate::sys::process::close_later;
 
 /// The values of `linux.rootfsPropagation` and what they stand for. Anything but `private` still
@@ -140,9 +142,8 @@ pub fn read_only_root(root: &Root) -> Result<()> {
 /// Makes `path` and everything mounted below it read-only; a path that is not there needs nothing.
 pub fn read_only_path(root: &Root, path: &Path) -> Result<()> {
     let Some(target) = existing(root, path)? else { return Ok(()) };
-    let tree = clone_tree(target.as_fd(), c"", true)?;
     let ro = Attributes { set: attr::RDONLY, ..Attributes::default() };
-    set_attributes(tree.as_fd(), ro, None, true)?;
+    let tree = clone_tree_as(target.as_fd(), ro)?;
     attach(tree.as_fd(), target.as_fd())?;
     [tree, target].into_iter().for_each(close_later);
     Ok(())
@@ -166,7 +167,12 @@ impl Mask {
         let cover = match pattern {
             Some(pattern) => clone_tree(pattern.as_fd(), c"", false)?,
             None if directory => empty_directory()?,
-            None => clone_tree(null_device(root)?.as_fd(), c"", false)?,
+            None => {
+                let null = null_device(root)?;
+                let cover = clone_tree(null.as_fd(), c"", false)?;
+                close_later(null);
+                cover
+            }
         };
         attach(cover.as_fd(), target.as_fd())?;
         close_later(target);

@@ -366,15 +366,19 @@ impl Root {
     /// A wrong id, "container with given ID already exists", or the directory cannot be made.
     pub fn create(&self, id: &str) -> Result<Container> {
         check_id(id)?;
-        let end = Instant::now() + SETTLING;
+        let mut end = None;
         loop {
             match self.try_create(id) {
                 Ok(Some(container)) => return Ok(container),
                 // Removed by another caller since it was made.
                 Err(err) if err.message() != ABSENT => return Err(err),
-                _ if Instant::now() > end => return Err(already_exists()),
-                _ => std::thread::sleep(Duration::from_micros(500)),
+                _ => {}
             }
+            let now = Instant::now();
+            if now > *end.get_or_insert(now + SETTLING) {
+                return Err(already_exists());
+            }
+            std::thread::sleep(Duration::from_micros(500));
         }
     }
 

@@ -18,19 +18,21 @@ const LONGEST_WAIT: Duration = Duration::from_millis(20);
 /// Waits that double from 50 µs to 20 ms and end after [`LIMIT`].
 struct Waits {
     next: Duration,
-    end: Instant,
+    /// Known from the first wait on.
+    end: Option<Instant>,
 }
 
 impl Waits {
     fn new() -> Self {
-        Waits { next: FIRST_WAIT, end: Instant::now() + LIMIT }
+        Waits { next: FIRST_WAIT, end: None }
     }
 
     /// Waits; false when the time is over.
     fn wait(&mut self) -> bool {
+        let end = *self.end.get_or_insert_with(|| Instant::now() + LIMIT);
         std::thread::sleep(self.next);
         self.next = (self.next * 2).min(LONGEST_WAIT);
-        Instant::now() < self.end
+        Instant::now() < end
     }
 }
 

@@ -60,14 +60,14 @@ pub fn create(
     let root = state::Root::open(global.root.as_deref())?;
     state::check_id(&options.id)?;
     let config = spec::load::load(&options.bundle)?;
-    config.warnings.iter().for_each(|warning| log::warn(warning));
+    log::warn_all(&config.warnings);
     let place = |err| config.place(err);
     let plan_options = plan_options(options, mode)?;
     let plan = plan(global, &config, &plan_options, planner).map_err(place)?;
     if plan.exposed {
         protect::ensure()?;
     }
-    plan.warnings.iter().for_each(|warning| log::warn(warning));
+    log::warn_all(&plan.warnings);
     let container = root.create(&options.id)?;
     let state = new_state(&config, &plan, &plan_options);
     let traces = traces(&plan, options.trace.as_deref())?;

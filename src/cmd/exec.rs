@@ -87,7 +87,7 @@ fn execute(
                 .map_err(|err| load::place(&config, file, err))?
         }
     };
-    plan.warnings.iter().for_each(|warning| log::warn(warning));
+    log::warn_all(&plan.warnings);
     let traces = traces(&plan, options.trace.as_deref())?;
     let made = Parent::new(&plan, None, Some(joined), preserve).run(&traces);
     if let Some(path) = &options.trace {
@@ -167,7 +167,7 @@ fn plan_options(options: &Exec) -> Options {
 fn from_file(path: &Path, spec: &Spec, state: &State, options: &Exec) -> Result<Plan> {
     let text = load::read(path)?;
     let (mut process, warnings) = load::parse::<Process>(&text, path)?;
-    warnings.iter().for_each(|warning| log::warn(warning));
+    log::warn_all(&warnings);
     process.terminal |= options.tty;
     if (process.user.uid, process.user.gid) == (u32::MAX, u32::MAX) {
         // No user at all is root here, as callers of runc's exec rely on.

@@ -17,9 +17,9 @@ use crate::step::{Entry, ParentStep};
 /// Those of a `create` that come up before anything is done.
 pub fn run(global: &Global, options: &Explain) -> Result<i32> {
     let config = spec::load::load(&options.bundle)?;
-    config.warnings.iter().for_each(|warning| crate::log::warn(warning));
+    crate::log::warn_all(&config.warnings);
     let plan = plan(global, &config.spec, options).map_err(|err| config.place(err))?;
-    plan.warnings.iter().for_each(|warning| crate::log::warn(warning));
+    crate::log::warn_all(&plan.warnings);
     super::print(&if options.json { as_json(&plan) } else { as_text(&plan) })
 }
 

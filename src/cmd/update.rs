@@ -59,7 +59,7 @@ fn from_file(path: &Path, cgroup: &Cgroup) -> Result<()> {
         false => (load::read(path)?, path),
     };
     let (resources, warnings) = load::parse::<Resources>(&text, path)?;
-    warnings.iter().for_each(|warning| log::warn(warning));
+    log::warn_all(&warnings);
     // The paths of errors begin at config.json's root; this file holds the resources alone.
     apply(resources, cgroup).map_err(|err| load::place_part(&text, path, "linux.resources.", err))
 }

@@ -165,6 +165,10 @@ impl Mount {
             && self.propagation.last().is_some_and(|(flag, _)| *flag == MsFlags::MS_SHARED)
     }
 
+    fn is_procfs(&self) -> bool {
+        matches!(&self.kind, Kind::FileSystem(name) if name.as_c_str() == c"proc")
+    }
+
     /// Whether its ids are mapped.
     pub fn is_mapped(&self) -> bool {
         self.id_map.is_some()
@@ -304,7 +308,7 @@ impl Mount {
         }
         let informs = |path: &&str| self.destination.strip_prefix("/proc") == Ok(Path::new(path));
         let allowed = match on_proc {
-            true => is_proc(mount)?,
+            true => self.is_procfs() || is_proc(mount)?,
             false => self.is_bind() && COVERABLE.iter().any(informs),
         };
         if allowed {

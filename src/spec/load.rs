@@ -150,8 +150,10 @@ fn absent(bundle: &Path) -> Error {
 
 /// Reads all of `file`, which is expected to have `size` bytes.
 fn read_text(file: File, path: &Path, size: u64) -> Result<String> {
+    // Files that do not know their size are read to the end.
+    let wanted = if size == 0 { LONGEST + 1 } else { size.min(LONGEST + 1) };
     let mut bytes = Vec::with_capacity(size.min(LONGEST) as usize + 1);
-    file.take(LONGEST + 1).read_to_end(&mut bytes).doing(|| format!("read {}", path.display()))?;
+    file.take(wanted).read_to_end(&mut bytes).doing(|| format!("read {}", path.display()))?;
     if bytes.len() as u64 > LONGEST {
         return Err(Error::new(format!("{} is longer than 16 MiB", path.display())));
     }

@@ -250,8 +250,11 @@ pub fn loopback_up() -> Result<(), Errno> {
     request.ifr_name[1] = b'o' as libc::c_char;
     request.ifr_ifru.ifru_flags = libc::IFF_UP as i16;
     // SAFETY: SIOCSIFFLAGS reads one whole ifreq.
-    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) })
-        .map(drop)
+    let done = Errno::result(unsafe {
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request)
+    });
+    close_later(socket);
+    done.map(drop)
 }
 
 /// Sets one resource limit of the process `pid`, 0 for this one (prlimit(2)); `resource` is one of

@@ -23,12 +23,12 @@ pub fn problems(global: &Global, bundle: &Path) -> Vec<Error> {
         Ok(config) => config,
         Err(err) => return vec![err],
     };
-    config.warnings.iter().for_each(|warning| log::warn(warning));
+    log::warn_all(&config.warnings);
     let options = Explain { id: None, bundle: bundle.to_path_buf(), json: false };
     let planned = explain::plan(global, &config.spec, &options);
     let mut found = Found(Vec::new());
     match planned {
-        Ok(plan) => plan.warnings.iter().for_each(|warning| log::warn(warning)),
+        Ok(plan) => log::warn_all(&plan.warnings),
         Err(err) => found.0.push(err),
     }
     found.look(&config.spec, bundle);
