@@ -46,6 +46,37 @@ fn no_hybrid_for_crun() -> bool {
 }
 
 #[test]
+fn the_root_of_a_user_namespace_makes_containers() {
+    if no_hybrid_for_crun() {
+        return;
+    }
+    // As an engine without privileges does, with or without one more user namespace.
+    let uid = NOBODY.to_string();
+    let caller = ["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups", "unshare"];
+    let caller = [&caller[..], &["--user", "--map-root-user", "--mount", "--"]].concat();
+    for nested in [true, false] {
+        let c = Container::sh("id -u; echo x >/dev/null; test -c /dev/full && cat /shared/f");
+        fs::write(c.shared().join("f"), "text\n").unwrap();
+        let c = c.rootless(NOBODY).share().with(|c| {
+            let linux = c["linux"].as_object_mut().unwrap();
+            for member in ["uidMappings", "gidMappings"] {
+                linux[member][0]["hostID"] = json!(0);
+                if !nested {
+                    linux.remove(member);
+                }
+            }
+            if !nested {
+                linux["namespaces"].as_array_mut().unwrap().retain(|ns| ns["type"] != "user");
+            }
+        });
+        // In the place of the seven words that make the caller a user.
+        let answer = c.boot("run", &[]).without(0, 7).under(&caller).env("USER", "root").answer();
+        assert_eq!(answer.stdout, "0\ntext\n", "{answer:?}");
+        assert_eq!(answer.code, 0, "{answer:?}");
+    }
+}
+
+#[test]
 fn a_container_lives_without_privileges() {
     if no_hybrid_for_crun() {
         return;

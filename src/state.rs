@@ -470,7 +470,7 @@ fn default_root() -> PathBuf {
 }
 
 /// Whether the caller is not root, or root of a user namespace only who says so by `$USER`.
-pub fn unprivileged() -> bool {
+fn unprivileged() -> bool {
     if !nix::unistd::geteuid().is_root() {
         return true;
     }

@@ -563,8 +563,9 @@ fn make_rootfs(rootfs: &Path) {
         fs::create_dir_all(rootfs.join(dir)).expect("make rootfs");
     }
     fs::set_permissions(rootfs.join("tmp"), PermissionsExt::from_mode(0o1777)).expect("chmod tmp");
-    fs::copy("/bin/busybox", rootfs.join("bin/busybox"))
-        .expect("copy /bin/busybox (Debian's busybox-static)");
+    // Debian's busybox-static. Not by this process: what another thread forks meanwhile would hold the
+    // file open for writing for a moment, and it could not be executed.
+    Cmd::new(&["cp", "/bin/busybox", &rootfs.join("bin").to_string_lossy()]).ok();
     for applet in APPLETS {
         symlink("busybox", rootfs.join("bin").join(applet)).expect("link applet");
     }

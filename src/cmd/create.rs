@@ -10,7 +10,7 @@ use nix::sys::stat::Mode as Bits;
 use crate::cgroup::Manager;
 use crate::cli::{Create, Global};
 use crate::error::{Doing, Result};
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::parent::{self, Made, Parent, Record, Traces};
 use crate::plan::{self, Options, Plan};
 use crate::spec::{self, config::Spec, load::Config};
@@ -103,7 +103,7 @@ fn plan(
 /// The host as the global options want it to be used.
 pub fn host(global: &Global) -> Result<Host> {
     let mut host = Host::probe()?;
-    host.rootless = global.rootless.applies(state::unprivileged);
+    host.rootless = global.rootless.applies(host::is_unprivileged);
     if global.systemd_cgroup {
         host.systemd = Some(Manager::probe(host.rootless, host.hierarchies.version())?);
     }

@@ -11,7 +11,7 @@ use crate::cgroup::{Cgroup, Hierarchies, Manager, Version};
 use crate::cli::Global;
 use crate::error::{Doing, Result};
 use crate::namespaces::{KINDS, Kind};
-use crate::{labels, rdt, seccomp, state, sys};
+use crate::{host, labels, rdt, seccomp, sys};
 
 /// What lacks with a capability that the caller does not have.
 const CAPABILITIES: &[(u8, &str)] = &[
@@ -197,7 +197,7 @@ fn rights(cgroup: &Cgroup) -> Fact {
 }
 
 fn systemd(global: &Global) -> Fact {
-    let rootless = global.rootless.applies(state::unprivileged);
+    let rootless = global.rootless.applies(host::is_unprivileged);
     let version = Hierarchies::probe().map_or(Version::V1, |host| host.version());
     match Manager::probe(rootless, version) {
         Ok(_) => fact("--systemd-cgroup", Mark::Works, "systemd makes cgroups on request"),
