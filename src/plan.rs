@@ -91,8 +91,15 @@ impl Plan {
     }
 
     /// Where the runtime has nothing left to do once the child is ready, it says so beforehand: the
-    /// child finds the word there and goes on at once, which saves waking each of them once more.
+    /// child finds the word there and goes on at once, which saves waking each of them once more. A
+    /// terminal that it relays has to be prepared before the payload writes to it.
     fn start_early(&mut self) {
+        let relayed = |entry: &Entry<ChildStep>| {
+            matches!(entry.step, ChildStep::Terminal { to_socket: false, .. })
+        };
+        if self.child.iter().any(relayed) {
+            return;
+        }
         let steps = |pair: &[Entry<ParentStep>]| {
             matches!((&pair[0].step, &pair[1].step), (ParentStep::AwaitReady, ParentStep::Start))
         };

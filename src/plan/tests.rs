@@ -135,3 +135,29 @@ fn both_sides_follow_one_protocol() {
         }
     }
 }
+
+#[test]
+fn a_payload_waits_until_its_terminal_is_prepared() {
+    let order = |terminal: bool| {
+        let text = format!(
+            r#"{{"ociVersion":"1.3.0","root":{{"path":"rootfs"}},
+            "process":{{"cwd":"/","user":{{"uid":0,"gid":0}},"args":["/x"],"terminal":{terminal}}},
+            "linux":{{"namespaces":[{{"type":"mount"}},{{"type":"pid"}}]}}}}"#
+        );
+        let host = Host {
+            hierarchies: Hierarchies::fixed(&[("", "/sys/fs/cgroup", "/")]),
+            capabilities: u64::MAX,
+            systemd: None,
+            rootless: false,
+        };
+        let options = Options { id: "x".into(), start: true, attached: true, ..Options::default() };
+        let plan = container(&from_json(&text).unwrap(), &host, &options).unwrap();
+        let at = |wanted: fn(&ParentStep) -> bool| {
+            plan.parent.iter().position(|entry| wanted(&entry.step)).unwrap()
+        };
+        let ready = at(|step| matches!(step, ParentStep::AwaitReady));
+        at(|step| matches!(step, ParentStep::Start)).cmp(&ready)
+    };
+    assert_eq!(order(false), std::cmp::Ordering::Less);
+    assert_eq!(order(true), std::cmp::Ordering::Greater);
+}
