@@ -386,6 +386,20 @@ fn exec_takes_flags() {
     c.end();
 }
 
+#[test]
+fn what_is_wrong_with_a_flag_of_exec_is_not_sought_in_the_configuration() {
+    let c = Container::idle();
+    c.run_detached();
+    for [flag, value] in [["--cwd", "tmp"], ["--env", "A"]] {
+        let answer = c.exec(&[flag, value], &["/bin/true"]).answer();
+        if is_tare() {
+            assert_eq!(answer.code, 255, "{answer:?}");
+            assert!(answer.stderr.contains(&format!("\n  --> {flag}\n")), "{answer:?}");
+        }
+    }
+    c.end();
+}
+
 fn capability_set(status: &str, name: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:\t")));
     u64::from_str_radix(line.expect("in status"), 16).expect("hexadecimal")

@@ -83,8 +83,12 @@ fn execute(
         Some(path) => from_file(path, &spec, &joined.state, options)?,
         None => {
             let process = from_arguments(&spec, options)?;
-            plan(&process, &spec, &joined.state, options)
-                .map_err(|err| load::place(&config, file, err))?
+            plan(&process, &spec, &joined.state, options).map_err(|err| {
+                match err.path().and_then(|path| flag(path, options)) {
+                    Some(flag) => err.placed(flag),
+                    None => load::place(&config, file, err),
+                }
+            })?
         }
     };
     log::warn_all(&plan.warnings);
@@ -94,6 +98,22 @@ fn execute(
         trace::write(path, (&traces.parent, &plan.parent), (&traces.child, &plan.child))?;
     }
     made
+}
+
+/// What on the command line, not in the configuration, the part of a process at `path` comes from.
+fn flag(path: &str, options: &Exec) -> Option<&'static str> {
+    let is = |member: &str| path.strip_prefix("process.").is_some_and(|p| p.starts_with(member));
+    let known = [
+        (is("cwd") && options.cwd.is_some(), "--cwd"),
+        (is("env") && !options.env.is_empty(), "--env"),
+        (is("user.additionalGids") && !options.additional_gids.is_empty(), "--additional-gids"),
+        (is("user") && options.user.is_some(), "--user"),
+        (is("terminal"), "--tty"),
+        (is("apparmorProfile") && options.apparmor.is_some(), "--apparmor"),
+        (is("selinuxLabel") && options.process_label.is_some(), "--process-label"),
+        (is("capabilities") && !options.cap.is_empty(), "--cap"),
+    ];
+    known.into_iter().find(|(given, _)| *given).map(|(_, flag)| flag)
 }
 
 /// The container, in a state in which a process can join it.
