@@ -120,6 +120,8 @@ complete -c tare -n "__fish_tare_using_subcommand update" -l cpuset-mems -d 'mem
 complete -c tare -n "__fish_tare_using_subcommand update" -l memory -d 'memory limit, such as 50M; -1 for none' -r
 complete -c tare -n "__fish_tare_using_subcommand update" -l memory-reservation -d 'memory that is left alone under pressure' -r
 complete -c tare -n "__fish_tare_using_subcommand update" -l memory-swap -d 'limit of memory and swap together; -1 for none' -r
+complete -c tare -n "__fish_tare_using_subcommand update" -l kernel-memory -d 'accepted for callers of runc: obsolete, without effect' -r
+complete -c tare -n "__fish_tare_using_subcommand update" -l kernel-memory-tcp -d 'accepted for callers of runc: obsolete, without effect' -r
 complete -c tare -n "__fish_tare_using_subcommand update" -l pids-limit -d 'number of tasks; -1 for no limit' -r
 complete -c tare -n "__fish_tare_using_subcommand update" -l l3-cache-schema -d 'Intel RDT share of the L3 cache, such as L3:0=7f0;1=f' -r
 complete -c tare -n "__fish_tare_using_subcommand update" -l mem-bw-schema -d 'Intel RDT memory bandwidth, such as MB:0=20;1=70' -r

@@ -188,6 +188,8 @@ _arguments "${_arguments_options[@]}" : \
 '*--memory=[memory limit, such as 50M; -1 for none]:BYTES:_default' \
 '*--memory-reservation=[memory that is left alone under pressure]:BYTES:_default' \
 '*--memory-swap=[limit of memory and swap together; -1 for none]:BYTES:_default' \
+'*--kernel-memory=[accepted for callers of runc\: obsolete, without effect]:BYTES:_default' \
+'*--kernel-memory-tcp=[accepted for callers of runc\: obsolete, without effect]:BYTES:_default' \
 '*--pids-limit=[number of tasks; -1 for no limit]:N:_default' \
 '*--l3-cache-schema=[Intel RDT share of the L3 cache, such as L3\:0=7f0;1=f]:SCHEMA:_default' \
 '*--mem-bw-schema=[Intel RDT memory bandwidth, such as MB\:0=20;1=70]:SCHEMA:_default' \

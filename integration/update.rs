@@ -62,7 +62,12 @@ fn options_change_what_they_name() {
     assert_eq!(limits(&c), ["67108864", "33554432", weight, "20000", "50000", "77", "0"]);
     // Flags before the id, and values that begin with a dash; the rest stays.
     c.verb("update").args(&["--pids-limit", "-1", "--cpu-quota", "-1", &c.id]).ok();
-    assert_eq!(limits(&c), ["67108864", "33554432", weight, "-1", "50000", "max", "0"]);
+    let after = ["67108864", "33554432", weight, "-1", "50000", "max", "0"];
+    assert_eq!(limits(&c), after);
+    // An empty value is none; what kernels have no limit for any more is ignored with a warning.
+    let nothing = ["--cpu-share", "", "--memory", "", "--cpuset-cpus", ""];
+    c.act("update").args(&nothing).args(&["--kernel-memory", "50M"]).ok();
+    assert_eq!(limits(&c), after);
     c.end();
 }
 
@@ -109,7 +114,7 @@ fn what_cannot_be_set_is_refused() {
     c.run_detached();
     for (options, words) in [
         (&["--memory", "lots"][..], "invalid value for memory"),
-        (&["--pids-limit", "many"], "not a number"),
+        (&["--pids-limit", "many"], "invalid value for pids-limit"),
         (&["--resources", "/no/such"], "no such file or directory"),
     ] {
         let said = c.act("update").args(options).fails(1);

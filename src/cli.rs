@@ -436,12 +436,16 @@ fn exec(id: String, args: Vec<OsString>, found: &Matches) -> Result<Exec> {
 }
 
 fn events(id: String, found: &Matches) -> Result<Events> {
-    let interval = found.text("interval")?.map_or(Some(EVENTS_INTERVAL), |text| duration(&text));
-    let wrong = || {
-        Error::new("duration interval must be greater than 0")
-            .hint("an interval is a number with ms, s, m or h, such as 5s")
+    let hint = "an interval is a number with ms, s, m or h, such as 5s";
+    let interval = match found.text("interval")? {
+        Some(text) => {
+            duration(&text).ok_or_else(|| flags::invalid("interval", &text).hint(hint))?
+        }
+        None => EVENTS_INTERVAL,
     };
-    let interval = interval.filter(|interval| !interval.is_zero()).ok_or_else(wrong)?;
+    if interval.is_zero() {
+        return Err(Error::new("duration interval must be greater than 0").hint(hint));
+    }
     Ok(Events { id, interval, stats: found.on("stats") })
 }
 

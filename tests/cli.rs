@@ -295,6 +295,26 @@ fn options_stand_where_runcs_callers_put_them() {
 }
 
 #[test]
+fn values_are_refused_in_runcs_words() {
+    let cases: [(&[&str], i32, &str); 5] = [
+        (
+            &["exec", "--preserve-fds", "x", "web", "ls"],
+            255,
+            "invalid value \"x\" for flag -preserve-fds",
+        ),
+        (&["events", "--interval", "soon", "web"], 1, "invalid value \"soon\" for flag -interval"),
+        (&["events", "--interval", "0s", "web"], 1, "duration interval must be greater than 0"),
+        (&["update", "--cpu-share", "x", "web"], 1, "invalid value for cpu-share"),
+        (&["delete", "--force=x", "web"], 1, "invalid boolean value \"x\" for -force"),
+    ];
+    for (args, code, words) in cases {
+        let first = bad(args, code);
+        assert!(first.starts_with(&format!("tare: {words}")), "{first}");
+    }
+    assert_eq!(bad(&["list", "--format"], 1), "tare: flag needs an argument: -format");
+}
+
+#[test]
 fn engines_find_their_line_in_the_log() {
     let place = Place::new("log");
     let (root, log) = (place.join(""), place.join("log.json"));

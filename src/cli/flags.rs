@@ -218,7 +218,12 @@ impl Matches {
 }
 
 fn number<T: FromStr>(long: &str, text: &str) -> Result<T> {
-    text.parse().map_err(|_| Error::new(format!("--{long} {text:?} is not a number in range")))
+    text.parse().map_err(|_| invalid(long, text).hint("it is not a number, or out of range"))
+}
+
+/// The refusal of a value, in the words of runc's parser.
+pub fn invalid(long: &str, text: &str) -> Error {
+    Error::new(format!("invalid value {text:?} for flag -{long}: parse error"))
 }
 
 fn utf8(long: &str, value: &OsStr) -> Result<String> {
@@ -263,14 +268,14 @@ fn value_of(
         (Some(_), Some(value)) => Ok(Some(value)),
         (Some(_), None) => match rest.next() {
             Some(value) => Ok(Some(value)),
-            None => Err(Error::new(format!("flag needs an argument: --{}", flag.long))),
+            None => Err(Error::new(format!("flag needs an argument: -{}", flag.long))),
         },
         (None, None) => Ok(None),
         (None, Some(value)) if value == "true" || value == "false" => Ok(Some(value)),
-        (None, Some(value)) => Err(Error::new(format!(
-            "--{} is a switch: it takes true or false, not {value:?}",
-            flag.long
-        ))),
+        (None, Some(value)) => {
+            let why = format!("invalid boolean value {value:?} for -{}: parse error", flag.long);
+            Err(Error::new(why).hint("a switch takes no value, or true or false"))
+        }
     }
 }
 
@@ -340,13 +345,13 @@ mod tests {
     fn refuses_with_words() {
         assert_eq!(message(&["--bogus"]), "flag provided but not defined: -bogus");
         assert_eq!(message(&["-dx"]), "flag provided but not defined: -dx");
-        assert_eq!(message(&["--bundle"]), "flag needs an argument: --bundle");
+        assert_eq!(message(&["--bundle"]), "flag needs an argument: -bundle");
         assert_eq!(
             message(&["--detach=maybe"]),
-            "--detach is a switch: it takes true or false, not \"maybe\""
+            "invalid boolean value \"maybe\" for -detach: parse error"
         );
         let found = parse(&["--cpu-quota", "many"], Until::End).unwrap();
         let err = found.number::<i64>("cpu-quota").unwrap_err();
-        assert_eq!(err.message(), "--cpu-quota \"many\" is not a number in range");
+        assert_eq!(err.message(), "invalid value \"many\" for flag -cpu-quota: parse error");
     }
 }

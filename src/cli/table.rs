@@ -71,6 +71,8 @@ const UPDATE: &[Flag] = &[
     option("memory", "BYTES", "memory limit, such as 50M; -1 for none"),
     option("memory-reservation", "BYTES", "memory that is left alone under pressure"),
     option("memory-swap", "BYTES", "limit of memory and swap together; -1 for none"),
+    option("kernel-memory", "BYTES", "accepted for callers of runc: obsolete, without effect"),
+    option("kernel-memory-tcp", "BYTES", "accepted for callers of runc: obsolete, without effect"),
     option("pids-limit", "N", "number of tasks; -1 for no limit"),
     option("l3-cache-schema", "SCHEMA", "Intel RDT share of the L3 cache, such as L3:0=7f0;1=f"),
     option("mem-bw-schema", "SCHEMA", "Intel RDT memory bandwidth, such as MB:0=20;1=70"),

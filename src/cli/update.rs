@@ -1,6 +1,7 @@
 //! The options of `update`: limits as on runc's command line.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use super::flags::Matches;
 use crate::error::{Error, Result};
@@ -29,9 +30,8 @@ pub fn read(id: String, found: &Matches) -> Result<Update> {
 }
 
 fn rdt(found: &Matches) -> Result<Option<IntelRdt>> {
-    let given = |text: &String| !text.is_empty();
-    let l3_cache_schema = found.text("l3-cache-schema")?.filter(given);
-    let mem_bw_schema = found.text("mem-bw-schema")?.filter(given);
+    let l3_cache_schema = given(found, "l3-cache-schema")?;
+    let mem_bw_schema = given(found, "mem-bw-schema")?;
     let given = l3_cache_schema.is_some() || mem_bw_schema.is_some();
     Ok(given.then(|| IntelRdt {
         clos_id: None,
@@ -44,17 +44,19 @@ fn rdt(found: &Matches) -> Result<Option<IntelRdt>> {
 
 fn limits(found: &Matches) -> Result<Resources> {
     let cpu = Cpu {
-        shares: found.number("cpu-share")?,
-        quota: found.number("cpu-quota")?,
-        burst: found.number("cpu-burst")?,
-        period: found.number("cpu-period")?,
-        realtime_runtime: found.number("cpu-rt-runtime")?,
-        realtime_period: found.number("cpu-rt-period")?,
-        cpus: found.text("cpuset-cpus")?,
-        mems: found.text("cpuset-mems")?,
-        idle: found.number("cpu-idle")?,
+        shares: number(found, "cpu-share")?,
+        quota: number(found, "cpu-quota")?,
+        burst: number(found, "cpu-burst")?,
+        period: number(found, "cpu-period")?,
+        realtime_runtime: number(found, "cpu-rt-runtime")?,
+        realtime_period: number(found, "cpu-rt-period")?,
+        cpus: given(found, "cpuset-cpus")?,
+        mems: given(found, "cpuset-mems")?,
+        idle: number(found, "cpu-idle")?,
     };
     let memory = Memory {
+        kernel: bytes(found, "kernel-memory")?,
+        kernel_tcp: bytes(found, "kernel-memory-tcp")?,
         limit: bytes(found, "memory")?,
         reservation: bytes(found, "memory-reservation")?,
         swap: bytes(found, "memory-swap")?,
@@ -63,14 +65,28 @@ fn limits(found: &Matches) -> Result<Resources> {
     Ok(Resources {
         cpu: Some(cpu),
         memory: Some(memory),
-        pids: Some(Pids { limit: found.number("pids-limit")? }),
-        block_io: Some(BlockIo { weight: found.number("blkio-weight")?, ..BlockIo::default() }),
+        pids: Some(Pids { limit: number(found, "pids-limit")? }),
+        block_io: Some(BlockIo { weight: number(found, "blkio-weight")?, ..BlockIo::default() }),
         ..Resources::default()
     })
 }
 
+/// The value of an option; an empty one is none, as in runc.
+fn given(found: &Matches, option: &str) -> Result<Option<String>> {
+    Ok(found.text(option)?.filter(|text| !text.is_empty()))
+}
+
+fn number<T: FromStr>(found: &Matches, option: &str) -> Result<Option<T>> {
+    let Some(text) = given(found, option)? else { return Ok(None) };
+    let wrong = |_| {
+        Error::new(format!("invalid value for {option}: {text:?}"))
+            .hint("it is not a number, or out of range")
+    };
+    text.parse().map(Some).map_err(wrong)
+}
+
 fn bytes(found: &Matches, option: &str) -> Result<Option<i64>> {
-    let Some(text) = found.text(option)?.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let Some(text) = given(found, option)? else { return Ok(None) };
     let wrong = || {
         Error::new(format!("invalid value for {option}: {text:?}"))
             .hint("an amount is a number with an optional k, m, g, t or p, or -1 for no limit")
