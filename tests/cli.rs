@@ -467,6 +467,9 @@ fn doctor_finds_every_problem_of_a_bundle() {
     config["mounts"].as_array_mut().unwrap().push(bind);
     config["linux"]["namespaces"][0]["path"] = "/no/namespace".into();
     config["linux"]["sysctl"] = serde_json::json!({"net.no.such": "1"});
+    // The plan refuses these on any host, one after the other.
+    config["linux"]["intelRdt"] = serde_json::json!({"closID": "../x"});
+    config["linux"]["resources"] = serde_json::json!({"pids": {"limit": -5}});
     config["hooks"] = serde_json::json!({"poststop": [{"path": "/no/hook"}],
         "startContainer": [{"path": "/in/the/container"}]});
     write(&config);
@@ -479,6 +482,8 @@ fn doctor_finds_every_problem_of_a_bundle() {
         "linux.namespaces[0].path",
         "linux.sysctl[\"net.no.such\"]",
         "hooks.poststop[0].path",
+        "linux.intelRdt.closID",
+        "linux.resources.pids.limit",
     ] {
         assert_eq!(said.matches(&format!("  {at} ")).count(), 1, "{at}: {said}");
     }

@@ -1,5 +1,5 @@
-//! What in a bundle will fail on this host. The plan finds the first thing that it refuses; what it
-//! would find out only by doing it is looked at here.
+//! What in a bundle will fail on this host. The plan finds what it refuses; what it would find out
+//! only by doing it is looked at here.
 
 use std::path::Path;
 
@@ -25,14 +25,35 @@ pub fn problems(global: &Global, bundle: &Path) -> Vec<Error> {
     };
     log::warn_all(&config.warnings);
     let options = Explain { id: None, bundle: bundle.to_path_buf(), json: false };
-    let planned = explain::plan(global, &config.spec, &options);
     let mut found = Found(Vec::new());
-    match planned {
-        Ok(plan) => log::warn_all(&plan.warnings),
-        Err(err) => found.0.push(err),
+    let mut spec = config.spec.clone();
+    loop {
+        let err = match explain::plan(global, &spec, &options) {
+            Ok(plan) => break log::warn_all(&plan.warnings),
+            Err(err) => err,
+        };
+        let more = err.path().is_some_and(|path| without(&mut spec, path));
+        found.0.push(err);
+        if !more {
+            break;
+        }
     }
     found.look(&config.spec, bundle);
     found.0.into_iter().map(|err| config.place(err)).collect()
+}
+
+/// Takes out the member at `path` that the plan has refused, if it is one that hosts may lack the
+/// means for: so the plan goes on to the next.
+fn without(spec: &mut Spec, path: &str) -> bool {
+    let (Some(process), Some(linux)) = (&mut spec.process, &mut spec.linux) else { return false };
+    match path {
+        "process.apparmorProfile" => process.apparmor_profile.take().is_some(),
+        "process.selinuxLabel" => process.selinux_label.take().is_some(),
+        "linux.mountLabel" => linux.mount_label.take().is_some(),
+        _ if path.starts_with("linux.intelRdt") => linux.intel_rdt.take().is_some(),
+        _ if path.starts_with("linux.resources") => linux.resources.take().is_some(),
+        _ => false,
+    }
 }
 
 /// The problems so far.

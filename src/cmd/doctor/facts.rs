@@ -232,7 +232,11 @@ fn selinux() -> Fact {
 
 fn criu() -> Fact {
     match program("criu") {
-        Some(path) => fact("criu", Mark::Works, path.display().to_string()),
+        Some(path) => fact(
+            "criu",
+            Mark::Works,
+            format!("{} (`criu check` tells whether it knows this kernel)", path.display()),
+        ),
         None => fact("criu", Mark::Lacks, "not in $PATH: no checkpoint and no restore"),
     }
 }
