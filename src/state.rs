@@ -459,8 +459,8 @@ impl Root {
     }
 }
 
-/// `$XDG_RUNTIME_DIR/tare` for an unprivileged user (root of a user namespace counts as one if
-/// `$USER` says so, as in runc), else /run/tare.
+/// `$XDG_RUNTIME_DIR/tare` for an unprivileged user (root of a user namespace counts as one
+/// unless `$USER` is root, as in runc), else /run/tare.
 fn default_root() -> PathBuf {
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
     match runtime_dir {
@@ -469,13 +469,12 @@ fn default_root() -> PathBuf {
     }
 }
 
-/// Whether the caller is not root, or root of a user namespace only who says so by `$USER`.
+/// Whether the caller is not root, or root of a user namespace only whom `$USER` does not call root.
 fn unprivileged() -> bool {
     if !nix::unistd::geteuid().is_root() {
         return true;
     }
-    let user = std::env::var_os("USER").unwrap_or_default();
-    !user.is_empty() && user != "root" && host::is_unprivileged()
+    std::env::var_os("USER").is_none_or(|user| user != "root") && host::is_unprivileged()
 }
 
 /// The path without `.` and `..`, beginning at `/`.

@@ -44,8 +44,9 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
         plan.parent(ParentStep::ConnectConsole(path.clone()), "process.terminal");
     }
     let has_pid = namespaces.has(NEWPID);
-    // Only in the container's user namespace has such a caller rights over the others.
-    let fork_late = has_pid && namespaces.has(NEWUSER) && crate::host::is_unprivileged();
+    // Such a caller may have rights over the others in the container's user namespace only, and no
+    // right to come back to its own.
+    let fork_late = has_pid && crate::host::is_unprivileged();
     if has_pid && !fork_late {
         plan.parent(ParentStep::EnterPidOfInit, "");
     }
