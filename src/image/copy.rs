@@ -76,7 +76,7 @@ impl Copier<'_> {
     fn entry(&mut self, from: &OwnedFd, to: &OwnedFd, name: &[u8], path: &[u8]) -> Result<()> {
         let doing = || format!("copy {}", tree::show(path));
         let Some(stat) = tree::stat(from, name).doing(doing)? else { return Ok(()) };
-        if tree::file_type(&stat) == SFlag::S_IFDIR {
+        if is_directory(&stat) {
             return self.subdirectory(from, to, name, path, &stat);
         }
         tree::remove(to.as_fd(), name).doing(doing)?;
@@ -103,13 +103,13 @@ impl Copier<'_> {
     ) -> Result<()> {
         let doing = || format!("copy {}", tree::show(path));
         let source = tree::child(from, name, WALK).doing(doing)?;
-        if is_opaque(from, name).doing(doing)? {
-            tree::remove(to.as_fd(), name).doing(doing)?;
-        }
         let implicit = self.implicit.contains(path);
         let old = tree::stat(to, name).doing(doing)?;
+        if is_opaque(from, name).doing(doing)? && old.as_ref().is_some_and(is_directory) {
+            empty(&tree::child(to, name, WALK).doing(doing)?).doing(doing)?;
+        }
         let (target, stat) = match old {
-            Some(old) if tree::file_type(&old) == SFlag::S_IFDIR => {
+            Some(old) if is_directory(&old) => {
                 (tree::child(to, name, WALK).doing(doing)?, if implicit { old } else { *stat })
             }
             Some(old) if implicit && tree::file_type(&old) == SFlag::S_IFLNK => {
@@ -194,6 +194,15 @@ fn copy_xattrs(from: &CStr, to: &CStr) -> nix::Result<()> {
     Ok(())
 }
 
+fn is_directory(stat: &FileStat) -> bool {
+    tree::file_type(stat) == SFlag::S_IFDIR
+}
+
+/// Removes what is in a directory. It stays itself: its layer may not describe it.
+fn empty(dir: &OwnedFd) -> nix::Result<()> {
+    tree::names(dir)?.iter().try_for_each(|name| tree::remove(dir.as_fd(), name))
+}
+
 fn is_opaque(at: &OwnedFd, name: &[u8]) -> nix::Result<bool> {
     let value = xattr::get(&tree::proc_path(at, name), tree::opaque_name())?;
     Ok(value.as_deref() == Some(b"y"))
@@ -238,12 +247,15 @@ mod tests {
         }
         symlink("usr/lib", one.join("lib")).unwrap();
         fs::hard_link(one.join("d/kept"), one.join("d/again")).unwrap();
-        fs::set_permissions(one.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
+        for dir in ["o", "tmp"] {
+            fs::set_permissions(one.join(dir), fs::Permissions::from_mode(0o1777)).unwrap();
+        }
         let at = tree::open(&two).unwrap();
         mknodat(&at, "d/gone", SFlag::S_IFCHR, Mode::empty(), 0).unwrap();
         tree::set_opaque(&at, b"o").unwrap();
         apply(&one, &BTreeSet::new(), &out).unwrap();
-        let implicit = [b"".to_vec(), b"lib".to_vec(), b"tmp".to_vec()].into();
+        let names: [&[u8]; 4] = [b"", b"lib", b"o", b"tmp"];
+        let implicit = names.map(<[u8]>::to_vec).into();
         apply(&two, &implicit, &out).unwrap();
         assert!(!out.join("d/gone").exists() && !out.join("o/hidden").exists());
         assert!(out.join("d/kept").exists() && out.join("o/new").exists());
@@ -251,7 +263,9 @@ mod tests {
         assert_eq!(kept.ino(), fs::metadata(out.join("d/again")).unwrap().ino());
         assert!(fs::symlink_metadata(out.join("lib")).unwrap().is_symlink());
         assert!(out.join("usr/lib/x").exists());
-        assert_eq!(fs::metadata(out.join("tmp")).unwrap().mode() & 0o7777, 0o1777);
+        for dir in ["o", "tmp"] {
+            assert_eq!(fs::metadata(out.join(dir)).unwrap().mode() & 0o7777, 0o1777, "{dir}");
+        }
         let opaque =
             xattr::get(&tree::proc_path(&tree::open(&out).unwrap(), b"o"), tree::opaque_name());
         assert_eq!(opaque.unwrap(), None);
