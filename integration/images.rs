@@ -472,38 +472,98 @@ fn directories_that_a_layer_does_not_describe_stay_as_they_were() {
     place.ok(&["unbundle", &bundle]);
 }
 
+/// lade and tare where somebody without privileges finds them, and a home.
+struct Unprivileged {
+    programs: PathBuf,
+    home: PathBuf,
+}
+
+impl Unprivileged {
+    /// `nobody`: there are no subordinate ids, so the own id alone is mapped.
+    const ID: u32 = 65534;
+
+    fn new(place: &Place) -> Self {
+        tool("chmod", &["-R", "a+rX", &place.text("layout")]);
+        for (program, name) in
+            [(env!("CARGO_BIN_EXE_lade"), "lade"), (env!("CARGO_BIN_EXE_tare"), "tare")]
+        {
+            fs::copy(program, place.path(name)).unwrap();
+        }
+        let home = place.path("home");
+        fs::create_dir(&home).unwrap();
+        std::os::unix::fs::chown(&home, Some(Self::ID), Some(Self::ID)).unwrap();
+        Self { programs: place.0.clone(), home }
+    }
+
+    /// Exit code, output and errors.
+    fn run(&self, program: &str, args: &[&str]) -> (Option<i32>, String, String) {
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new(self.programs.join(program));
+        command.args(args).env("HOME", &self.home).current_dir(&self.home);
+        for name in ["XDG_DATA_HOME", "XDG_RUNTIME_DIR", "TARE"] {
+            command.env_remove(name);
+        }
+        let out = command.uid(Self::ID).gid(Self::ID).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (out.status.code(), text(&out.stdout), text(&out.stderr))
+    }
+
+    fn ok(&self, program: &str, args: &[&str]) -> String {
+        let (code, out, err) = self.run(program, args);
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{program} {args:?}");
+        out
+    }
+}
+
 #[test]
 fn without_root_images_are_pulled_and_copied() {
-    use std::os::unix::process::CommandExt;
     let place = Place::new();
     layer(&place, "one", |root| {
         write(root.join("closed/file"), "x", 0o600);
         write(root.join("kept"), "x", 0o644);
         fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0o500)).unwrap();
-        std::os::unix::fs::chown(root.join("kept"), Some(5), Some(6)).unwrap();
+        std::os::unix::fs::chown(root.join("kept"), Some(5), Some(300)).unwrap();
+        tool("mknod", &[root.join("device").to_str().unwrap(), "c", "1", "3"]);
     });
     layer(&place, "one", |root| fs::remove_dir_all(root.join("closed")).unwrap());
-    tool("chmod", &["-R", "a+rX", &place.text("layout")]);
-    let lade = place.text("lade");
-    fs::copy(env!("CARGO_BIN_EXE_lade"), &lade).unwrap();
-    let home = place.path("home");
-    fs::create_dir(&home).unwrap();
-    std::os::unix::fs::chown(&home, Some(65534), Some(65534)).unwrap();
-    let run = |args: &[&str]| {
-        let mut command = Command::new(&lade);
-        command.args(args).env("HOME", &home).env_remove("XDG_DATA_HOME").current_dir(&home);
-        let out = command.uid(65534).gid(65534).output().unwrap();
-        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
-    };
+    let user = Unprivileged::new(&place);
     let image = format!("oci:{}:one", place.text("layout"));
-    assert_eq!(run(&["pull", "-q", &image]), (Some(0), String::new()));
-    assert_eq!(run(&["bundle", "--copy", &image, "b", "--", "/x"]), (Some(0), String::new()));
-    assert_eq!(fs::metadata(home.join("b/rootfs/kept")).unwrap().uid(), 65534);
-    assert!(!home.join("b/rootfs/closed").exists());
-    assert_eq!(run(&["unbundle", "b"]), (Some(0), String::new()));
-    let (code, err) = run(&["bundle", &image, "b", "--", "/x"]);
-    assert!(code == Some(1) && err.contains("--copy makes a plain directory"), "{err}");
-    assert!(!home.join("b").exists(), "a failed bundle was left");
+    user.ok("lade", &["pull", "-q", &image]);
+    // No overlay: it would be gone with the user namespace that lade makes.
+    user.ok("lade", &["bundle", &image, "b", "--", "/x"]);
+    let rootfs = user.home.join("b/rootfs");
+    assert_eq!(fs::metadata(rootfs.join("kept")).unwrap().uid(), Unprivileged::ID);
+    assert!(!rootfs.join("closed").exists() && !rootfs.join("device").exists());
+    // Owner 5, group 300, as other tools note them.
+    let mut note = Command::new("getfattr");
+    note.args(["-e", "hex", "-n", "user.rootlesscontainers"]).arg(rootfs.join("kept"));
+    let note = note.output().unwrap();
+    assert!(String::from_utf8_lossy(&note.stdout).contains("=0x080510ac02"), "{note:?}");
+    user.ok("lade", &["unbundle", "b"]);
+    assert!(!user.home.join("b").exists());
+}
+
+#[test]
+fn without_root_containers_run() {
+    let place = Place::new();
+    layer(&place, "one", base);
+    let user = Unprivileged::new(&place);
+    let image = format!("oci:{}:one", place.text("layout"));
+    let script = "id -u; cat /proc/self/uid_map | tr -s ' '; echo x > /new && cat /new; ls /dev";
+    let said = user.ok("lade", &["run", "-q", "--rm", &image, "/bin/sh", "-c", script]);
+    assert!(said.starts_with("0\n 0 65534 1\nx\n") && said.contains("null"), "{said}");
+    let host = ["run", "--net", "host", &image, "/bin/sh", "-c", "exit 7"];
+    assert_eq!(user.run("lade", &host).0, Some(7));
+    user.ok("lade", &["run", "-d", "--name", "box", &image, "/bin/sleep", "1000"]);
+    let (code, _, err) = user.run("lade", &["delete", "box"]);
+    assert!(code == Some(1) && err.contains("is not stopped"), "{err}");
+    user.ok("lade", &["delete", "--force", "box"]);
+    let store = user.home.join(".local/share/lade");
+    assert_eq!(fs::read_dir(store.join("run")).unwrap().count(), 0);
+    // A bundle is for a runtime outside: it has a user namespace of its own.
+    user.ok("lade", &["bundle", &image, "b", "--", "/bin/id", "-u"]);
+    let run = ["--root", "state", "run", "--bundle", "b", "box"];
+    assert_eq!(user.ok("tare", &run), "0\n");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::progress::{self, Progress};
 use super::reference::Reference;
 use super::store::{ImageRecord, Store};
 use super::transport::Options;
-use super::{pull, run, source};
+use super::{pull, run, source, userns};
 use crate::error::{Error, Result};
 
 /// The definition of the command line.
@@ -183,16 +183,32 @@ fn path(name: &'static str, value: &'static str, help: &'static str) -> Arg {
 /// Those of the command, to be printed once by the caller.
 pub fn dispatch(matches: &ArgMatches) -> Result<u8> {
     let store = || Store::open(matches.get_one::<PathBuf>("store").map(PathBuf::as_path));
+    // Before anything else: the process must have one thread.
+    let maps = match matches.subcommand() {
+        Some(("images", _)) => None,
+        Some(("delete", m)) => enter_to_delete(&store()?, m)?,
+        _ => userns::enter()?,
+    };
     match matches.subcommand() {
         Some(("pull", m)) => pull_image(&store()?, m).map(|_| 0),
         Some(("images", m)) => images(&store()?, m).map(|()| 0),
         Some(("rm", m)) => remove_images(&store()?, m).map(|()| 0),
         Some(("gc", _)) => collect(&store()?).map(|()| 0),
-        Some(("bundle", m)) => make_bundle(&store()?, m).map(|()| 0),
+        Some(("bundle", m)) => make_bundle(&store()?, m, maps).map(|()| 0),
         Some(("unbundle", m)) => bundle::remove(&required_path(m, "DIR")).map(|()| 0),
         Some(("run", m)) => run_image(&store()?, m),
         Some(("delete", m)) => delete(&store()?, m).map(|()| 0),
         _ => Err(Error::new("no command")),
+    }
+}
+
+/// A container that still runs is reached from its own user namespace alone, since its processes
+/// may be of any user there.
+fn enter_to_delete(store: &Store, matches: &ArgMatches) -> Result<Option<userns::Maps>> {
+    let names = matches.get_many::<String>("NAME").into_iter().flatten();
+    match names.filter_map(|name| run::pid_of(store, name)).next() {
+        Some(pid) => userns::enter_of(pid).map(|()| None),
+        None => userns::enter(),
     }
 }
 
@@ -240,11 +256,14 @@ fn collect(store: &Store) -> Result<()> {
     print(&format!("removed {layers} layers, {}", progress::bytes(size)))
 }
 
-fn make_bundle(store: &Store, matches: &ArgMatches) -> Result<()> {
+/// Whoever is not root gets a plain directory and the ids mapped as they are here: an overlay would
+/// be gone with lade, and so would its user namespace.
+fn make_bundle(store: &Store, matches: &ArgMatches, maps: Option<userns::Maps>) -> Result<()> {
     let reference = text(matches, "REF");
     let image = stored(store, &reference)?.ok_or_else(|| missing(&reference))?;
     let dir = required_path(matches, "DIR");
-    bundle::create(store, &image, &dir, matches.get_flag("copy"), &overrides(matches)?)
+    let copy = matches.get_flag("copy") || maps.is_some();
+    bundle::create(store, &image, &dir, copy, &Overrides { maps, ..overrides(matches)? })
 }
 
 fn run_image(store: &Store, matches: &ArgMatches) -> Result<u8> {
@@ -345,6 +364,7 @@ fn overrides(matches: &ArgMatches) -> Result<Overrides> {
         mounts: texts("volume").map(|volume| Bind::parse(&volume)).collect::<Result<_>>()?,
         host_network: text("net").as_deref() == Some("host"),
         hostname: text("hostname"),
+        maps: None,
     })
 }
 

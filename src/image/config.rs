@@ -9,9 +9,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::{Config, ImageConfiguration};
-use oci_spec::runtime::{Arch, LinuxNamespaceType, LinuxSeccomp, Mount, MountBuilder, Spec, User};
+use oci_spec::runtime::{
+    Arch, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp,
+    Mount, MountBuilder, Spec, User,
+};
 
-use super::user;
+use super::userns::{Map, Maps};
+use super::{tree, user, userns};
 use crate::error::{Error, Result};
 
 /// Annotations of conversion.md start with this.
@@ -40,6 +44,8 @@ pub struct Overrides {
     pub host_network: bool,
     /// Name of the host that the container sees.
     pub hostname: Option<String>,
+    /// The ids of a user namespace that the container is to have of its own.
+    pub maps: Option<Maps>,
 }
 
 /// A directory or file of the host that the container sees.
@@ -104,13 +110,50 @@ pub fn convert(
     for bind in volumes.iter().chain(&overrides.mounts) {
         mounts.push(bind_mount(bind)?);
     }
+    if !tree::is_host_root() {
+        mounts.iter_mut().for_each(|mount| without_root(mount, overrides));
+    }
     let linux = spec.linux_mut().get_or_insert_default();
     linux.set_seccomp(Some(seccomp()?));
+    let namespaces = linux.namespaces_mut().get_or_insert_default();
     if overrides.host_network {
-        let namespaces = linux.namespaces_mut().get_or_insert_default();
         namespaces.retain(|ns| ns.typ() != LinuxNamespaceType::Network);
     }
+    if let Some(maps) = &overrides.maps {
+        let mut user = LinuxNamespace::default();
+        user.set_typ(LinuxNamespaceType::User);
+        namespaces.push(user);
+        linux.set_uid_mappings(Some(id_mappings(&maps.uids)?));
+        linux.set_gid_mappings(Some(id_mappings(&maps.gids)?));
+    }
     Ok(spec)
+}
+
+/// Leaves out of a mount what only the host's root could do: a group that may not be mapped, and a
+/// sysfs of network devices that are not the container's.
+fn without_root(mount: &mut Mount, overrides: &Overrides) {
+    match mount.typ().as_deref() {
+        Some("devpts") => {
+            let options = mount.options().clone().unwrap_or_default();
+            let options = options.into_iter().filter(|option| !option.starts_with("gid="));
+            mount.set_options(Some(options.collect()));
+        }
+        Some("sysfs") if overrides.host_network => {
+            mount.set_typ(Some("bind".into()));
+            mount.set_source(Some("/sys".into()));
+            let options = ["rbind", "nosuid", "noexec", "nodev", "ro"];
+            mount.set_options(Some(options.map(str::to_owned).to_vec()));
+        }
+        _ => {}
+    }
+}
+
+fn id_mappings(map: &Map) -> Result<Vec<LinuxIdMapping>> {
+    let mapping = |[inside, outside, size]: &[u32; 3]| {
+        let builder = LinuxIdMappingBuilder::default().container_id(*inside).host_id(*outside);
+        builder.size(*size).build().map_err(|err| Error::new(format!("map ids: {err}")))
+    };
+    map.iter().map(mapping).collect()
 }
 
 /// The user that the caller or the image names, unresolved.
@@ -184,7 +227,8 @@ fn process_user(user: &user::User) -> User {
     let mut process = User::default();
     process.set_uid(user.uid);
     process.set_gid(user.gid);
-    let gids = Some(user.additional_gids.clone()).filter(|gids| !gids.is_empty());
+    let gids = Some(user.additional_gids.clone());
+    let gids = gids.filter(|gids| !gids.is_empty() && userns::may_set_groups());
     process.set_additional_gids(gids);
     process
 }

@@ -24,10 +24,11 @@ use nix::sys::stat::{
     mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchown, fchownat, linkat, symlinkat};
+use nix::unistd::{Gid, Uid, fchownat, geteuid, linkat, symlinkat};
 
 use super::tar::{Entry, Kind, Reader};
 use super::tree::{self, LIST, WALK};
+use super::userns;
 use crate::error::{Doing, Error, Result};
 use crate::sys::xattr;
 
@@ -58,7 +59,7 @@ pub struct Unpacked {
 
 /// Unpacks `archive` into the existing empty directory `root`.
 ///
-/// Without privilege nobody can be given files: owners are then left as they are.
+/// Without privilege nobody can be given files: owners are then noted beside them.
 ///
 /// # Errors
 /// Those of the stream, of the archive's form, of the policy above and of the kernel, each with
@@ -86,6 +87,7 @@ struct Late {
 
 struct Unpacker {
     root: Rc<OwnedFd>,
+    /// Whether files can be given to others.
     privileged: bool,
     parents: HashMap<Vec<u8>, Rc<OwnedFd>>,
     late: BTreeMap<Vec<u8>, Late>,
@@ -100,7 +102,7 @@ impl Unpacker {
     fn new(root: OwnedFd) -> Self {
         Unpacker {
             root: Rc::new(root),
-            privileged: nix::unistd::geteuid().is_root(),
+            privileged: geteuid().is_root(),
             parents: HashMap::new(),
             late: BTreeMap::new(),
             whiteouts: BTreeSet::new(),
@@ -189,10 +191,7 @@ impl Unpacker {
         };
         let mut file = File::from(created.doing(|| "create file")?);
         self.copy(content, &mut file)?;
-        if self.privileged {
-            fchown(&file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
-                .doing(|| "set owner")?;
-        }
+        self.own(at, name, entry)?;
         // Writing and chown take setuid bits and file capabilities away, so these come last.
         fchmod(&file, Mode::from_bits_truncate(entry.mode)).doing(|| "set mode")?;
         self.xattrs(at, name, entry)?;
@@ -247,11 +246,11 @@ impl Unpacker {
         }
         self.replace(at, name)?;
         let number = makedev(device.0.into(), device.1.into());
-        let made = mknodat(at, name, kind, Mode::S_IRUSR | Mode::S_IWUSR, number);
-        made.doing(|| "make node").map_err(|err| match self.privileged {
-            true => err,
-            false => err.hint("device nodes can only be made by root"),
-        })?;
+        match mknodat(at, name, kind, Mode::S_IRUSR | Mode::S_IWUSR, number) {
+            // Nobody else makes devices, and a container has its own.
+            Err(Errno::EPERM) if kind != SFlag::S_IFIFO && !tree::is_host_root() => return Ok(()),
+            made => made.doing(|| "make node")?,
+        }
         self.own(at, name, entry)?;
         // No link can stand here: the node was made just now, in a tree that only we write.
         let mode = Mode::from_bits_truncate(entry.mode);
@@ -318,12 +317,22 @@ impl Unpacker {
     }
 
     fn own(&self, at: &OwnedFd, name: &[u8], entry: &Entry) -> Result<()> {
-        if !self.privileged {
-            return Ok(());
-        }
         let flags = AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EMPTY_PATH;
         let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-        fchownat(at, name, Some(uid), Some(gid), flags).doing(|| "set owner")
+        let given = match self.privileged {
+            true => fchownat(at, name, Some(uid), Some(gid), flags),
+            false => Err(Errno::EINVAL),
+        };
+        match given {
+            // An id that the user namespace does not have.
+            Err(Errno::EINVAL) if !tree::is_host_root() => {
+                if matches!(entry.kind, Kind::File | Kind::Directory) {
+                    userns::note_owner(at, name, entry.uid, entry.gid);
+                }
+                Ok(())
+            }
+            given => given.doing(|| "set owner"),
+        }
     }
 
     fn xattrs(&self, at: &OwnedFd, name: &[u8], entry: &Entry) -> Result<()> {
@@ -421,8 +430,10 @@ impl Unpacker {
 fn is_kept(name: &[u8], privileged: bool) -> bool {
     match name {
         b"security.capability" => privileged,
+        b"user.rootlesscontainers" => false,
         _ if name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.") => false,
-        _ => !name.starts_with(b"security.") && (privileged || !name.starts_with(b"trusted.")),
+        _ if name.starts_with(b"trusted.") => tree::is_host_root(),
+        _ => !name.starts_with(b"security."),
     }
 }
 

@@ -34,6 +34,8 @@ pub mod source;
 pub mod tar;
 pub mod tree;
 
+pub mod userns;
+
 pub mod layer;
 pub mod store;
 pub mod stream;

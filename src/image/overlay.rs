@@ -43,9 +43,10 @@ pub fn mount(layers: &[Layer], upper: &Path, work: &Path, target: &Path) -> Resu
     }
     let doing = || format!("mount overlay on {}", target.display());
     let context = FsContext::open(c"overlay").doing(doing).map_err(without)?;
-    let mounted =
-        layers.iter().rev().try_for_each(|layer| set(&context, c"lowerdir+", &layer.tree));
-    let mounted = mounted
+    let attributes = if tree::is_host_root() { Ok(()) } else { context.set_flag(c"userxattr") };
+    let lower = || layers.iter().rev().try_for_each(|l| set(&context, c"lowerdir+", &l.tree));
+    let mounted = attributes
+        .and_then(|()| lower())
         .and_then(|()| set(&context, c"upperdir", upper))
         .and_then(|()| set(&context, c"workdir", work))
         .and_then(|()| context.set(c"source", c"lade"))

@@ -16,9 +16,9 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::unistd::Pid;
 
-use super::bundle;
 use super::config::Overrides;
 use super::store::{ImageRecord, Store};
+use super::{bundle, tree};
 use crate::error::{Doing, Error, Result};
 use crate::sys::{pidfd, spawn};
 
@@ -68,11 +68,10 @@ pub fn run(store: &Store, image: &ImageRecord, options: &Options) -> Result<u8> 
     if dir.exists() {
         return Err(in_use());
     }
-    let tare = runtime()?;
+    let mut command = runtime(store)?;
     let mut overrides = options.overrides.clone();
     overrides.hostname.get_or_insert_with(|| name.clone());
     bundle::create(store, image, &dir, options.copy, &overrides)?;
-    let mut command = Command::new(&tare);
     command.args(["run", "--bundle"]).arg(&dir);
     match options.detach {
         true => detached(store, command, &name, options.remove),
@@ -85,7 +84,7 @@ fn foreground(store: &Store, mut command: Command, name: &str) -> Result<u8> {
     let status = supervise(&mut command);
     if !matches!(&status, Ok(status) if status.signal().is_none()) {
         // A runtime that was killed has left its container.
-        let _ = tare(&["delete", "--force", name]);
+        let _ = tare(store, &["delete", "--force", name]);
     }
     bundle::remove(&store.run_path(name))?;
     Ok(exit_code(status?))
@@ -161,12 +160,12 @@ pub fn delete(store: &Store, name: &str, force: bool) -> Result<()> {
     if !dir.exists() {
         return Err(Error::new(format!("there is no container {name:?}")));
     }
-    if !force && is_running(name)? {
+    if !force && is_running(store, name)? {
         return Err(Error::new(format!("the container {name:?} is not stopped"))
             .hint(format!("`lade delete --force {name}` kills and removes it")));
     }
-    let out = tare(&["delete", "--force", name])?;
-    if !out.status.success() && is_known(name)? {
+    let out = tare(store, &["delete", "--force", name])?;
+    if !out.status.success() && is_known(store, name)? {
         return Err(reported(&out.stderr));
     }
     bundle::remove(&dir)
@@ -177,10 +176,7 @@ pub fn delete(store: &Store, name: &str, force: bool) -> Result<()> {
 /// # Errors
 /// As those of [`delete`].
 pub fn delete_when_stopped(store: &Store, name: &str) -> Result<()> {
-    let state = tare(&["state", check_name(name)?])?.stdout;
-    let state: serde_json::Value = serde_json::from_slice(&state).unwrap_or_default();
-    let pid = state.get("pid").and_then(serde_json::Value::as_i64);
-    if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0) {
+    if let Some(pid) = pid_of(store, check_name(name)?) {
         spawn::wait_for(pid).doing(|| format!("wait for process {pid}"))?;
     }
     delete(store, name, true)
@@ -193,7 +189,7 @@ pub fn delete_when_stopped(store: &Store, name: &str) -> Result<()> {
 pub fn clean(store: &Store) -> Result<()> {
     for name in store.run_names()? {
         if let Some(_held) = store.hold_run(&name)?
-            && !is_known(&name)?
+            && !is_known(store, &name)?
         {
             bundle::remove(&store.run_path(&name))?;
         }
@@ -210,25 +206,45 @@ fn reported(text: &[u8]) -> Error {
 }
 
 /// Whether the runtime knows a container of this name that has not stopped.
-fn is_running(name: &str) -> Result<bool> {
-    let out = tare(&["state", name])?;
+fn is_running(store: &Store, name: &str) -> Result<bool> {
+    let out = tare(store, &["state", name])?;
     let state: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
     let status = state.get("status").and_then(serde_json::Value::as_str);
     Ok(out.status.success() && status != Some("stopped"))
 }
 
 /// Whether the runtime knows a container of this name.
-fn is_known(name: &str) -> Result<bool> {
-    Ok(tare(&["state", name])?.status.success())
+fn is_known(store: &Store, name: &str) -> Result<bool> {
+    Ok(tare(store, &["state", name])?.status.success())
 }
 
-fn tare(args: &[&str]) -> Result<std::process::Output> {
-    let output = Command::new(runtime()?).args(args).stdin(Stdio::null()).output();
-    output.doing(|| "run tare")
+/// The process that is init of the container `name`, if it has one.
+pub fn pid_of(store: &Store, name: &str) -> Option<i32> {
+    let state = tare(store, &["state", name]).ok()?.stdout;
+    let state: serde_json::Value = serde_json::from_slice(&state).ok()?;
+    let pid = i32::try_from(state.get("pid")?.as_i64()?).ok()?;
+    (pid > 0).then_some(pid)
 }
 
-/// The runtime: `$TARE`, else the one beside lade, else the one in `$PATH`.
-fn runtime() -> Result<PathBuf> {
+fn tare(store: &Store, args: &[&str]) -> Result<std::process::Output> {
+    runtime(store)?.args(args).stdin(Stdio::null()).output().doing(|| "run tare")
+}
+
+/// A command line of the runtime. Whoever is not root says so, also as root of a user namespace, and
+/// keeps the state where the own files are.
+fn runtime(store: &Store) -> Result<Command> {
+    let mut command = Command::new(find_runtime()?);
+    if !tree::is_host_root() {
+        let dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let dir = dir.filter(|dir| dir.is_absolute()).map(|dir| dir.join("tare"));
+        command.arg("--root").arg(dir.unwrap_or_else(|| store.root().join("state")));
+        command.args(["--rootless", "true"]);
+    }
+    Ok(command)
+}
+
+/// `$TARE`, else the one beside lade, else the one in `$PATH`.
+fn find_runtime() -> Result<PathBuf> {
     if let Some(tare) = std::env::var_os("TARE").filter(|tare| !tare.is_empty()) {
         return Ok(tare.into());
     }

@@ -490,7 +490,7 @@ impl Drop for Claim {
 }
 
 fn default_place() -> Result<PathBuf> {
-    if nix::unistd::geteuid().is_root() {
+    if tree::is_host_root() {
         return Ok(PathBuf::from("/var/lib/lade"));
     }
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());

@@ -99,10 +99,17 @@ pub fn names(at: impl AsFd) -> nix::Result<Vec<Vec<u8>>> {
     Ok(names)
 }
 
+/// Whether this is the host's root, who alone makes devices and `trusted.` attributes. Root of a
+/// user namespace is not.
+pub fn is_host_root() -> bool {
+    static ANSWER: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *ANSWER.get_or_init(|| !crate::host::is_unprivileged())
+}
+
 /// The extended attribute that makes an overlay directory hide what lower layers have in it:
 /// only root may use `trusted.`, everybody else mounts with `userxattr`.
 pub fn opaque_name() -> &'static std::ffi::CStr {
-    match nix::unistd::geteuid().is_root() {
+    match is_host_root() {
         true => c"trusted.overlay.opaque",
         false => c"user.overlay.opaque",
     }

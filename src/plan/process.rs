@@ -151,7 +151,8 @@ fn credentials(process: &Process, around: &Around, plan: &mut Plan) -> Credentia
         gid: process.user.gid,
         groups: process.user.additional_gids.clone(),
         capabilities,
-        groups_may_stay: around.user_namespace && crate::host::is_unprivileged(),
+        groups_may_stay: (around.user_namespace || around.host.rootless)
+            && crate::host::is_unprivileged(),
     }
 }
 
