@@ -94,7 +94,7 @@ fn bytes(found: &Matches, option: &str) -> Result<Option<i64>> {
     amount(&text).map(Some).ok_or_else(wrong)
 }
 
-/// Bytes as `50M`, `50mb`, `50MiB` or a number say them; -1 is no limit.
+/// Bytes as `50M`, `50mb`, `50MiB`, `1.5G` or a number say them; -1 is no limit.
 fn amount(text: &str) -> Option<i64> {
     if text == "-1" {
         return Some(-1);
@@ -106,8 +106,12 @@ fn amount(text: &str) -> Option<i64> {
         "" => 0,
         _ => 1 + "kmgtp".find(unit).filter(|_| unit.len() == 1)?,
     };
-    let number: u64 = digits.parse().ok()?;
-    number.checked_mul(1 << (10 * power))?.try_into().ok()
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
+    let (whole, unit) = (whole.parse::<u64>().ok()?, 1 << (10 * power));
+    // Six digits are more than anybody writes, and bytes below one do not count.
+    let part = format!("{part:0<6}").get(..6)?.parse::<u64>().ok()?;
+    let bytes = u128::from(whole) * unit + u128::from(part) * unit / 1_000_000;
+    bytes.try_into().ok()
 }
 
 #[cfg(test)]
@@ -123,11 +127,13 @@ mod tests {
             ("50M", 50 << 20),
             ("50mb", 50 << 20),
             ("2GiB", 2 << 30),
+            ("1.5G", 3 << 29),
+            ("0.25k", 256),
         ];
         for (text, bytes) in good {
             assert_eq!(amount(text), Some(bytes), "{text}");
         }
-        for text in ["", "M", "-2", "1x", "1kk", "1km", "9999999999999p", "0x10"] {
+        for text in ["", "M", "-2", "1x", "1kk", "1km", "9999999999999p", "0x10", "1.x", "1.-5"] {
             assert_eq!(amount(text), None, "{text}");
         }
     }
