@@ -5,7 +5,8 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Answer, Cmd, Container, Running, eventually};
+use common::{Answer, Cmd, Container, Running, eventually, peers_fail};
+use serde_json::json;
 
 /// How often each pair meets, with another delay each time.
 const TURNS: u32 = 30;
@@ -207,6 +208,28 @@ fn start_and_kill() {
 fn start_and_pause() {
     let words = ["cannot start a container in the paused state", "that has stopped"];
     meet(created, start, pause, &words);
+}
+
+#[test]
+fn a_pause_waits_for_a_start_that_is_under_way() {
+    if peers_fail("they freeze it half-way, and start hangs") {
+        return;
+    }
+    let script = "touch /shared/begun; until [ -e /shared/go ]; do sleep 0.02; done";
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"]});
+    let c = Container::idle().share().with(|c| c["hooks"] = json!({"startContainer": [hook]}));
+    c.create();
+    let starting = start(&c).spawn();
+    eventually("the hook", || c.shared().join("begun").exists());
+    let pausing = pause(&c).spawn();
+    // Time to do it wrong.
+    std::thread::sleep(Duration::from_millis(200));
+    std::fs::write(c.shared().join("go"), "").expect("write go");
+    assert_eq!(starting.answer().code, 0, "start");
+    assert_eq!(pausing.answer().code, 0, "pause");
+    assert_eq!(c.state()["status"], "paused");
+    delete_force(&c).ok();
+    c.assert_nothing_left();
 }
 
 #[test]

@@ -11,12 +11,20 @@ use crate::state::{Container, Root, State, Status, not_running};
 /// The container is missing, not running, or has no freezer.
 pub fn pause(global: &Global, id: &str) -> Result<i32> {
     let (container, state) = find(global, id)?;
-    match container.status(&state)? {
-        Status::Running | Status::Created => {}
-        other => return Err(refusal("pause", other)),
-    }
+    check(&container, &state)?;
+    // A start that is under way ends first: its caller would wait for what is frozen half-way.
+    container.lock()?;
+    check(&container, &state)?;
     let paused = cgroup(&state)?.freeze();
     paused.map(|()| 0).map_err(|err| super::or_ended(&container, &state, err))
+}
+
+/// Whether there is something to suspend.
+fn check(container: &Container, state: &State) -> Result<()> {
+    match container.status(state)? {
+        Status::Running | Status::Created => Ok(()),
+        other => Err(refusal("pause", other)),
+    }
 }
 
 /// Resumes a paused container.

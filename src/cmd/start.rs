@@ -1,6 +1,6 @@
 //! `tare start`.
 
-use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset};
+use std::io::ErrorKind::{self, BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
@@ -55,10 +55,8 @@ fn release(container: &Container) -> Result<()> {
         socket.read_to_end(&mut answer)
     });
     match talked {
-        // Killed since the look at its state.
-        Err(err) if matches!(err.kind(), ConnectionRefused | ConnectionReset | BrokenPipe) => {
-            return Err(stopped());
-        }
+        // Killed since the look at its state, or about to end since its `run` was killed.
+        Err(err) if ends(err.kind()) => return Err(stopped()),
         talked => talked.doing(|| "talk to the process that waits for its start")?,
     };
     if answer.is_empty() {
@@ -68,6 +66,11 @@ fn release(container: &Container) -> Result<()> {
         Some(Msg::Failed(err)) => Err(named(container, err)),
         _ => Err(Error::new("tare and the waiting process do not understand each other")),
     }
+}
+
+/// Whether nobody waits at the socket any more, or ever did.
+fn ends(kind: ErrorKind) -> bool {
+    matches!(kind, ConnectionRefused | ConnectionReset | BrokenPipe | NotFound)
 }
 
 /// The stub knows only the errno of its execve(2): the configuration knows the program.
