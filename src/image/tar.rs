@@ -169,7 +169,7 @@ impl<R: Read> Reader<R> {
         let old = header.as_old();
         let device = (header.device_major().ok().flatten(), header.device_minor().ok().flatten());
         let mut entry = Entry {
-            kind: kind(header.entry_type(), &path)?,
+            kind: Kind::File,
             path,
             link: extensions.link.or(link).unwrap_or_default(),
             size: field(&old.size, header.entry_size())?,
@@ -181,6 +181,9 @@ impl<R: Read> Reader<R> {
             xattrs: Vec::new(),
         };
         entry.apply(extensions.pax.as_deref().unwrap_or_default())?;
+        // By the whole name: Go leaves what is not ASCII out of the header's, which may then end
+        // in a slash.
+        entry.kind = kind(header.entry_type(), &entry.path)?;
         if entry.kind != Kind::File {
             entry.size = 0;
         }
@@ -352,6 +355,24 @@ mod tests {
         let archive = header.as_bytes().chain(io::repeat(b'a'));
         let err = Reader::new(archive).next_entry().unwrap_err();
         assert!(err.to_string().contains("extension header of"), "{err}");
+    }
+
+    #[test]
+    fn a_file_is_no_directory_for_what_go_leaves_out_of_its_name() {
+        let mut records = Header::new_ustar();
+        records.set_entry_type(EntryType::XHeader);
+        records.set_size(13);
+        records.set_cksum();
+        let mut file = Header::new_ustar();
+        file.as_old_mut().name[..2].copy_from_slice(b"a/");
+        file.set_size(1);
+        file.set_cksum();
+        let mut text = "13 path=a/\u{fc}\n".as_bytes().to_vec();
+        text.resize(512, 0);
+        let archive = [&records.as_bytes()[..], &text, &file.as_bytes()[..], b"z"].concat();
+        let entry = Reader::new(archive.as_slice()).next_entry().unwrap().unwrap();
+        assert_eq!((entry.kind, entry.size), (Kind::File, 1));
+        assert_eq!(entry.path, "a/\u{fc}".as_bytes());
     }
 
     #[test]
