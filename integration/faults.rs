@@ -3,11 +3,13 @@
 mod common;
 
 use std::process::Stdio;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use common::{Container, eventually};
+use common::{Cmd, Container, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 
 /// Kills the runtime `delay` after its start, then cleans up by force.
 fn kill_after(verb: &str, delay: Duration) {
@@ -26,17 +28,108 @@ fn kill_after(verb: &str, delay: Duration) {
     eventually("nothing is left", || c.leftovers().is_empty());
 }
 
-/// Kills the runtime's first process at its N-th system call, for a range of N.
-fn kill_at_calls(verb: &str, calls: std::ops::Range<usize>, step: usize) {
-    for call in calls.step_by(step) {
-        let c = Container::sh("exit 0");
-        let inject = format!("inject=all:signal=SIGKILL:when={call}");
-        let strace = ["strace", "-o", "/dev/null", "-e", "trace=none", "-e", &inject];
-        c.boot(verb, &[]).under(&strace).answer();
+/// What is done to a system call, and whose it is: see integration/programs/inject.c.
+#[derive(Clone, Copy)]
+struct Fault {
+    action: &'static str,
+    whose: &'static str,
+}
+
+const KILLED: Fault = Fault { action: "KILL", whose: "runtime" };
+const CHILD_KILLED: Fault = Fault { action: "KILL", whose: "child" };
+const FAILING: Fault = Fault { action: EIO, whose: "runtime" };
+const EIO: &str = "5";
+/// The injector's exit code when there were fewer calls.
+const NEVER: i32 = 99;
+
+/// Builds the injector, once.
+fn injector() -> &'static str {
+    static PATH: OnceLock<String> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let path = std::env::temp_dir().join(format!("tare-test-inject-{}", std::process::id()));
+        common::compile("inject.c", &path);
+        path.to_string_lossy().into_owned()
+    })
+}
+
+/// Does a command again and again, each time with the fault `step` system calls later, until there are
+/// no more; cleans up by force after each.
+fn at_each_call(
+    fault: Fault,
+    step: u32,
+    prepare: impl Fn() -> Container,
+    command: impl Fn(&Container) -> Cmd,
+) {
+    let mut call = 0;
+    loop {
+        call += step;
+        let c = prepare();
+        let number = call.to_string();
+        let answer = command(&c).under(&[injector(), fault.action, fault.whose, &number]).answer();
+        let what = format!("call {call} of the {}: {}", fault.whose, fault.action);
+        assert!(!answer.stderr.contains("panicked"), "{what}: {answer:?}");
+        match answer.code {
+            NEVER => break,
+            0 => {}
+            137 if fault.action == "KILL" => {}
+            _ => assert!(!answer.stderr.trim().is_empty(), "{what}: failed without a word"),
+        }
         c.verb("delete").args(&["--force", &c.id]).ok();
-        let what = format!("nothing is left of a {verb} that was killed at call {call}");
-        eventually(&what, || c.leftovers().is_empty());
+        eventually(&format!("nothing is left after {what}"), || c.leftovers().is_empty());
     }
+    assert!(call > 20, "only {call} system calls of the {}", fault.whose);
+}
+
+#[test]
+fn missing_system_calls_have_a_way_around_or_a_clear_error() {
+    let around = ["clone3", "close_range", "pidfd_open", "statx", "keyctl"];
+    let needed = ["openat2", "open_tree", "fsopen", "fsmount", "move_mount", "mount_setattr"];
+    let wanted = confined().run();
+    for call in around.iter().chain(&needed) {
+        let c = confined();
+        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error=ENOSYS"));
+        let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+        let answer = c.boot("run", &[]).under(&strace).answer();
+        if around.contains(call) {
+            assert_eq!((answer.code, &answer.stdout), (0, &wanted), "{call}: {}", answer.stderr);
+        } else {
+            assert_eq!(answer.code, 1, "{call}: {answer:?}");
+            assert!(answer.stderr.contains("function not implemented\n"), "{}", answer.stderr);
+            assert!(answer.stderr.contains("needs Linux 5.12"), "{}", answer.stderr);
+        }
+        c.assert_nothing_left();
+    }
+}
+
+/// A container whose payload prints how it is confined.
+fn confined() -> Container {
+    Container::sh(CONFINED).with(|c| {
+        c["process"]["user"]["additionalGids"] = json!([7, 8]);
+        c["process"]["oomScoreAdj"] = json!(300);
+        c["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
+        c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]});
+    })
+}
+
+const CONFINED: &str = "id; cut -d' ' -f5-6 /proc/self/mountinfo; stat -c '%n %A %t:%T' /dev/*; ulimit -a; umask; \
+    grep -E 'Cap|NoNew|Seccomp:|Groups' /proc/self/status; cat /proc/self/oom_score_adj; hostname; \
+    cat /proc/sys/net/ipv4/ip_forward; mkdir /tmp/x || wc -c </proc/timer_list";
+
+fn idle() -> Container {
+    let c = Container::idle();
+    c.run_detached();
+    c
+}
+
+fn waiting() -> Container {
+    let c = Container::idle();
+    c.create();
+    c
+}
+
+fn delete(c: &Container) -> Cmd {
+    c.verb("delete").args(&["--force", &c.id])
 }
 
 #[test]
@@ -55,25 +148,31 @@ fn killed_at_any_time_of_create() {
 
 #[test]
 fn killed_at_system_calls_of_create() {
-    kill_at_calls("create", 1..260, 6);
+    at_each_call(KILLED, 3, Container::idle, |c| c.boot("create", &[]));
+    at_each_call(CHILD_KILLED, 5, Container::idle, |c| c.boot("create", &[]));
 }
 
 #[test]
 fn killed_at_system_calls_of_run() {
-    kill_at_calls("run", 3..260, 6);
+    at_each_call(KILLED, 3, Container::idle, |c| c.boot("run", &["--detach"]));
 }
 
 #[test]
-fn a_delete_that_was_killed_can_be_repeated() {
-    for call in (1..120).step_by(7) {
-        let c = Container::idle();
-        c.run_detached();
-        let inject = format!("inject=all:signal=SIGKILL:when={call}");
-        let strace = ["strace", "-o", "/dev/null", "-e", "trace=none", "-e", &inject];
-        c.verb("delete").args(&["--force", &c.id]).under(&strace).answer();
-        c.verb("delete").args(&["--force", &c.id]).ok();
-        eventually("nothing is left", || c.leftovers().is_empty());
-    }
+fn killed_at_system_calls_of_start_and_delete() {
+    at_each_call(KILLED, 3, waiting, |c| c.act("start"));
+    at_each_call(KILLED, 3, idle, delete);
+}
+
+#[test]
+fn killed_at_system_calls_of_exec() {
+    let exec = |c: &Container| c.exec(&[], &["true"]);
+    at_each_call(KILLED, 3, idle, exec);
+    at_each_call(CHILD_KILLED, 5, idle, exec);
+}
+
+#[test]
+fn each_system_call_of_start_fails() {
+    at_each_call(FAILING, 1, waiting, |c| c.act("start"));
 }
 
 #[test]

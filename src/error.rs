@@ -128,11 +128,11 @@ impl Error {
 
     /// The lines after the first: place, kernel's words, hint; empty if there is nothing to add.
     pub fn details(&self) -> Vec<String> {
-        let place = self.0.place.as_ref().or(self.0.at.as_ref());
-        let place = place.map(|p| format!("  --> {p}"));
-        let kernel = self.0.kernel.as_ref().map(|k| format!("  kernel: {k}"));
-        let hint = self.0.hint.as_ref().map(|h| format!("  hint: {h}"));
-        place.into_iter().chain(kernel).chain(hint).collect()
+        let line = |(name, value): (&str, String)| match name {
+            "at" => format!("  --> {value}"),
+            name => format!("  {name}: {value}"),
+        };
+        self.fields().into_iter().map(line).collect()
     }
 
     /// The fields beside `msg` that the JSON log line carries: name and value.
@@ -140,10 +140,15 @@ impl Error {
         let place = self.0.place.as_ref().or(self.0.at.as_ref());
         let place = place.map(|p| ("at", p.clone()));
         let kernel = self.0.kernel.as_ref().map(|k| ("kernel", k.clone()));
-        let hint = self.0.hint.as_ref().map(|h| ("hint", h.to_string()));
+        let missing = (self.errno() == Some(Errno::ENOSYS)).then_some(MISSING_CALL);
+        let hint = self.0.hint.as_deref().or(missing).map(|h| ("hint", h.to_owned()));
         place.into_iter().chain(kernel).chain(hint).collect()
     }
 }
+
+/// The hint for a system call that is not there, if nobody knows a better one.
+const MISSING_CALL: &str = "tare needs Linux 5.12, and all of its system calls from a seccomp profile \
+    that it runs under (as in a container: fsopen, open_tree, mount_setattr, openat2 and others)";
 
 /// A bare errno from a step: the executor adds what was being done ([`Error::or_doing`]).
 impl From<Errno> for Error {

@@ -246,10 +246,13 @@ impl Init {
             match poll(&mut fds, timeout) {
                 Ok(0) => return Ok(false),
                 Err(Errno::EINTR) => {}
-                result => {
-                    let what = || format!("wait for process {}", self.pid);
-                    return result.doing(what).map(|_| true);
+                Err(errno) => {
+                    return Err(Error::sys(format!("wait for process {}", self.pid), errno));
                 }
+                Ok(_) if !stat(self.pid)?.is_some_and(|found| found.alive) => return Ok(true),
+                // Only a descriptor of /proc/PID is ready too early (see pidfd::open).
+                Ok(_) if left.is_zero() => return Ok(false),
+                Ok(_) => std::thread::sleep(Duration::from_millis(1)),
             }
         }
     }

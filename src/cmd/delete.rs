@@ -107,10 +107,11 @@ fn refusal(id: &str, status: Status) -> Error {
 
 /// Kills init, if it is alive.
 fn kill(state: &State) -> Result<()> {
-    match state.init()? {
+    let Some(init) = state.init()? else { return Ok(()) };
+    match init.signal(libc::SIGKILL) {
+        Err(err) if err.errno().is_some() => Err(err),
         // That it has ended meanwhile is what is wanted.
-        Some(init) => init.signal(libc::SIGKILL).or(Ok(())),
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 

@@ -1,19 +1,31 @@
 //! Processes by descriptor: no number that could be given to another process meanwhile.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 
-/// Opens process `pid` (pidfd_open(2)); the descriptor is close-on-exec.
+/// Opens process `pid` (pidfd_open(2)); the descriptor is close-on-exec. Where that call is missing,
+/// it is one of /proc/PID: signals reach the process through it too, but poll(2) does not wait.
 ///
 /// # Errors
 /// ESRCH: there is no such process.
 pub fn open(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: pidfd_open takes two integers and touches no memory of ours.
-    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-    let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the kernel has just made this descriptor, and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    match super::owned(fd) {
+        Err(Errno::ENOSYS) => open_directory(pid),
+        other => other,
+    }
+}
+
+fn open_directory(pid: i32) -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    match nix::fcntl::open(format!("/proc/{pid}").as_str(), flags, Mode::empty()) {
+        Err(Errno::ENOENT) => Err(Errno::ESRCH),
+        other => other,
+    }
 }
 
 /// Sends `signal` to the process (pidfd_send_signal(2)); 0 only checks that it is there.

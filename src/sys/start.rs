@@ -32,7 +32,11 @@ pub fn prepare() {
     // SAFETY: poll(2) writes to the three elements of the array, nothing else.
     let polled = Errno::result(unsafe { libc::poll(streams.as_mut_ptr(), 3, 0) });
     for stream in &streams {
-        let missing = polled.is_err() || stream.revents & libc::POLLNVAL != 0;
+        let missing = match polled {
+            Ok(_) => stream.revents & libc::POLLNVAL != 0,
+            // SAFETY: asks for flags by number.
+            Err(_) => unsafe { libc::fcntl(stream.fd, libc::F_GETFD) == -1 },
+        };
         // SAFETY: opens a file by a constant name; takes the lowest free number, the missing one.
         if missing && unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) } != stream.fd {
             std::process::abort();
