@@ -20,6 +20,7 @@ use crate::labels::check_selinux;
 use crate::namespaces::{NEWNS, NEWPID, NEWTIME, NEWUSER, Namespaces};
 use crate::process::Payload;
 use crate::rdt::{self, Rdt};
+use crate::security::may_trace;
 use crate::spec::config::{IntelRdt, Linux, Process, Spec};
 use crate::step::{ChildStep, Entry, ParentStep};
 
@@ -136,6 +137,8 @@ pub fn container(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
     if let Some(process) = &spec.process {
         plan.payload = Some(Payload::plan(process)?);
         check_terminal(process, options)?;
+        // Until `start` a process of exec may be beside it.
+        plan.exposed |= !options.start && may_trace(process);
     }
     let hooks = spec.hooks.clone().unwrap_or_default();
     let sync = [Point::Prestart, Point::CreateRuntime, Point::CreateContainer]

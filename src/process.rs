@@ -108,9 +108,6 @@ impl Payload {
     /// In Go's words, which engines look for: `exec: "x": executable file not found in $PATH`.
     pub fn find(&self) -> Result<CString> {
         let name = self.args.strings().first().map_or(c"", |name| name.as_c_str());
-        let shown = name.to_string_lossy();
-        let fail =
-            |what: String| Error::new(format!("exec: \"{shown}\": {what}")).at("process.args[0]");
         if name.to_bytes().contains(&b'/') {
             return match executable(name) {
                 Ok(()) => Ok(name.into()),
@@ -123,14 +120,19 @@ impl Payload {
             match executable(&candidate) {
                 Ok(()) => return Ok(candidate),
                 Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EISDIR) => {}
-                Err(errno) => denied = Some(errno),
+                Err(_) => denied = Some(candidate),
             }
         }
-        match denied {
-            Some(errno) => Err(fail(crate::error::errno_words(errno as i32))),
-            None => Err(fail("executable file not found in $PATH".into())
-                .hint("the program is looked for in the PATH of process.env, in the container's root file system")),
-        }
+        let name = name.to_string_lossy();
+        let missing = format!("exec: \"{name}\": executable file not found in $PATH");
+        let missing = Error::new(missing).at("process.args[0]");
+        Err(match denied {
+            Some(path) => missing.hint(format!("{} may not be executed", path.to_string_lossy())),
+            None => missing.hint(
+                "the program is looked for in the PATH of process.env, in the container's root file \
+                 system",
+            ),
+        })
     }
 
     fn search_path(&self) -> &[u8] {

@@ -108,6 +108,19 @@ pub struct Credentials {
     pub groups_may_stay: bool,
 }
 
+/// Whether a process of these capabilities may look into others, whatever they do against it:
+/// such a one reaches the program of a runtime in its pid namespace (CVE-2019-5736).
+pub fn may_trace(process: &config::Process) -> bool {
+    process.capabilities.as_ref().is_some_and(|sets| {
+        let sets =
+            [&sets.bounding, &sets.effective, &sets.inheritable, &sets.permitted, &sets.ambient];
+        sets.iter().any(|names| names.iter().any(|name| name == TRACE))
+    })
+}
+
+/// The capability that [`may_trace`] looks for.
+pub const TRACE: &str = "CAP_SYS_PTRACE";
+
 impl Credentials {
     /// Becomes that user, with these groups and capabilities, for good.
     ///

@@ -16,9 +16,10 @@ use crate::error::{Doing, Error, Result};
 use crate::host::{self, Host};
 use crate::parent::{self, Joined, Made, Parent, Preserve};
 use crate::plan::{self, Options, Plan, Target};
+use crate::security::{TRACE, may_trace};
 use crate::spec::config::{Capabilities, Process, Spec};
 use crate::spec::{check, load};
-use crate::state::{self, Container, State, Status};
+use crate::state::{self, Container, Stage, State, Status};
 use crate::wire::{Channel, Msg, Request};
 use crate::{log, protect, sys, trace};
 
@@ -156,12 +157,25 @@ fn stopped() -> Error {
 
 fn plan(process: &Process, spec: &Spec, state: &State, options: &Exec) -> Result<Plan> {
     check::process(process)?;
+    check_waiting(process, spec, state)?;
     let cgroup = state.cgroup.as_ref().filter(|cgroup| cgroup.is_v2() || cgroup.exists());
     let cgroup = cgroup.map(|cgroup| target_cgroup(cgroup, options)).transpose()?;
     let init_pid = options.cgroup.is_empty().then_some(state.pid);
     let target =
         Target { spec, cgroup, rdt: state.rdt.clone(), init_pid, restored: state.restored };
     plan::exec(process, &target, &Host::probe()?, &plan_options(options))
+}
+
+/// Before the start, a process that may trace could get hold of the host's tare through the init that
+/// waits. That is protected only if its own capabilities have said that this may happen.
+fn check_waiting(process: &Process, spec: &Spec, state: &State) -> Result<()> {
+    let protected = spec.process.as_ref().is_some_and(may_trace);
+    if state.stage != Stage::Created || protected || !may_trace(process) {
+        return Ok(());
+    }
+    Err(Error::new(format!("a process with {TRACE} has to wait for the start of the container"))
+        .at("process.capabilities")
+        .hint("or give this capability to the container's own process"))
 }
 
 fn target_cgroup(cgroup: &Cgroup, options: &Exec) -> Result<Cgroup> {
