@@ -76,6 +76,35 @@ fn the_root_of_a_user_namespace_makes_containers() {
     }
 }
 
+/// As the members of a pod do. There is no right to come back to the host's pid namespace.
+#[test]
+fn the_root_of_a_user_namespace_joins_a_pid_namespace() {
+    if no_hybrid_for_crun() {
+        return;
+    }
+    let c = Container::sh("test $$ != 1 && cat /proc/1/comm");
+    let ns = c.shared().join("pid");
+    fs::write(&ns, "").unwrap();
+    let c = c.rootless(NOBODY).share().with(|c| {
+        let linux = c["linux"].as_object_mut().unwrap();
+        linux.remove("uidMappings");
+        linux.remove("gidMappings");
+        let namespaces = linux["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|ns| ns["type"] != "user" && ns["type"] != "pid");
+        namespaces.push(json!({"type": "pid", "path": ns}));
+    });
+    let script = "unshare --pid=$NS --fork --kill-child sleep 600 >/dev/null 2>&1 &
+        until grep -q \" $NS \" /proc/self/mountinfo; do sleep 0.1; done
+        \"$@\"; code=$?; kill $!; exit $code";
+    let uid = NOBODY.to_string();
+    let caller = ["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups", "unshare"];
+    let caller = [&caller[..], &["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]];
+    let run = c.boot("run", &[]).without(0, 7).under(&caller.concat());
+    let answer = run.env("USER", "root").env("NS", ns.to_str().unwrap()).answer();
+    assert_eq!(answer.stdout, "sleep\n", "{answer:?}");
+    assert_eq!(answer.code, 0, "{answer:?}");
+}
+
 #[test]
 fn a_container_lives_without_privileges() {
     if no_hybrid_for_crun() {

@@ -15,7 +15,7 @@ pub use restore::{external, restore};
 use crate::cgroup::{self, Cgroup};
 use crate::error::{Error, Result};
 use crate::hooks::{Hook, Point};
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::labels::check_selinux;
 use crate::namespaces::{NEWNS, NEWPID, NEWTIME, NEWUSER, Namespaces};
 use crate::process::Payload;
@@ -239,7 +239,14 @@ impl Context<'_> {
     /// Whether a namespace has to be joined by the runtime: the pid and the time namespace are
     /// entered by being born, and a process in a new user namespace may not join others' at all.
     fn joined_by_parent(&self, flag: u64) -> bool {
-        flag & (NEWPID | NEWTIME) != 0 || (self.new_user() && flag != NEWNS)
+        let by_birth = flag & (NEWPID | NEWTIME) != 0;
+        (by_birth && !self.forks_into_pid()) || (self.new_user() && flag != NEWNS)
+    }
+
+    /// Whether the child joins the pid namespace itself and forks once more: an unprivileged runtime
+    /// has no right to come back to its own.
+    fn forks_into_pid(&self) -> bool {
+        self.namespaces.joins(NEWPID) && !self.new_user() && host::is_unprivileged()
     }
 }
 

@@ -134,7 +134,7 @@ pub enum ChildStep {
     Unshare(u64),
     /// Becomes the first process of a new pid namespace by a second fork.
     ForkInit,
-    /// Forks once more, so that a child is in the pid namespace just joined (exec).
+    /// Forks once more, so that a child is in the pid namespace just joined.
     ForkIntoPid,
     /// Waits for the runtime's Continue.
     Await,

@@ -105,7 +105,9 @@ impl Context<'_> {
                 plan.child(ChildStep::Unshare(late), "linux.namespaces");
             }
         }
-        if self.second_fork() {
+        if self.forks_into_pid() {
+            plan.child(ChildStep::ForkIntoPid, "linux.namespaces");
+        } else if self.second_fork() {
             plan.child(ChildStep::ForkInit, "linux.namespaces");
         }
         if self.waits_early() {

@@ -57,7 +57,8 @@ impl Context<'_> {
     /// two cores that hides their cost. A child that becomes another user has to be in them before, and
     /// one that asks for mounts is served meanwhile.
     pub(super) fn shares_time(&self) -> bool {
-        let listens = self.new_user() || self.late_namespaces() || self.maps_ids();
+        let listens = self.new_user() || self.late_namespaces() || self.forks_into_pid();
+        let listens = listens || self.maps_ids();
         (self.has_v1() || self.by_systemd()) && !listens
     }
 
@@ -199,7 +200,7 @@ impl Context<'_> {
     }
 
     pub(super) fn second_fork(&self) -> bool {
-        self.late_namespaces() && self.namespaces.new & NEWPID != 0
+        self.forks_into_pid() || (self.late_namespaces() && self.namespaces.new & NEWPID != 0)
     }
 
     fn hook_steps(&self, plan: &mut Plan) {
