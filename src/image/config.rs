@@ -20,6 +20,9 @@ use crate::error::{Error, Result};
 
 /// Annotations of conversion.md start with this.
 const PREFIX: &str = "org.opencontainers.image.";
+
+/// Annotations by which a runtime is given orders. The caller may do so, an image's labels may not.
+const ORDERS: [&str; 3] = ["org.systemd.property.", "org.criu.config", "run.oci."];
 /// `PATH` for images that set none, as containerd and Docker have it.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -251,6 +254,7 @@ fn annotations(image: &ImageConfiguration, config: &Config) -> HashMap<String, S
     ]
     .into();
     let mut annotations = config.labels().clone().unwrap_or_default();
+    annotations.retain(|key, _| !ORDERS.iter().any(|order| key.starts_with(order)));
     for (key, value) in fields {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             annotations.entry(format!("{PREFIX}{key}")).or_insert(value);
@@ -351,6 +355,20 @@ mod tests {
             "other": "kept",
         });
         assert_eq!(annotations, &expected);
+    }
+
+    #[test]
+    fn labels_give_no_orders() {
+        let labels = r#"{"Cmd":["x"],"Labels":{"org.systemd.property.DevicePolicy":"'auto'",
+            "org.criu.config":"/etc/shadow","run.oci.keep_original_groups":"1",
+            "hooks":"{\"prestart\":[]}","cdi.k8s.io/all":"vendor.com/gpu=all"}}"#;
+        let [plain, mut labelled] = [r#"{"Cmd":["x"]}"#, labels]
+            .map(|config| convert(&image(config), &ROOT, &[], &Overrides::default()).unwrap());
+        let mut annotations = labelled.annotations().clone().unwrap();
+        assert!(annotations.remove("hooks").is_some());
+        assert!(annotations.remove("cdi.k8s.io/all").is_some());
+        labelled.set_annotations(Some(annotations));
+        assert!(labelled == plain, "a label is an annotation without a meaning, and nothing else");
     }
 
     #[test]
