@@ -132,6 +132,20 @@ fn own_binary_is_not_reachable_during_exec() {
 }
 
 #[test]
+fn own_binary_is_not_reachable_where_overlays_are_missing() {
+    let c = attacker();
+    let copy = own_copy(&c);
+    let before = fingerprint(&copy);
+    let missing = "inject=fsopen:error=ENOSYS";
+    let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsopen", "-e", missing];
+    for _ in 0..30 {
+        with_copy(&copy, c.exec(&[], &["/bin/true"])).under(&strace).ok();
+    }
+    assert!(fingerprint(&copy) == before, "the runtime's file was changed");
+    c.end();
+}
+
+#[test]
 fn the_attacker_wins_against_a_program_without_defence() {
     // The positive control of the test above: nsenter enters the same namespaces, unprotected.
     let c = attacker();
@@ -219,6 +233,28 @@ fn exec_with_a_working_directory_outside() {
 }
 
 #[test]
+fn the_program_is_not_outside() {
+    // CVE-2024-21626 again: the program is reached through a leaked descriptor of the host.
+    let c = Container::idle();
+    fs::copy(c.rootfs().join("bin/busybox"), c.shared().join("true")).unwrap();
+    let script = format!("exec 3<{0} 7<{0} 8<{0}; exec \"$@\"", c.shared().display());
+    let leaky = ["bash", "-c", &script, "sh"];
+    c.boot("run", &["--detach"]).under(&leaky).ok();
+    for fd in 3..20 {
+        let program = format!("/proc/self/fd/{fd}/true");
+        let answer = c.exec(&[], &[&program]).under(&leaky).answer();
+        assert_eq!(answer.code, 255, "exec, fd {fd}: {answer:?}");
+    }
+    c.end();
+    for fd in 3..20 {
+        let program = format!("/proc/self/fd/{fd}/true");
+        let c = Container::new(&[&program]);
+        c.boot("run", &[]).under(&leaky).fails(1);
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
 fn destinations_with_symlinks_stay_inside() {
     let c = Container::new(&["/bin/true"]);
     let target = c.bundle().join("outside");
@@ -270,14 +306,35 @@ fn mounts_over_proc_are_refused() {
 }
 
 #[test]
+fn kernel_parameters_do_not_go_to_a_proc_of_the_image() {
+    // CVE-2025-52881: what is meant for the kernel is swallowed by a file that looks like its own.
+    if peers_fail("runc 1.1 writes to whatever is at /proc") {
+        return;
+    }
+    let file = "sys/net/ipv4/ip_forward";
+    let c = Container::new(&["/bin/cat", &format!("/real/{file}")])
+        .with(|c| {
+            without_mounts(c, "/proc");
+            c["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
+        })
+        .mount("proc", "proc", "/real", &[]);
+    let decoy = c.rootfs().join("proc").join(file);
+    fs::create_dir_all(decoy.parent().unwrap()).unwrap();
+    fs::write(&decoy, "decoy\n").unwrap();
+    assert_eq!(c.run(), "1\n");
+    assert_eq!(fs::read_to_string(&decoy).unwrap(), "decoy\n");
+}
+
+/// Leaves out the mounts at `place` and below: the image's own files are there.
+fn without_mounts(c: &mut Value, place: &str) {
+    let mounts = c["mounts"].as_array_mut().unwrap();
+    mounts.retain(|m| !Path::new(m["destination"].as_str().unwrap()).starts_with(place));
+}
+
+#[test]
 fn devices_that_are_symlinks_in_the_image() {
     // A /dev of the image itself, with traps where the runtime makes nodes and masks paths.
-    let c = Container::new(&["/bin/true"]).with(|c| {
-        c["mounts"]
-            .as_array_mut()
-            .unwrap()
-            .retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
-    });
+    let c = Container::new(&["/bin/true"]).with(|c| without_mounts(c, "/dev"));
     let victim = c.bundle().join("victim");
     fs::write(&victim, "precious").unwrap();
     for name in ["null", "zero", "console", "tty", "ptmx", "random"] {
@@ -309,10 +366,7 @@ fn a_dev_that_is_a_symlink() {
 fn masking_uses_the_real_null_device() {
     // CVE-2025-31133: the image's /dev/null is another file, so that the mask would be that file.
     let c = Container::sh("cat /etc/passwd").with(|c| {
-        c["mounts"]
-            .as_array_mut()
-            .unwrap()
-            .retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
+        without_mounts(c, "/dev");
         c["linux"]["maskedPaths"] = json!(["/etc/passwd"]);
     });
     fs::write(c.rootfs().join("etc/decoy"), "decoy").unwrap();
@@ -320,6 +374,67 @@ fn masking_uses_the_real_null_device() {
     let answer = c.boot("run", &[]).answer();
     assert!(!answer.stdout.contains("decoy") && !answer.stdout.contains("root:"), "{answer:?}");
     c.end();
+}
+
+#[test]
+fn a_null_device_that_is_replaced_late_masks_nothing() {
+    // CVE-2025-31133 as a race: it was made as it should be, and is another file when it is used.
+    if peers_fail("runc 1.1 masks with whatever /dev/null is") {
+        return;
+    }
+    for replace in ["ln -s /etc/decoy dev/null", "echo decoy >dev/null", "mknod dev/null c 1 5"] {
+        let script = format!("rm dev/null && {replace}");
+        let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script],
+            "env": ["PATH=/usr/bin:/bin"]});
+        let c = Container::sh("cat /etc/passwd").with(|c| {
+            c["hooks"] = json!({"createContainer": [hook]});
+            c["linux"]["maskedPaths"] = json!(["/etc/passwd"]);
+        });
+        fs::write(c.rootfs().join("etc/decoy"), "decoy").unwrap();
+        let said = c.boot("run", &[]).fails(1);
+        assert!(said.contains("/dev/null"), "{replace}: {said}");
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_console_that_is_a_symlink_is_refused() {
+    // CVE-2025-52565: the terminal would be mounted wherever the link leads.
+    if peers_fail("runc 1.1 follows it") {
+        return;
+    }
+    let c = Container::idle().with(|c| {
+        let mounts = c["mounts"].as_array_mut().unwrap();
+        mounts.retain(|m| m["destination"] != "/dev");
+        c["process"]["terminal"] = json!(true);
+    });
+    fs::write(c.rootfs().join("etc/decoy"), "decoy").unwrap();
+    symlink("/etc/decoy", c.rootfs().join("dev/console")).unwrap();
+    let socket = common::terminal::ConsoleSocket::listen(&c.shared());
+    let flags = ["--console-socket", socket.path.to_str().unwrap()];
+    let said = c.boot("create", &flags).fails(1);
+    assert!(said.contains("/dev/console"), "{said}");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn a_terminal_is_not_made_by_another_device() {
+    // The image's own /dev/pts, where another device answers to the multiplexer's name.
+    if peers_fail("runc 1.1 takes the host's") {
+        return;
+    }
+    let c = Container::idle().with(|c| {
+        without_mounts(c, "/dev");
+        c["process"]["terminal"] = json!(true);
+    });
+    fs::create_dir(c.rootfs().join("dev/pts")).unwrap();
+    let fake = c.rootfs().join("dev/pts/ptmx");
+    Cmd::new(&["mknod", fake.to_str().unwrap(), "c", "1", "5"]).ok();
+    let socket = common::terminal::ConsoleSocket::listen(&c.shared());
+    let flags = ["--console-socket", socket.path.to_str().unwrap()];
+    let said = c.boot("create", &flags).fails(1);
+    assert!(said.contains("is not the terminal multiplexer"), "{said}");
+    c.assert_nothing_left();
 }
 
 #[test]
@@ -376,6 +491,18 @@ fn capabilities_are_not_inherited() {
 }
 
 #[test]
+fn groups_of_the_caller_of_exec_do_not_stay() {
+    // CVE-2022-2989 and its like: a file may be closed to a group, which is then not to be had.
+    let c = Container::idle();
+    c.run_detached();
+    let status = c.exec(&[], &["/bin/cat", "/proc/self/status"]);
+    let status = status.under(&["setpriv", "--groups", "5,6"]).ok();
+    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap();
+    assert_eq!(groups.trim(), "", "{status}");
+    c.end();
+}
+
+#[test]
 fn users_are_numbers_of_32_bits() {
     if peers_fail("runc 1.1 cuts large numbers") {
         return;
@@ -402,7 +529,17 @@ fn the_callers_terminal_is_out_of_reach() {
 
 #[test]
 fn init_is_out_of_reach_before_its_exec() {
-    // A created init is not dumpable: even root inside cannot look into its files.
+    // A created init is not dumpable: root inside cannot look into it, though it has its ids.
+    let c = Container::idle();
+    c.create();
+    let said = c.exec(&[], &["/bin/readlink", "/proc/1/exe", "/proc/1/cwd"]).answer();
+    assert_eq!((said.code, &*said.stdout), (1, ""), "{said:?}");
+    c.start();
+    eventually("the payload runs", || {
+        c.exec(&[], &["/bin/readlink", "/proc/1/exe"]).answer().code == 0
+    });
+    c.end();
+    // What a privileged one sees is not the host's.
     let c = Container::idle().with(privileged);
     c.create();
     let said = c.exec(&[], &["/bin/ls", "-l", "/proc/1/fd", "/proc/1/cwd/"]).answer();

@@ -138,6 +138,28 @@ fn a_hook_has_its_own_environment_only() {
 }
 
 #[test]
+fn no_kind_of_hook_gets_the_payloads_environment() {
+    let c = Container::new(&["/bin/true"]).share();
+    let mut hooks = json!({});
+    for kind in KINDS {
+        let shared = c.shared();
+        let place = if kind == "startContainer" { Path::new("/shared") } else { &shared };
+        let script = format!("export -p >{}/{kind}", place.display());
+        hooks[kind] = json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["A=1"]}]);
+    }
+    let c = c.with(|c| {
+        c["process"]["env"] = json!(["PATH=/bin", "EVIL=1"]);
+        c["hooks"] = hooks;
+    });
+    c.boot("run", &[]).env("LEAK", "1").ok();
+    for kind in KINDS {
+        let env = read(&c, kind);
+        assert!(env.contains("A="), "{kind}: {env}");
+        assert!(!env.contains("EVIL") && !env.contains("LEAK"), "{kind}: {env}");
+    }
+}
+
+#[test]
 fn a_failing_hook_stops_the_creation() {
     for kind in ["prestart", "createRuntime", "createContainer", "startContainer"] {
         let hooks = json!([host_hook("exit 0"), host_hook("echo no such network >&2; exit 3")]);

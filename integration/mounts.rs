@@ -221,6 +221,23 @@ fn masked_and_read_only_paths() {
 }
 
 #[test]
+fn masked_directories_share_one_file_system() {
+    // One super block each would be a burden on a host with many containers.
+    if peers_fail("runc 1.1 mounts a tmpfs for each") {
+        return;
+    }
+    let paths = ["/root", "/tmp", "/proc/sys"];
+    let c = Container::new(&["/bin/stat", "-c", "%d"]).with(|c| {
+        c["process"]["args"].as_array_mut().unwrap().extend(paths.map(|path| json!(path)));
+        c["linux"]["maskedPaths"] = json!(paths);
+        c["linux"]["readonlyPaths"] = json!([]);
+    });
+    let said = c.run();
+    let devices: Vec<_> = said.lines().collect();
+    assert!(devices.len() == 3 && devices.iter().all(|device| *device == devices[0]), "{said}");
+}
+
+#[test]
 fn default_devices_and_links() {
     let c = Container::idle();
     c.run_detached();
