@@ -215,6 +215,21 @@ fn the_working_directory_is_not_outside() {
 }
 
 #[test]
+fn a_descriptor_that_is_passed_on_is_no_working_directory() {
+    // The caller means the payload to have it; the way to the host that it is stays closed.
+    let pass = ["bash", "-c", "exec 3</; exec \"$@\"", "sh"];
+    let c = Container::idle().with(|c| c["process"]["cwd"] = json!("/proc/self/fd/3"));
+    c.boot("run", &["--preserve-fds", "1"]).under(&pass).fails(1);
+    c.assert_nothing_left();
+    let c = Container::idle();
+    c.run_detached();
+    let flags = ["--preserve-fds", "1", "--cwd", "/proc/self/fd/3"];
+    let said = c.exec(&flags, &["/bin/true"]).under(&pass).fails(255);
+    assert!(said.contains("outside of container mount namespace root"), "{said}");
+    c.end();
+}
+
+#[test]
 fn exec_with_a_working_directory_outside() {
     let c = Container::idle();
     c.run_detached();
@@ -529,15 +544,16 @@ fn the_callers_terminal_is_out_of_reach() {
 
 #[test]
 fn init_is_out_of_reach_before_its_exec() {
+    if peers_fail("runc 1.1 leaves its init dumpable") {
+        return;
+    }
     // A created init is not dumpable: root inside cannot look into it, though it has its ids.
     let c = Container::idle();
     c.create();
-    let said = c.exec(&[], &["/bin/readlink", "/proc/1/exe", "/proc/1/cwd"]).answer();
-    assert_eq!((said.code, &*said.stdout), (1, ""), "{said:?}");
+    let look = || c.exec(&[], &["/bin/readlink", "/proc/1/exe"]).answer().code;
+    assert_eq!(look(), 1, "init can be looked into");
     c.start();
-    eventually("the payload runs", || {
-        c.exec(&[], &["/bin/readlink", "/proc/1/exe"]).answer().code == 0
-    });
+    eventually("the payload can be looked into", || look() == 0);
     c.end();
     // What a privileged one sees is not the host's.
     let c = Container::idle().with(privileged);
