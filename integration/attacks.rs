@@ -5,9 +5,11 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Cmd, Container, compile, eventually, is_tare, peers_fail, runtime};
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde_json::{Value, json};
 
 /// All capabilities that this host has to give, and no other protection.
@@ -367,14 +369,19 @@ fn a_dev_that_is_a_symlink() {
     if peers_fail("runc 1.1 makes the links of /dev behind the symlink") {
         return;
     }
-    let c = Container::new(&["/bin/true"]);
-    let outside = c.bundle().join("outside");
-    fs::create_dir(&outside).unwrap();
-    fs::remove_dir(c.rootfs().join("dev")).unwrap();
-    symlink(&outside, c.rootfs().join("dev")).unwrap();
-    c.boot("run", &[]).answer();
-    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
-    c.end();
+    for mounts in [true, false] {
+        let mut c = Container::new(&["/bin/true"]);
+        if !mounts {
+            c = c.with(|c| without_mounts(c, "/dev"));
+        }
+        let outside = c.bundle().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::remove_dir(c.rootfs().join("dev")).unwrap();
+        symlink(&outside, c.rootfs().join("dev")).unwrap();
+        c.boot("run", &[]).answer();
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "mounts: {mounts}");
+        c.end();
+    }
 }
 
 #[test]
@@ -582,13 +589,7 @@ fn a_volume_that_swaps_a_destination() {
     fs::create_dir_all(volume.join("real")).unwrap();
     let outside = c.bundle().join("outside");
     fs::create_dir(&outside).unwrap();
-    let v = volume.display();
-    let swap = format!(
-        "cd {v}; ln -s {} trap; while :; do mv -T trap x; mv -T real trap; \
-                        mv -T x real; mv -T real x; mv -T trap real; mv -T x trap; done",
-        outside.display()
-    );
-    let mut swapper = Cmd::new(&["sh", "-c", &swap]).spawn();
+    symlink(&outside, volume.join("trap")).unwrap();
     let source = volume.to_str().unwrap().to_owned();
     let c = c.mount("bind", &source, "/volume", &["bind"]).mount(
         "tmpfs",
@@ -596,11 +597,19 @@ fn a_volume_that_swaps_a_destination() {
         "/volume/real/inner",
         &[],
     );
-    for _ in 0..40 {
-        c.boot("run", &[]).answer();
-        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "something was made outside");
-    }
-    swapper.child.kill().unwrap();
-    swapper.child.wait().unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let [real, trap] = ["real", "trap"].map(|name| volume.join(name));
+            while !done.load(Ordering::Relaxed) {
+                renameat2(AT_FDCWD, &real, AT_FDCWD, &trap, RenameFlags::RENAME_EXCHANGE).unwrap();
+            }
+        });
+        for _ in 0..40 {
+            c.boot("run", &[]).answer();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "something was made outside");
     eventually("nothing left", || c.leftovers().is_empty());
 }
