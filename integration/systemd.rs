@@ -209,11 +209,12 @@ fn a_unit_that_has_failed_is_forgotten() {
     }
     let c = Container::idle().systemd("system.slice");
     // A scope fails if what is in it outlives its time.
-    let script = "trap '' TERM; while sleep 0.1; do :; done";
+    let trapped = c.bundle().join("trapped");
+    let script = format!("trap '' TERM; touch {}; while sleep 0.1; do :; done", trapped.display());
     let scope = format!("--unit={}", unit(&c));
     let words = ["systemd-run", "--scope", "-p", "TimeoutStopSec=500ms", &scope];
-    let other = Cmd::new(&words).args(&["/bin/sh", "-c", script]).spawn();
-    eventually("the other unit is there", || show(&c, "ActiveState") == "active");
+    let other = Cmd::new(&words).args(&["/bin/sh", "-c", &script]).spawn();
+    eventually("the other unit is there", || trapped.exists());
     Cmd::new(&["systemctl", "stop", &unit(&c)]).answer();
     other.answer();
     assert_eq!(show(&c, "ActiveState"), "failed");
@@ -322,7 +323,9 @@ fn killed_at_any_point() {
         std::thread::sleep(Duration::from_micros(700 * step));
         running.signal(Signal::SIGKILL);
         running.answer();
-        gone(&c);
+        c.verb("delete").args(&["--force", &c.id]).ok();
+        // systemd may still be at a request that the runtime made before it was killed.
+        eventually("nothing is left", || c.leftovers().is_empty() && loaded(&c) == "not-found");
     }
 }
 
