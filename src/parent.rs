@@ -258,7 +258,6 @@ impl<'a> Parent<'a> {
             ParentStep::PidFile(path) => write_pid_file(path, self.pid()),
             ParentStep::SaveState => self.save_state(),
             ParentStep::Start => self.start(),
-            ParentStep::AwaitExec => self.await_exec(),
             ParentStep::ConnectCriu => self.connect_criu(),
             ParentStep::AwaitCriu => self.await_criu(),
             ParentStep::AttachCriu(cgroup) => cgroup.attach(self.pid()),
@@ -519,18 +518,13 @@ impl<'a> Parent<'a> {
         record.container.save(&record.state)
     }
 
-    /// Releases the payload.
+    /// Releases the payload, and waits until execve(2) has succeeded: it closes the channel.
     fn start(&mut self) -> Result<()> {
         match self.send(&Msg::Start) {
-            // It has ended: before it was ready, as its last word will tell, or killed since then,
-            // as its exit code will.
-            Err(err) if err.errno() == Some(Errno::EPIPE) => Ok(()),
-            sent => sent,
+            // Killed since it was ready: a container that has ended, as its exit code will tell.
+            Err(err) if err.errno() == Some(Errno::EPIPE) => {}
+            sent => sent?,
         }
-    }
-
-    /// Waits until execve(2) has succeeded: it closes the channel.
-    fn await_exec(&mut self) -> Result<()> {
         match self.channel()?.receive()? {
             None => Ok(()),
             Some(Msg::Failed(err)) => Err(self.name_program(err)),

@@ -90,24 +90,6 @@ impl Plan {
     fn child(&mut self, step: ChildStep, at: impl Into<String>) {
         self.child.push(Entry { step, at: at.into() });
     }
-
-    /// Where the runtime has nothing left to do once the child is ready, it says so beforehand: the
-    /// child finds the word there and goes on at once, which saves waking each of them once more. A
-    /// terminal that it relays has to be prepared before the payload writes to it.
-    fn start_early(&mut self) {
-        let relayed = |entry: &Entry<ChildStep>| {
-            matches!(entry.step, ChildStep::Terminal { to_socket: false, .. })
-        };
-        if self.child.iter().any(relayed) {
-            return;
-        }
-        let steps = |pair: &[Entry<ParentStep>]| {
-            matches!((&pair[0].step, &pair[1].step), (ParentStep::AwaitReady, ParentStep::Start))
-        };
-        if let Some(ready) = self.parent.windows(2).position(steps) {
-            self.parent.swap(ready, ready + 1);
-        }
-    }
 }
 
 /// Plans a new container.
@@ -147,7 +129,6 @@ pub fn container(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
     let context = Context { spec, linux, host, options, namespaces: &namespaces, sync };
     context.parent_steps(&mut plan)?;
     context.child_steps(&mut plan)?;
-    plan.start_early();
     Ok(plan)
 }
 

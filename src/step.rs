@@ -105,8 +105,6 @@ pub enum ParentStep {
     SaveState,
     /// Releases the payload (run, exec).
     Start,
-    /// Waits until the program is executed (run, exec).
-    AwaitExec,
     /// Makes the socket over which criu is told what to do (restore).
     ConnectCriu,
     /// Waits until the child has become criu (restore).
@@ -319,7 +317,6 @@ impl fmt::Display for ParentStep {
             Self::PidFile(path) => write!(f, "write the pid to {}", path.display()),
             Self::SaveState => f.write_str("save the state"),
             Self::Start => f.write_str("release the payload"),
-            Self::AwaitExec => f.write_str("wait until the program is executed"),
             Self::ConnectCriu => f.write_str("make the socket for criu"),
             Self::AwaitCriu => f.write_str("wait for criu"),
             Self::AttachCriu(_) => f.write_str("move criu into the cgroups of the container"),

@@ -23,8 +23,6 @@
 //!     | Start -----------------------------------------> |  startContainer, execve
 //!     | <------------------------------- end of file     |  the payload runs (or: Failed)
 //! ```
-//! Start is on its way before Ready if the runtime has nothing left to do between the two.
-//!
 //! After `create`, Continue comes once the state is saved, and Start comes from `tare start` through
 //! a listening socket in the state directory; that connection carries the end of file, or the reason
 //! why execve(2) failed. There an exec without privileges gets the namespaces of a process that has

@@ -128,7 +128,6 @@ fn stays(step: &ParentStep) -> bool {
         | ParentStep::PidFile(_)
         | ParentStep::SaveState
         | ParentStep::Start
-        | ParentStep::AwaitExec
         | ParentStep::SupplySources
         | ParentStep::InitialCpus(_)
         | ParentStep::AwaitNamespaces

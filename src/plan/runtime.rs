@@ -236,11 +236,6 @@ pub(super) fn finish(plan: &mut Plan, options: &Options, hooks: bool) {
         plan.parent(ParentStep::SaveState, "");
     }
     // The child waits for `start` only once its container can be found by its state.
-    match options.start {
-        true => {
-            plan.parent(ParentStep::Start, "");
-            plan.parent(ParentStep::AwaitExec, "");
-        }
-        false => plan.parent(ParentStep::Continue, ""),
-    }
+    let release = if options.start { ParentStep::Start } else { ParentStep::Continue };
+    plan.parent(release, "");
 }

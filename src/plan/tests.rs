@@ -158,6 +158,6 @@ fn a_payload_waits_until_its_terminal_is_prepared() {
         let ready = at(|step| matches!(step, ParentStep::AwaitReady));
         at(|step| matches!(step, ParentStep::Start)).cmp(&ready)
     };
-    assert_eq!(order(false), std::cmp::Ordering::Less);
+    assert_eq!(order(false), std::cmp::Ordering::Greater);
     assert_eq!(order(true), std::cmp::Ordering::Greater);
 }
