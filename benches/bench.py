@@ -1,4 +1,4 @@
-"""What benches/run and benches/syscalls share: programs, bundles, a private world."""
+"""What the programs of this folder share: programs, bundles, a private world."""
 
 import json
 import os
@@ -156,3 +156,22 @@ class World:
         """Unmounts (in our own mount namespace only) and removes the folder."""
         subprocess.run(["umount", "-l", self.dir], check=False)
         os.rmdir(self.dir)
+
+
+class Stopwatch:
+    """The helper that runs one command at a time; see stopwatch.c."""
+
+    def __init__(self, path, errors):
+        self.errors = errors
+        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=open(errors, "w", encoding="utf-8"), text=True)
+
+    def run(self, argv):
+        """Wall and CPU seconds and peak bytes of a command, which has to succeed."""
+        self.process.stdin.write("\x1f".join(argv) + "\n")
+        self.process.stdin.flush()
+        wall, cpu, peak, status = map(int, self.process.stdout.readline().split())
+        if status:
+            with open(self.errors, encoding="utf-8") as file:
+                sys.exit(f"{' '.join(argv)}: exit code {status}\n{file.read()[-2000:]}")
+        return {"wall": wall / 1e9, "cpu": cpu / 1e6, "peak": peak * 1024}
