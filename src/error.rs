@@ -157,11 +157,31 @@ impl From<Errno> for Error {
     }
 }
 
+/// For people, whose terminal nothing in it may steer: the text may be an image's.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message())?;
-        self.details().iter().try_for_each(|line| write!(f, "\n{line}"))
+        let lines = [vec![self.message()], self.details()].concat().join("\n");
+        let lines = lines.split('\n').map(printable);
+        f.write_str(&lines.collect::<Vec<_>>().join("\n"))
     }
+}
+
+/// A text of unknown origin on one line: what would steer a terminal is written out.
+pub fn printable(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_hostile(c) {
+            true => safe.extend(c.escape_unicode()),
+            false => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// Control characters, those that turn the direction of writing, and the byte order mark.
+pub fn is_hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 impl std::error::Error for Error {}
@@ -216,6 +236,13 @@ mod tests {
              --> mounts[2].options[0]\n  kernel: tmpfs: Bad value for 'size'\n  \
              hint: a size is a number with an optional k, m, g or %"
         );
+    }
+
+    #[test]
+    fn nothing_in_it_steers_a_terminal() {
+        let err = Error::new("unpack a\x1b]0;b\u{9b}2J\u{202e}\tc\nd").hint("\r");
+        let text = "unpack a\\u{1b}]0;b\\u{9b}2J\\u{202e}\\u{9}c\nd\n  hint: \\u{d}";
+        assert_eq!(err.to_string(), text);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::reference::Reference;
 use super::store::{ImageRecord, Store};
 use super::transport::Options;
 use super::{pull, run, source, userns};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
 
 /// The definition of the command line.
 pub fn command() -> Command {
@@ -239,7 +239,7 @@ fn images(store: &Store, matches: &ArgMatches) -> Result<()> {
 
 fn row(image: &ImageRecord) -> [String; 4] {
     let digest = image.manifest.hex().get(..12).unwrap_or_default().to_owned();
-    [image.name.clone(), digest, image.platform.clone(), progress::bytes(image.size)]
+    [image.name.clone(), digest, printable(&image.platform), progress::bytes(image.size)]
 }
 
 fn remove_images(store: &Store, matches: &ArgMatches) -> Result<()> {

@@ -8,6 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::CStr;
 use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -17,7 +18,7 @@ use nix::sys::stat::{
     FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmodat, mkdirat, mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchownat, linkat, symlinkat};
+use nix::unistd::{Gid, Uid, Whence, fchownat, linkat, lseek, symlinkat};
 
 use super::tree::{self, WALK};
 use crate::error::{Doing, Error, Result};
@@ -105,7 +106,7 @@ impl Copier<'_> {
         let source = tree::child(from, name, WALK).doing(doing)?;
         let implicit = self.implicit.contains(path);
         let old = tree::stat(to, name).doing(doing)?;
-        if is_opaque(from, name).doing(doing)? && old.as_ref().is_some_and(is_directory) {
+        if tree::is_opaque(from, name).doing(doing)? && old.as_ref().is_some_and(is_directory) {
             empty(&tree::child(to, name, WALK).doing(doing)?).doing(doing)?;
         }
         let (target, stat) = match old {
@@ -148,13 +149,33 @@ fn create(from: &OwnedFd, to: &OwnedFd, name: &[u8], stat: &FileStat) -> nix::Re
             let mut target = File::from(openat(to, name, flags, private)?);
             let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
             let mut source = File::from(tree::child(from, name, flags)?);
-            std::io::copy(&mut source, &mut target)
+            copy_content(&mut source, &mut target, stat)
                 .map_err(|err| err.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
         }
         SFlag::S_IFLNK => symlinkat(readlinkat(from, name)?.as_os_str(), to, name)?,
         kind => mknodat(to, name, kind, private, stat.st_rdev)?,
     }
     describe(from, to, name, stat)
+}
+
+/// Copies a file's content. Holes stay holes: an image may have a file of terabytes of nothing.
+fn copy_content(source: &mut File, target: &mut File, stat: &FileStat) -> io::Result<()> {
+    let size = stat.st_size as u64;
+    if stat.st_blocks as u64 * 512 >= size {
+        return io::copy(source, target).map(|_| ());
+    }
+    let mut end = 0;
+    loop {
+        let start = match lseek(&*source, end, Whence::SeekData) {
+            // Nothing but a hole comes after it.
+            Err(Errno::ENXIO) => return target.set_len(size),
+            start => start?,
+        };
+        end = lseek(&*source, start, Whence::SeekHole)?;
+        source.seek(SeekFrom::Start(start as u64))?;
+        target.seek(SeekFrom::Start(start as u64))?;
+        io::copy(&mut source.by_ref().take((end - start) as u64), target)?;
+    }
 }
 
 /// Gives `name` in `to` the attributes of `name` in `from`; an empty name is the directory
@@ -201,11 +222,6 @@ fn is_directory(stat: &FileStat) -> bool {
 /// Removes what is in a directory. It stays itself: its layer may not describe it.
 fn empty(dir: &OwnedFd) -> nix::Result<()> {
     tree::names(dir)?.iter().try_for_each(|name| tree::remove(dir.as_fd(), name))
-}
-
-fn is_opaque(at: &OwnedFd, name: &[u8]) -> nix::Result<bool> {
-    let value = xattr::get(&tree::proc_path(at, name), tree::opaque_name())?;
-    Ok(value.as_deref() == Some(b"y"))
 }
 
 fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
@@ -269,6 +285,29 @@ mod tests {
         let opaque =
             xattr::get(&tree::proc_path(&tree::open(&out).unwrap(), b"o"), tree::opaque_name());
         assert_eq!(opaque.unwrap(), None);
+        tree::remove_path(&top).unwrap();
+    }
+    #[test]
+    fn holes_are_not_filled() {
+        let top = std::env::temp_dir().join(format!("lade-holes-{}", std::process::id()));
+        let [from, to] = ["from", "to"].map(|name| top.join(name));
+        for dir in [&from, &to] {
+            fs::create_dir_all(dir).unwrap();
+        }
+        let mut file = File::create(from.join("f")).unwrap();
+        file.set_len(1 << 42).unwrap();
+        file.seek(SeekFrom::Start(1 << 40)).unwrap();
+        io::Write::write_all(&mut file, b"data").unwrap();
+        File::create(from.join("nothing")).unwrap().set_len(1 << 42).unwrap();
+        apply(&from, &BTreeSet::new(), &to).unwrap();
+        for name in ["f", "nothing"] {
+            let copy = fs::metadata(to.join(name)).unwrap();
+            assert!(copy.len() == 1 << 42 && copy.blocks() < 1000, "{name}");
+        }
+        let mut data = [0; 6];
+        let copy = File::open(to.join("f")).unwrap();
+        std::os::unix::fs::FileExt::read_exact_at(&copy, &mut data, (1 << 40) - 1).unwrap();
+        assert_eq!(&data, b"\0data\0");
         tree::remove_path(&top).unwrap();
     }
 }

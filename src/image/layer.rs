@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
@@ -26,6 +26,7 @@ use nix::sys::stat::{
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat, geteuid, linkat, symlinkat};
 
+use super::sparse::Map;
 use super::tar::{Entry, Kind, Reader};
 use super::tree::{self, LIST, WALK};
 use super::userns;
@@ -190,13 +191,25 @@ impl Unpacker {
             other => other,
         };
         let mut file = File::from(created.doing(|| "create file")?);
-        self.copy(content, &mut file)?;
+        match &entry.sparse {
+            Some(map) => self.copy_parts(map, content, &mut file)?,
+            None => self.copy(content, &mut file)?,
+        }
         self.own(at, name, entry)?;
         // Writing and chown take setuid bits and file capabilities away, so these come last.
         fchmod(&file, Mode::from_bits_truncate(entry.mode)).doing(|| "set mode")?;
         self.xattrs(at, name, entry)?;
         let time = timespec(entry.mtime);
         futimens(&file, &time, &time).doing(|| "set time")
+    }
+
+    /// Copies the data of a sparse file to where it belongs; what is between stays a hole.
+    fn copy_parts(&mut self, map: &Map, content: &mut impl Read, file: &mut File) -> Result<()> {
+        for (offset, length) in &map.parts {
+            file.seek(SeekFrom::Start(*offset)).doing(|| "write file")?;
+            self.copy(&mut content.by_ref().take(*length), file)?;
+        }
+        file.set_len(map.size).doing(|| "set size")
     }
 
     fn copy(&mut self, content: &mut impl Read, file: &mut File) -> Result<()> {

@@ -80,12 +80,18 @@ impl Archive {
         self.add(EntryType::Link, name, to, 0o777, b"")
     }
     fn pax(self, key: &str, value: &[u8]) -> Self {
-        let body = key.len() + value.len() + 3;
-        let len = (1..4).map(|digits| body + digits).find(|l| l.to_string().len() + body == *l);
-        let mut record = format!("{} {key}=", len.unwrap()).into_bytes();
-        record.extend_from_slice(value);
-        record.push(b'\n');
-        self.add(EntryType::XHeader, "pax", "", 0o644, &record)
+        self.pax_records(&[(key, value)])
+    }
+    fn pax_records(self, records: &[(&str, &[u8])]) -> Self {
+        let mut text = Vec::new();
+        for (key, value) in records {
+            let body = key.len() + value.len() + 3;
+            let len = (1..4).map(|digits| body + digits).find(|l| l.to_string().len() + body == *l);
+            text.extend_from_slice(format!("{} {key}=", len.unwrap()).as_bytes());
+            text.extend_from_slice(value);
+            text.push(b'\n');
+        }
+        self.add(EntryType::XHeader, "pax", "", 0o644, &text)
     }
     fn bytes(mut self) -> Vec<u8> {
         self.0.extend_from_slice(&[0; 1024]);
@@ -316,10 +322,40 @@ fn names_have_limits() {
 }
 
 #[test]
-fn unknown_and_sparse_entries_are_refused() {
+fn unknown_entries_are_refused() {
     Place::refuses(archive().add(EntryType::new(b'Z'), "z", "", 0o644, b""), "unknown type");
-    Place::refuses(archive().add(EntryType::GNUSparse, "s", "", 0o644, b""), "sparse");
-    Place::refuses(archive().pax("GNU.sparse.major", b"1").file("s", ""), "sparse");
+    Place::refuses(archive().add(EntryType::GNUSparse, "s", "", 0o644, b""), "GNU's own form");
+}
+
+fn sparse(name: &str, size: &str, map: &str) -> Archive {
+    let records = [("GNU.sparse.name", name), ("GNU.sparse.size", size), ("GNU.sparse.map", map)];
+    archive().pax_records(&records.map(|(key, value)| (key, value.as_bytes())))
+}
+
+#[test]
+fn sparse_files_have_their_holes_and_name() {
+    let place = Place::new();
+    let layer = sparse("holes", "1000000", "4096,2,900000,1,1000000,0").file("other", "abc");
+    let layer = place.unpack(layer.file("next", "x")).unwrap();
+    let mut expected = vec![0; 1_000_000];
+    (expected[4096], expected[4097], expected[900_000]) = (b'a', b'b', b'c');
+    assert!(fs::read(place.tree("holes")).unwrap() == expected);
+    assert!(fs::metadata(place.tree("holes")).unwrap().blocks() < 100);
+    assert!(!place.tree("other").exists() && place.tree("next").exists());
+    assert_eq!(layer.size, 4);
+}
+
+#[test]
+fn sparse_files_with_contradictions_are_refused() {
+    Place::refuses(sparse("s", "9", "0,2,1,1").file("s", "abc"), "overlap");
+    Place::refuses(sparse("s", "9", "8,3").file("s", "abc"), "beyond its size");
+    Place::refuses(sparse("s", "9", "0,2").file("s", "abc"), "not that of its content");
+    Place::refuses(sparse("s", "9", "0,3").file("s", "ab"), "not that of its content");
+    Place::refuses(sparse("s", "9", "").dir("s"), "no file");
+    Place::refuses(sparse("../outside", "3", "0,3").file("s", "abc"), "cannot contain");
+    let end = u64::MAX.to_string();
+    Place::refuses(sparse("s", &end, "18446744073709551612,3").file("s", "abc"), "write file");
+    Place::refuses(sparse("s", &end, "").file("s", ""), "set size");
 }
 
 #[test]

@@ -31,6 +31,7 @@ pub mod registry;
 pub mod source;
 
 // The store: trees of unpacked layers, and how they get there.
+pub mod sparse;
 pub mod tar;
 pub mod tree;
 

@@ -8,6 +8,8 @@ use std::io::{self, Read};
 
 use tar::{EntryType, Header};
 
+use super::sparse::{self, Map};
+
 /// Bytes of one block; headers and contents are padded to it.
 const BLOCK: u64 = 512;
 /// The most that one extension header (a long name, a set of pax records) may hold. The kernel
@@ -42,8 +44,10 @@ pub struct Entry {
     pub link: Vec<u8>,
     /// What it is.
     pub kind: Kind,
-    /// Bytes of content.
+    /// Bytes of content in the archive.
     pub size: u64,
+    /// Where the content belongs, if the file has holes.
+    pub sparse: Option<Map>,
     /// Permission bits with setuid, setgid and sticky.
     pub mode: u32,
     /// Owner.
@@ -173,6 +177,7 @@ impl<R: Read> Reader<R> {
             path,
             link: extensions.link.or(link).unwrap_or_default(),
             size: field(&old.size, header.entry_size())?,
+            sparse: None,
             mode: field(&old.mode, header.mode())? & 0o7777,
             uid: id(field(&old.uid, header.uid())?)?,
             gid: id(field(&old.gid, header.gid())?)?,
@@ -180,7 +185,7 @@ impl<R: Read> Reader<R> {
             device: (device.0.unwrap_or(0), device.1.unwrap_or(0)),
             xattrs: Vec::new(),
         };
-        entry.apply(extensions.pax.as_deref().unwrap_or_default())?;
+        let sparse = entry.apply(extensions.pax.as_deref().unwrap_or_default())?;
         // By the whole name: Go leaves what is not ASCII out of the header's, which may then end
         // in a slash.
         entry.kind = kind(header.entry_type(), &entry.path)?;
@@ -188,6 +193,12 @@ impl<R: Read> Reader<R> {
             entry.size = 0;
         }
         self.content(entry.size)?;
+        if !sparse.is_empty() {
+            if entry.kind != Kind::File {
+                return Err(invalid("a sparse file that is no file"));
+            }
+            entry.sparse = Some(sparse.map(self, entry.size)?);
+        }
         Ok(entry)
     }
 }
@@ -207,8 +218,10 @@ impl<R: Read> Read for Reader<R> {
 }
 
 impl Entry {
-    /// Applies pax records: `LENGTH KEY=VALUE\n`, the length counting the whole record.
-    fn apply(&mut self, mut records: &[u8]) -> io::Result<()> {
+    /// Applies pax records: `LENGTH KEY=VALUE\n`, the length counting the whole record. Returns
+    /// those about a sparse file.
+    fn apply(&mut self, mut records: &[u8]) -> io::Result<sparse::Records> {
+        let mut sparse = sparse::Records::default();
         while !records.is_empty() {
             let (key, value, rest) = record(records).ok_or_else(|| invalid("a pax record"))?;
             records = rest;
@@ -219,13 +232,20 @@ impl Entry {
                 b"uid" => self.uid = id(number(value)?)?,
                 b"gid" => self.gid = id(number(value)?)?,
                 b"mtime" => self.mtime = time(value)?,
-                _ if key.starts_with(b"GNU.sparse.") => return Err(sparse()),
-                _ => self.xattrs.extend(
-                    key.strip_prefix(b"SCHILY.xattr.").map(|name| (name.to_vec(), value.to_vec())),
-                ),
+                _ => {
+                    if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                        self.xattrs.push((name.to_vec(), value.to_vec()));
+                    }
+                    if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+                        sparse.take(key, value)?;
+                    }
+                }
             }
         }
-        Ok(())
+        if let Some(name) = sparse.name.take() {
+            self.path = name;
+        }
+        Ok(sparse)
     }
 }
 
@@ -260,7 +280,7 @@ fn kind(kind: EntryType, path: &[u8]) -> io::Result<Kind> {
         EntryType::Char => Ok(Kind::Char),
         EntryType::Block => Ok(Kind::Block),
         EntryType::Fifo => Ok(Kind::Fifo),
-        EntryType::GNUSparse => Err(sparse()),
+        EntryType::GNUSparse => Err(invalid("a sparse file of GNU's own form, not of pax")),
         other => Err(invalid(format!("an entry of unknown type 0x{:02x}", other.as_byte()))),
     }
 }
@@ -274,7 +294,11 @@ fn record(records: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((body.get(..equals)?, body.get(equals + 1..)?, records.get(len..)?))
 }
 
-fn number(value: &[u8]) -> io::Result<u64> {
+/// A decimal number of a pax record.
+///
+/// # Errors
+/// `InvalidData` for everything else.
+pub fn number(value: &[u8]) -> io::Result<u64> {
     let text = std::str::from_utf8(value).ok();
     text.and_then(|t| t.parse().ok()).ok_or_else(|| invalid("a number in a pax record"))
 }
@@ -311,11 +335,8 @@ fn truncated() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the archive ends in the middle of an entry")
 }
 
-fn sparse() -> io::Error {
-    invalid("a sparse file, which layers may not hold")
-}
-
-fn invalid(what: impl Into<String>) -> io::Error {
+/// The error for what no layer archive holds.
+pub fn invalid(what: impl Into<String>) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
         format!("not a valid layer archive: {}", what.into()),

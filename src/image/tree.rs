@@ -3,7 +3,7 @@
 //! Nothing here follows a symbolic link in a last component, and [`beneath`] follows the others
 //! only inside the tree, as a process with that root would (openat2(2), `RESOLVE_IN_ROOT`).
 
-use std::ffi::{CString, OsStr};
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -15,7 +15,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstatat, makedev};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Result, printable};
 use crate::sys::xattr;
 
 /// Flags for a directory that is only walked through.
@@ -123,6 +123,15 @@ pub fn set_opaque(at: impl AsFd, name: &[u8]) -> nix::Result<()> {
     xattr::set(&proc_path(&at, name), opaque_name(), b"y")
 }
 
+/// Whether the directory `name` in `at` is marked as opaque.
+///
+/// # Errors
+/// The kernel's.
+pub fn is_opaque(at: impl AsFd, name: &[u8]) -> nix::Result<bool> {
+    let value = xattr::get(&proc_path(&at, name), opaque_name())?;
+    Ok(value.as_deref() == Some(b"y"))
+}
+
 /// Removes `name` from `at`, with everything beneath it if it is a directory. Mounts inside are
 /// not entered; they make the removal fail.
 ///
@@ -205,9 +214,9 @@ pub fn remove_path(path: &Path) -> Result<()> {
     }
 }
 
-/// A name from an archive or an image, for messages.
-pub fn show(name: &[u8]) -> impl std::fmt::Display + '_ {
-    Path::new(OsStr::from_bytes(name)).display()
+/// A name from an archive or an image, for messages: on one line, whatever it holds.
+pub fn show(name: &[u8]) -> String {
+    printable(&String::from_utf8_lossy(name))
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@
 //! addresses, as serde_json lends every value's text out of the whole.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write};
+use std::fmt;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::value::Name;
+use crate::error::is_hostile;
 
 /// One step of a JSON path.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,18 +74,12 @@ pub fn shortened(value: &str) -> String {
             short.push('…');
             break;
         }
-        match hostile(c) {
-            true => drop(write!(short, "\\u{{{:x}}}", u32::from(c))),
+        match is_hostile(c) {
+            true => short.extend(c.escape_unicode()),
             false => short.push(c),
         }
     }
     short
-}
-
-/// Control characters, those that turn the direction of writing, and the byte order mark.
-fn hostile(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Where `value`, which was lent out of `text`, begins.
