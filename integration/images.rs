@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -257,6 +257,67 @@ fn trees_are_umocis() {
         }
         assert!(place.ok(&["gc"]).starts_with("removed 2 layers"));
         place.assert_empty();
+    }
+}
+
+#[test]
+fn sparse_files_of_pax_archives_are_umocis() {
+    let place = Place::new();
+    let tree = place.path("tree");
+    write(tree.join("plain"), "plain", 0o644);
+    write(tree.join("dir/data-last"), "", 0o640);
+    write(tree.join("many"), "", 0o644);
+    write(tree.join("nothing"), "", 0o644);
+    let put = |name: &str, at: u64, data: &[u8]| {
+        fs::File::options().write(true).open(tree.join(name)).unwrap().write_all_at(data, at)
+    };
+    put("dir/data-last", 5 << 20, &noise(10_000)).unwrap();
+    (0..60).for_each(|i| put("many", i << 16, b"x").unwrap());
+    let nothing = fs::File::options().write(true).open(tree.join("nothing")).unwrap();
+    nothing.set_len(64 << 20).unwrap();
+    tool("umoci", &["init", "--layout", &place.text("layout")]);
+    for version in ["0.0", "0.1", "1.0"] {
+        let image = format!("{}:{version}", place.text("layout"));
+        tool("umoci", &["new", "--image", &image]);
+        let form = format!("--sparse-version={version}");
+        let how = ["--sparse", "--hole-detection=seek", "--format=pax", &form];
+        raw_layer(&place, version, "tree", &how);
+        let (theirs, ours) =
+            (place.text(&format!("t{version}")), place.text(&format!("o{version}")));
+        tool("umoci", &["unpack", "--image", &image, &theirs]);
+        place.ok(&["pull", "-q", &format!("oci:{image}")]);
+        place.ok(&["bundle", "--copy", &format!("oci:{image}"), &ours, "--", "/x"]);
+        assert_same(&Path::new(&ours).join("rootfs"), &Path::new(&theirs).join("rootfs"));
+        for (name, most) in [("nothing", 64), ("many", 4096), ("dir/data-last", 64)] {
+            let blocks = fs::metadata(Path::new(&ours).join("rootfs").join(name)).unwrap().blocks();
+            assert!(blocks <= most, "{version}: {name} takes {blocks} blocks");
+        }
+        fs::remove_dir_all(&theirs).unwrap();
+    }
+}
+
+/// Adds the directory `dir` of the place as one more layer of the new image `tag`, as it is.
+fn raw_layer(place: &Place, tag: &str, dir: &str, how: &[&str]) {
+    let (archive, image) = (place.text("layer.tar"), format!("{}:{tag}", place.text("layout")));
+    tool("tar", &[how, &["-C", &place.text(dir), "-cf", &archive, "."]].concat());
+    tool("umoci", &["raw", "add-layer", "--image", &image, &archive]);
+}
+
+#[test]
+fn an_opaque_root_hides_all_below() {
+    let place = Place::new();
+    layer(&place, "one", base);
+    write(place.path("top/.wh..wh..opq"), "", 0o644);
+    write(place.path("top/new"), "new", 0o644);
+    raw_layer(&place, "one", "top", &[]);
+    let image = format!("oci:{}:one", place.text("layout"));
+    tool("umoci", &["unpack", "--image", &image[4..], &place.text("theirs")]);
+    place.ok(&["pull", "-q", &image]);
+    for how in [&["bundle", "--copy"][..], &["bundle"]] {
+        let ours = place.text("ours");
+        place.ok(&[how, &[&image, &ours, "--", "/x"]].concat());
+        assert_same(&Path::new(&ours).join("rootfs"), &place.path("theirs/rootfs"));
+        place.ok(&["unbundle", &ours]);
     }
 }
 

@@ -91,7 +91,7 @@ impl Bundle<'_> {
         let user = user::resolve(root.as_fd(), &config::user_of(&image, self.overrides))?;
         let volumes = self.volumes(&image, &rootfs)?;
         let spec = config::convert(&image, &user, &volumes, self.overrides)?;
-        write_json(&self.dir.join("config.json"), &spec)
+        write_json(&self.dir.join("config.json"), &config::value(&spec)?)
     }
 
     fn layers(&self) -> Result<Vec<overlay::Layer>> {
@@ -104,6 +104,7 @@ impl Bundle<'_> {
         // Overlayfs takes a directory once only, and what a lower copy of a layer has, the
         // topmost has as well.
         let mut layers: Vec<overlay::Layer> = layers.collect::<Result<_>>()?;
+        layers.drain(..lowest_seen(&layers)?);
         let mut seen = BTreeSet::new();
         layers.reverse();
         layers.retain(|layer| seen.insert(layer.tree.clone()));
@@ -164,6 +165,18 @@ impl Bundle<'_> {
         }
         clear(self.dir, self.made)
     }
+}
+
+/// The lowest layer that is not hidden wholly by one above it. Overlayfs itself heeds no mark on the
+/// root of a layer.
+fn lowest_seen(layers: &[overlay::Layer]) -> Result<usize> {
+    for (i, layer) in layers.iter().enumerate().rev() {
+        let root = tree::open(&layer.tree)?;
+        if tree::is_opaque(&root, b"").doing(|| "look at the root of a layer")? {
+            return Ok(i);
+        }
+    }
+    Ok(0)
 }
 
 /// Copies what the root has at `volume`, links followed inside the root, into `target`.

@@ -13,6 +13,7 @@ use oci_spec::runtime::{
     Arch, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp,
     Mount, MountBuilder, Spec, User,
 };
+use serde_json::Value;
 
 use super::userns::{Map, Maps};
 use super::{tree, user, userns};
@@ -21,8 +22,18 @@ use crate::error::{Error, Result};
 /// Annotations of conversion.md start with this.
 const PREFIX: &str = "org.opencontainers.image.";
 
-/// Annotations by which a runtime is given orders. The caller may do so, an image's labels may not.
-const ORDERS: [&str; 3] = ["org.systemd.property.", "org.criu.config", "run.oci."];
+/// Annotations by which runtimes are given orders, and with a dot or slash at the end all that begin
+/// so. The caller may do so, an image's labels may not.
+const ORDERS: [&str; 7] = [
+    "org.systemd.property.",
+    "org.criu.config",
+    "run.oci.",
+    "module.wasm.image/",
+    "io.kubernetes.cri.container-type",
+    "io.katacontainers.",
+    // runc takes it for the path of the bundle.
+    "bundle",
+];
 /// `PATH` for images that set none, as containerd and Docker have it.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -130,6 +141,23 @@ pub fn convert(
         linux.set_gid_mappings(Some(id_mappings(&maps.gids)?));
     }
     Ok(spec)
+}
+
+/// The configuration as data, the same each time for the same image: members of objects are sorted,
+/// and so are capabilities, which are a set.
+///
+/// # Errors
+/// It cannot be written as JSON.
+pub fn value(spec: &Spec) -> Result<Value> {
+    let mut value = serde_json::to_value(spec)
+        .map_err(|err| Error::new(format!("write config.json: {err}")))?;
+    let sets = value.pointer_mut("/process/capabilities").and_then(Value::as_object_mut);
+    for set in sets.into_iter().flat_map(|sets| sets.values_mut()) {
+        if let Some(names) = set.as_array_mut() {
+            names.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
+        }
+    }
+    Ok(value)
 }
 
 /// Leaves out of a mount what only the host's root could do: a group that may not be mapped, and a
@@ -254,13 +282,17 @@ fn annotations(image: &ImageConfiguration, config: &Config) -> HashMap<String, S
     ]
     .into();
     let mut annotations = config.labels().clone().unwrap_or_default();
-    annotations.retain(|key, _| !ORDERS.iter().any(|order| key.starts_with(order)));
+    annotations.retain(|key, _| !ORDERS.iter().any(|order| is_order(key, order)));
     for (key, value) in fields {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             annotations.entry(format!("{PREFIX}{key}")).or_insert(value);
         }
     }
     annotations
+}
+
+fn is_order(key: &str, order: &str) -> bool {
+    key == order || order.ends_with(['.', '/']) && key.starts_with(order)
 }
 
 fn bind_mount(bind: &Bind) -> Result<Mount> {
@@ -360,15 +392,28 @@ mod tests {
     #[test]
     fn labels_give_no_orders() {
         let labels = r#"{"Cmd":["x"],"Labels":{"org.systemd.property.DevicePolicy":"'auto'",
-            "org.criu.config":"/etc/shadow","run.oci.keep_original_groups":"1",
-            "hooks":"{\"prestart\":[]}","cdi.k8s.io/all":"vendor.com/gpu=all"}}"#;
+            "org.criu.config":"/etc/shadow","run.oci.keep_original_groups":"1","bundle":"/etc",
+            "module.wasm.image/variant":"compat","io.katacontainers.config.hypervisor.path":"/x",
+            "io.kubernetes.cri.container-type":"sandbox","bundled":"1","hooks":"{\"prestart\":[]}","cdi.k8s.io/all":"vendor.com/gpu=all"}}"#;
         let [plain, mut labelled] = [r#"{"Cmd":["x"]}"#, labels]
             .map(|config| convert(&image(config), &ROOT, &[], &Overrides::default()).unwrap());
         let mut annotations = labelled.annotations().clone().unwrap();
-        assert!(annotations.remove("hooks").is_some());
+        assert!(annotations.remove("hooks").is_some() && annotations.remove("bundled").is_some());
         assert!(annotations.remove("cdi.k8s.io/all").is_some());
         labelled.set_annotations(Some(annotations));
         assert!(labelled == plain, "a label is an annotation without a meaning, and nothing else");
+    }
+
+    #[test]
+    fn the_text_is_the_same_each_time() {
+        let config = r#"{"Cmd":["x"],"Labels":{"b":"1","a":"2","c":"3"},
+            "ExposedPorts":{"3/udp":{},"1/tcp":{},"2/tcp":{}},"Volumes":{"/z":{},"/a":{}}}"#;
+        let text = || {
+            let spec = convert(&image(config), &ROOT, &[], &Overrides::default()).unwrap();
+            value(&spec).unwrap().to_string()
+        };
+        let first = text();
+        assert!((0..20).all(|_| text() == first));
     }
 
     #[test]
