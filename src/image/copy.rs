@@ -47,6 +47,9 @@ pub fn apply_directory(from: OwnedFd, to: &Path) -> Result<()> {
     copier.root_directory(&from, &to)
 }
 
+/// How deep a tree may be. Names in a layer are no deeper, but the links in it may lead on.
+const MAX_DEPTH: usize = 300;
+
 struct Copier<'a> {
     root: OwnedFd,
     implicit: &'a BTreeSet<Vec<u8>>,
@@ -66,6 +69,9 @@ impl Copier<'_> {
 
     /// Copies the content of `from`, which is `path` in the layer, into `to`.
     fn directory(&mut self, from: &OwnedFd, to: &OwnedFd, path: &[u8]) -> Result<()> {
+        if path.iter().filter(|b| **b == b'/').count() >= MAX_DEPTH {
+            return Err(Error::sys("copy a tree of so many levels", Errno::ENAMETOOLONG));
+        }
         let names = tree::names(from).doing(|| format!("list {}", tree::show(path)))?;
         for name in names {
             let path = join(path, &name);
@@ -287,6 +293,20 @@ mod tests {
         assert_eq!(opaque.unwrap(), None);
         tree::remove_path(&top).unwrap();
     }
+    #[test]
+    fn endless_depth_is_refused() {
+        let top = std::env::temp_dir().join(format!("lade-levels-{}", std::process::id()));
+        fs::create_dir_all(top.join("to")).unwrap();
+        let mut at = tree::open(&top).unwrap();
+        for _ in 0..MAX_DEPTH + 50 {
+            mkdirat(&at, "d", Mode::S_IRWXU).unwrap();
+            at = tree::child(&at, b"d", WALK).unwrap();
+        }
+        let err = apply(&top.join("d"), &BTreeSet::new(), &top.join("to")).unwrap_err();
+        assert!(err.message().contains("so many levels"), "{err}");
+        tree::remove_path(&top).unwrap();
+    }
+
     #[test]
     fn holes_are_not_filled() {
         let top = std::env::temp_dir().join(format!("lade-holes-{}", std::process::id()));

@@ -66,7 +66,7 @@ impl Account {
     /// The account if it is the one that is looked for, by number or else by name.
     fn parse(fields: &[&str], user: &str, number: Option<u32>) -> Option<Account> {
         let [name, _, uid, gid, ..] = fields else { return None };
-        let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
+        let (uid, gid) = (id(uid)?, id(gid)?);
         let wanted = number.map_or(*name == user, |number| number == uid);
         wanted.then(|| Account { name: (*name).to_owned(), uid, gid })
     }
@@ -78,7 +78,7 @@ fn resolve_group(root: BorrowedFd, group: &str) -> Result<u32> {
     }
     let text = read(root, b"etc/group")?;
     let gid = lines(&text).find_map(|fields| match fields.as_slice() {
-        [name, _, gid, ..] if *name == group => gid.parse().ok(),
+        [name, _, gid, ..] if *name == group => id(gid),
         _ => None,
     });
     gid.ok_or_else(|| unknown("group", group, "etc/group"))
@@ -88,7 +88,7 @@ fn resolve_group(root: BorrowedFd, group: &str) -> Result<u32> {
 fn memberships(root: BorrowedFd, user: &str) -> Result<Vec<u32>> {
     let text = read(root, b"etc/group")?;
     let groups = lines(&text).filter_map(|fields| match fields.as_slice() {
-        [_, _, gid, members] if members.split(',').any(|m| m.trim() == user) => gid.parse().ok(),
+        [_, _, gid, members] if members.split(',').any(|m| m.trim() == user) => id(gid),
         _ => None,
     });
     let mut gids: Vec<u32> = groups.collect();
@@ -105,6 +105,11 @@ fn number(text: &str) -> Result<Option<u32>> {
     let id = text.parse().ok().filter(|id| *id != u32::MAX);
     id.map(Some)
         .ok_or_else(|| Error::new(format!("{text} is out of the range of user and group numbers")))
+}
+
+/// A number of a line of the image's; a line with another one is as if it were not there.
+fn id(text: &str) -> Option<u32> {
+    number(text).ok().flatten()
 }
 
 fn unknown(what: &str, name: &str, file: &str) -> Error {
@@ -182,6 +187,19 @@ mod tests {
         for bad in ["nobody", "web:nobody", "4294967295", "4294967296", "-1", "+1", " 1", "0x0"] {
             assert!(root.resolve(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn lines_without_usable_numbers_do_not_count() {
+        let root = Root::new("lines");
+        let passwd = "none:x:4294967295:0::/:/x\nplus:x:+0:0::/:/x\nweb:x:33:4294967295::/:/x\n";
+        fs::write(root.0.join("etc/passwd"), passwd).unwrap();
+        fs::write(root.0.join("etc/group"), "g:x:4294967295:ok\nh:x:+0:ok\n").unwrap();
+        for bad in ["none", "plus", "web", "5:g", "5:h"] {
+            assert!(root.resolve(bad).unwrap_err().message().contains("the image has no"), "{bad}");
+        }
+        fs::write(root.0.join("etc/passwd"), "ok:x:7:8::/:/x\n").unwrap();
+        assert_eq!(root.resolve("ok").unwrap(), (7, 8, vec![]));
     }
 
     #[test]
