@@ -166,6 +166,32 @@ fn namespaces_of_the_host_and_of_a_user_namespace_are_joined_together() {
     [c, users, net].iter().for_each(Container::end);
 }
 
+/// The user namespace that is made has no rights over what is joined.
+#[test]
+fn namespaces_are_joined_and_users_made() {
+    if peers_fail("runc cannot mount what shows a joined namespace") {
+        return;
+    }
+    let first = Container::idle();
+    first.run_detached();
+    let c = ["pid", "net", "ipc"].iter().fold(with_users(Container::idle()), |c, kind| {
+        let name = if *kind == "net" { "network" } else { kind };
+        c.namespace(name, Some(&path_of(&first, kind)))
+    });
+    c.run_detached();
+    for kind in ["pid", "net", "ipc"] {
+        assert_eq!(link(&path_of(&c, kind)), link(&path_of(&first, kind)), "{kind}");
+    }
+    assert_ne!(link(&path_of(&c, "user")), link(&path_of(&first, "user")));
+    assert_eq!(
+        c.exec_sh("test $$ != 1; cat /proc/1/comm; ls /sys/class/net; id -u"),
+        "sleep\nlo\n0\n"
+    );
+    c.kill("KILL").wait_for("stopped");
+    c.act("delete").ok();
+    first.end();
+}
+
 #[test]
 fn sources_out_of_reach_of_a_joined_user_namespace_are_bound() {
     if peers_fail("Debian's runc wants mappings for a namespace that is joined") {

@@ -95,7 +95,7 @@ fn the_root_of_a_user_namespace_joins_a_pid_namespace() {
     });
     let script = "unshare --pid=$NS --fork --kill-child sleep 600 >/dev/null 2>&1 &
         until grep -q \" $NS \" /proc/self/mountinfo; do sleep 0.1; done
-        \"$@\"; code=$?; kill $!; exit $code";
+        \"$@\"; code=$?; kill -9 $!; exit $code";
     let uid = NOBODY.to_string();
     let caller = ["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups", "unshare"];
     let caller = [&caller[..], &["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]];
@@ -103,6 +103,77 @@ fn the_root_of_a_user_namespace_joins_a_pid_namespace() {
     let answer = run.env("USER", "root").env("NS", ns.to_str().unwrap()).answer();
     assert_eq!(answer.stdout, "sleep\n", "{answer:?}");
     assert_eq!(answer.code, 0, "{answer:?}");
+}
+
+/// As `keep-id` of engines beside another container's namespaces. The user namespace that is made
+/// has no rights over what is joined, and the runtime no right to come back.
+#[test]
+fn the_root_of_a_user_namespace_joins_others_namespaces_and_makes_users() {
+    if no_hybrid_for_crun() || peers_fail("runc cannot mount what shows a joined namespace") {
+        return;
+    }
+    for kinds in [&["pid", "net", "ipc"][..], &["net", "uts"], &["pid", "time"]] {
+        let c =
+            Container::sh("for k in $KINDS; do readlink /proc/self/ns/$k; done; cat /proc/1/comm");
+        let names = |kind: &str| if kind == "net" { "network" } else { kind }.to_owned();
+        let c = c.rootless(NOBODY).with(|c| {
+            c["process"]["env"]
+                .as_array_mut()
+                .unwrap()
+                .push(json!("KINDS=".to_owned() + &kinds.join(" ")));
+            c.as_object_mut().unwrap().remove("hostname");
+            let linux = c["linux"].as_object_mut().unwrap();
+            linux["uidMappings"][0]["hostID"] = json!(0);
+            linux["gidMappings"][0]["hostID"] = json!(0);
+        });
+        let c = kinds.iter().fold(c, |c, kind| {
+            let path = c.shared().join(kind);
+            fs::write(&path, "").unwrap();
+            c.namespace(&names(kind), Some(&path.to_string_lossy()))
+        });
+        let shows_net = kinds.contains(&"net");
+        let c = c.with(|c| {
+            let mounts = c["mounts"].as_array_mut().unwrap();
+            let sys = mounts.iter_mut().find(|m| m["destination"] == "/sys").unwrap();
+            if shows_net {
+                *sys = json!({"destination": "/sys", "type": "sysfs", "source": "sysfs"});
+            }
+        });
+        let made = kinds.iter().map(|kind| format!("--{kind}={}", c.shared().join(kind).display()));
+        let script = format!(
+            "unshare {} --fork --kill-child sleep 600 >/dev/null 2>&1 &
+            until grep -q '/{} ' /proc/self/mountinfo; do sleep 0.1; done
+            (cd {}; for k in {}; do stat -Lc $k:[%i] $k; done; \"$@\"); code=$?; kill -9 $!; wait; exit $code",
+            made.collect::<Vec<_>>().join(" "), kinds.last().unwrap(),
+            c.shared().display(), kinds.join(" "),
+        );
+        let uid = NOBODY.to_string();
+        let caller = ["setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups", "unshare"];
+        let inside = ["--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh"];
+        let run = c.boot("run", &[]).without(0, 7).under(&[&caller[..], &inside].concat());
+        let said = run.env("USER", "root").ok();
+        let lines: Vec<_> = said.lines().collect();
+        let (there, seen) = lines.split_at(kinds.len());
+        assert_eq!(there, &seen[..kinds.len()], "{kinds:?}");
+        let first = if kinds.contains(&"pid") { "sleep" } else { "cat" };
+        assert_eq!(seen[kinds.len()..], [first], "{kinds:?}");
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn clocks_have_their_offsets_without_privileges() {
+    if peers_fail("Debian's are older than time namespaces") {
+        return;
+    }
+    let c = Container::idle().rootless(NOBODY).new_namespace("time").with(|c| {
+        c["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1_000_000}});
+    });
+    c.run_detached();
+    let uptime = c.exec_sh("cut -d. -f1 /proc/uptime").trim().parse::<u64>().unwrap();
+    assert!(uptime > 1_000_000, "{uptime}");
+    assert_eq!(c.exec_sh("cat /proc/1/comm; id -u").trim(), "sleep\n0");
+    c.end();
 }
 
 #[test]

@@ -13,8 +13,8 @@ use crate::cgroup::{CANNOT_APPLY, Cgroup, Entrance};
 use crate::criu;
 use crate::error::{Doing, Error, Result};
 use crate::hooks::{Hook, Point};
-use crate::mounts;
-use crate::namespaces::{self, Kind, NEWNS, NEWPID, NEWUSER, Namespaces};
+use crate::mounts::{self, Mount};
+use crate::namespaces::{self, Kind, NEWNS, NEWUSER, Namespaces};
 use crate::path::Root;
 use crate::plan::Plan;
 use crate::rootfs::{self, Mask, PinnedRoot};
@@ -79,7 +79,7 @@ struct Child<'a> {
     namespaces: Vec<(Kind, OwnedFd)>,
     /// Sources of bind mounts that were pinned early, in the order of the mounts.
     pinned: Vec<Option<OwnedFd>>,
-    /// The same for sources that may turn out to be out of reach.
+    /// The same for what may turn out to be out of reach.
     held: Vec<Option<OwnedFd>>,
     /// Mounts that become read-only once everything in them has been made.
     writable: Vec<OwnedFd>,
@@ -167,15 +167,22 @@ impl<'a> Child<'a> {
             ChildStep::JoinNamespace(join) => self.join(join.kind),
             ChildStep::JoinNamespacesOfInit(flags) => self.join_init(*flags),
             ChildStep::Unshare(flags) => Ok(sys::process::unshare(*flags)?),
-            ChildStep::ForkInit => self.fork_again(NEWPID),
-            ChildStep::ForkIntoPid => self.fork_again(0),
+            ChildStep::UnshareTime(offsets) => namespaces::unshare_time(offsets),
+            ChildStep::ForkInit(flags) => self.fork_again(*flags),
             ChildStep::Await => self.await_continue(),
             ChildStep::PinRoot(root) => {
                 self.pinned_root = Some(PinnedRoot::open(root)?);
                 Ok(())
             }
             ChildStep::WantSource(index) => self.want_source(*index),
-            ChildStep::HoldSources(receive) => self.hold_sources(*receive),
+            ChildStep::HoldSources(receive) => {
+                self.hold(|mount| mount.pin_apart(*receive).ok());
+                Ok(())
+            }
+            ChildStep::HoldFileSystems(joined) => {
+                self.hold(|mount| mount.make_early(*joined));
+                Ok(())
+            }
             ChildStep::PinShared => self.pin_shared(),
             ChildStep::BecomeRoot => namespaces::become_root(),
             ChildStep::HoldNamespaces => {
@@ -183,7 +190,7 @@ impl<'a> Child<'a> {
                 Ok(())
             }
             ChildStep::Loopback => Ok(sys::process::loopback_up()?),
-            ChildStep::SyncNetDevices => {
+            ChildStep::SyncNamespaces => {
                 self.inherited.channel.send(&Msg::InNamespaces, None)?;
                 self.await_continue()
             }
@@ -337,11 +344,16 @@ impl<'a> Child<'a> {
         if flags & NEWNS == 0 {
             rootfs::change_root(rootfs::root_of(init.as_fd())?.as_fd())?;
         }
-        let given = std::mem::take(&mut self.inherited.namespaces);
+        let mut given = std::mem::take(&mut self.inherited.namespaces);
         if given.is_empty() && flags != 0 {
             sys::process::enter(init.as_fd(), flags)?;
         }
-        for (flag, fd) in given.iter().filter(|(flag, _)| flags & flag != 0) {
+        // As in a plan: some with the rights that are there now, the rest with the user namespace's.
+        given.retain(|(flag, fd)| {
+            let now = flags & flag & !NEWUSER != 0;
+            flags & flag != 0 && !(now && sys::process::enter(fd.as_fd(), *flag).is_ok())
+        });
+        for (flag, fd) in &given {
             sys::process::enter(fd.as_fd(), *flag)?;
         }
         let root = Root::open(Path::new("/"))?;
@@ -350,9 +362,8 @@ impl<'a> Child<'a> {
         Ok(())
     }
 
-    /// Forks once more: only a child can be the first process of a new pid namespace, and that
-    /// namespace has to be made by a process that is in its user namespace already. So has one that an
-    /// unprivileged caller joins.
+    /// Forks once more: the pid and the time namespace are entered by birth alone, and this process is
+    /// where it has to be to make or join them by now.
     fn fork_again(&mut self, flags: u64) -> Result<()> {
         match fork_into(flags | libc::CLONE_PARENT as u64, None)? {
             Fork::Child => Ok(sys::process::set_parent_death_signal(libc::SIGKILL)?),
@@ -388,16 +399,17 @@ impl<'a> Child<'a> {
         done
     }
 
-    fn hold_sources(&mut self, receive: bool) -> Result<()> {
-        for step in self.plan.mounts() {
-            let held = match step {
-                // What cannot be held fails when it is mounted.
-                ChildStep::Mount(mount) if mount.is_bind() => mount.pin_apart(receive).ok(),
-                _ => None,
-            };
-            self.held.push(held);
-        }
-        Ok(())
+    /// Takes hold of what `found` finds for a mount. What cannot be held fails when it is mounted.
+    fn hold(&mut self, found: impl Fn(&Mount) -> Option<OwnedFd>) {
+        let mut before = std::mem::take(&mut self.held).into_iter();
+        self.held = self
+            .plan
+            .mounts()
+            .map(|step| match (before.next().flatten(), step) {
+                (None, ChildStep::Mount(mount)) => found(mount),
+                (held, _) => held,
+            })
+            .collect();
     }
 
     /// Takes hold of the sources of the mounts that are shared with the host.

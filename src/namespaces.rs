@@ -37,6 +37,8 @@ pub const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
 pub const NEWPID: u64 = libc::CLONE_NEWPID as u64;
 /// `CLONE_NEWNS`.
 pub const NEWNS: u64 = libc::CLONE_NEWNS as u64;
+/// `CLONE_NEWIPC`.
+pub const NEWIPC: u64 = libc::CLONE_NEWIPC as u64;
 /// `CLONE_NEWNET`.
 pub const NEWNET: u64 = libc::CLONE_NEWNET as u64;
 /// `CLONE_NEWCGROUP`.

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::hooks::{Hook, Point};
 use crate::host::{self, Host};
 use crate::labels::check_selinux;
-use crate::namespaces::{NEWNS, NEWPID, NEWTIME, NEWUSER, Namespaces};
+use crate::namespaces::{NEWCGROUP, NEWNS, NEWPID, NEWTIME, NEWUSER, Namespaces};
 use crate::process::Payload;
 use crate::rdt::{self, Rdt};
 use crate::security::may_trace;
@@ -218,16 +218,57 @@ impl Context<'_> {
     }
 
     /// Whether a namespace has to be joined by the runtime: the pid and the time namespace are
-    /// entered by being born, and a process in a new user namespace may not join others' at all.
+    /// entered by being born.
     fn joined_by_parent(&self, flag: u64) -> bool {
-        let by_birth = flag & (NEWPID | NEWTIME) != 0;
-        (by_birth && !self.forks_into_pid()) || (self.new_user() && flag != NEWNS)
+        flag & (NEWPID | NEWTIME) != 0 && !self.joins_before_birth()
     }
 
-    /// Whether the child joins the pid namespace itself and forks once more: an unprivileged runtime
-    /// has no right to come back to its own.
-    fn forks_into_pid(&self) -> bool {
-        self.namespaces.joins(NEWPID) && !self.new_user() && host::is_unprivileged()
+    /// Whether the child joins such namespaces itself and forks once more: an unprivileged runtime
+    /// has no right to come back to its own, and a process in a new user namespace may not join
+    /// others' at all.
+    fn joins_before_birth(&self) -> bool {
+        match self.new_user() {
+            true => self.namespaces.joins.iter().any(|join| join.kind.flag != NEWNS),
+            false => {
+                let by_birth = self.namespaces.joins(NEWPID) || self.namespaces.joins(NEWTIME);
+                by_birth && host::is_unprivileged()
+            }
+        }
+    }
+
+    /// Whether the child makes its user namespace after its second birth: it has things to do with
+    /// the rights that it has outside, but in the pid namespace that it joins.
+    fn makes_users_late(&self) -> bool {
+        self.new_user() && self.namespaces.joins(NEWPID)
+    }
+
+    /// Whether the child makes its time namespace itself and forks once more, for the same reason.
+    fn makes_time_late(&self) -> bool {
+        self.namespaces.new & NEWTIME != 0 && host::is_unprivileged()
+    }
+
+    /// The namespaces that the child is to be born in.
+    fn born_in(&self) -> u64 {
+        match self.late_namespaces() {
+            true => self.namespaces.new & NEWPID,
+            false => self.namespaces.new & !(NEWTIME | NEWCGROUP),
+        }
+    }
+
+    /// Those of them that are there at its first birth. The one that its time namespace is to belong to
+    /// is, unless others are joined before.
+    fn first_born_in(&self) -> u64 {
+        match (self.late_namespaces() || self.joins_before_birth(), self.makes_time_late()) {
+            (true, _) => 0,
+            (false, true) => self.namespaces.new & NEWUSER,
+            (false, false) => self.born_in(),
+        }
+    }
+
+    /// Whether the child forks once more before it makes its mounts.
+    fn second_fork(&self) -> bool {
+        let late = self.joins_before_birth() || self.makes_time_late();
+        late || self.born_in() != self.first_born_in()
     }
 }
 

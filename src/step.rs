@@ -130,10 +130,10 @@ pub enum ChildStep {
     JoinNamespacesOfInit(u64),
     /// Makes new namespaces, owned by the user namespace just joined, or the cgroup one.
     Unshare(u64),
-    /// Becomes the first process of a new pid namespace by a second fork.
-    ForkInit,
-    /// Forks once more, so that a child is in the pid namespace just joined.
-    ForkIntoPid,
+    /// Makes a time namespace for the second fork.
+    UnshareTime(Vec<(String, TimeOffset)>),
+    /// Forks once more, so that the child is born in these new namespaces, and in those just joined.
+    ForkInit(u64),
     /// Waits for the runtime's Continue.
     Await,
     /// Takes hold of the root file system, while it still may.
@@ -142,6 +142,9 @@ pub enum ChildStep {
     /// namespace, where the runtime has no more rights than the child; mounts of the host still come
     /// in if true.
     HoldSources(bool),
+    /// Makes the file systems that show what is in the namespaces just joined (`CLONE_NEW*`), while it
+    /// still may.
+    HoldFileSystems(u64),
     /// Has the runtime open the source of the mount with this number.
     WantSource(usize),
     /// Takes hold of the sources of bind mounts that are to be shared with the host, while they
@@ -153,8 +156,8 @@ pub enum ChildStep {
     HoldNamespaces,
     /// Brings up `lo`.
     Loopback,
-    /// Tells the runtime that it is in all of its namespaces, and waits for network devices.
-    SyncNetDevices,
+    /// Tells the runtime that it is in all of its namespaces, and waits for what that does to them.
+    SyncNamespaces,
     /// Sets the host name.
     Hostname(String),
     /// Sets the NIS domain name.
@@ -348,17 +351,19 @@ impl fmt::Display for ChildStep {
                 write!(f, "join the container's namespaces: {}", names(*flags))
             }
             Self::Unshare(flags) => write!(f, "make new namespaces: {}", names(*flags)),
-            Self::ForkInit => f.write_str("fork the first process of the pid namespace"),
-            Self::ForkIntoPid => f.write_str("fork into the pid namespace"),
+            Self::UnshareTime(_) => f.write_str("make a time namespace"),
+            Self::ForkInit(0) => f.write_str("fork into the namespaces joined or made before"),
+            Self::ForkInit(flags) => write!(f, "fork into new namespaces: {}", names(*flags)),
             Self::Await => f.write_str("wait for the runtime"),
             Self::HoldSources(_) => f.write_str("take hold of the sources of bind mounts"),
+            Self::HoldFileSystems(_) => f.write_str("make the file systems of joined namespaces"),
             Self::PinShared => f.write_str("take hold of the sources of shared bind mounts"),
             Self::PinRoot(root) => write!(f, "take hold of {}", root.display()),
             Self::WantSource(_) => f.write_str("have the runtime open the next mount's source"),
             Self::BecomeRoot => f.write_str("become root of the user namespace"),
             Self::HoldNamespaces => f.write_str("take hold of the own namespaces"),
             Self::Loopback => f.write_str("bring up the loopback interface"),
-            Self::SyncNetDevices => f.write_str("wait for the network devices"),
+            Self::SyncNamespaces => f.write_str("wait for the runtime to see to the namespaces"),
             Self::Hostname(name) => write!(f, "set the host name to {name}"),
             Self::Domainname(name) => write!(f, "set the domain name to {name}"),
             Self::IsolateMounts(false) => f.write_str("make all mounts private"),

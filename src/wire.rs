@@ -5,8 +5,8 @@
 //! ```text
 //!  runtime                                            child
 //!     | clone3 ----------------------------------------> |
-//!     |                                                  |  (joined user namespace, new pid
-//!     | <------------------------- InitPid, second fork  |   namespace: the child forks again)
+//!     |                                                  |  (others have to be joined or made
+//!     | <------------------------- InitPid, second fork  |   before some: the child forks again)
 //!     | Continue: id maps and cgroups are in place ----> |  (where a step depends on them)
 //!     | <--------------------------------- InNamespaces   |  (if there are network devices)
 //!     | Continue: they are in the container -----------> |

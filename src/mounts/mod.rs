@@ -21,6 +21,7 @@ pub use idmap::{IdMap, Mappings};
 pub use options::option_names;
 
 use crate::error::{Error, Result};
+use crate::namespaces::{KINDS, NEWCGROUP, NEWIPC, NEWNET, NEWPID};
 use crate::path::{Root, as_path, c_string, is_dir};
 use crate::sys::mount::attr::ATIME_MASK as ATIME;
 use crate::sys::mount::{Attributes, FsContext, attach, attr, clone_tree, set_attributes};
@@ -40,6 +41,11 @@ const COVERABLE: [&str; 11] = [
     "sys/kernel/ns_last_pid",
     "uptime",
 ];
+
+/// The kernel's own file systems and the namespaces (`CLONE_NEW*`) that they show. Only who owns such
+/// a namespace may mount them.
+const SHOWN: [(&CStr, u64); 4] =
+    [(c"sysfs", NEWNET), (c"proc", NEWPID), (c"mqueue", NEWIPC), (c"cgroup2", NEWCGROUP)];
 
 /// All attributes that a bind mount's options decide between them.
 const BIND_ATTRIBUTES: u64 =
@@ -93,7 +99,7 @@ pub struct Mount {
 impl Mount {
     /// Makes the mount in the root `root`. `pinned` is a detached copy of a bind mount's source
     /// that was made by the runtime, or early, `held` one for the case that it can no longer be
-    /// reached. Returns a descriptor of the mount.
+    /// reached, or a file system made early. Returns a descriptor of the mount.
     pub fn perform(
         &self,
         root: &Root,
@@ -101,11 +107,13 @@ impl Mount {
         held: Option<OwnedFd>,
     ) -> Result<OwnedFd> {
         let pinned = match (pinned, held) {
-            (None, Some(held)) => Some(self.pin().or_else(|err| match err.errno() {
-                Some(Errno::EACCES) => Ok(held),
-                _ => Err(err),
-            })?),
-            (pinned, _) => pinned,
+            (None, Some(held)) if self.is_bind() => {
+                Some(self.pin().or_else(|err| match err.errno() {
+                    Some(Errno::EACCES) => Ok(held),
+                    _ => Err(err),
+                })?)
+            }
+            (pinned, held) => pinned.or(held),
         };
         self.make(root, pinned)
     }
@@ -126,7 +134,10 @@ impl Mount {
         root.forget();
         let mount = match &self.kind {
             Kind::FileSystem(name) => {
-                let mount = self.file_system(name, self.covered_mode(root, name))?;
+                let mount = match pinned {
+                    Some(early) => early,
+                    None => self.file_system(name, self.covered_mode(root, name))?,
+                };
                 let (target, plain) = self.directory(root, name)?;
                 if let Some(index) = self.copy_up {
                     crate::copyup::copy(target.as_fd(), mount.as_fd())
@@ -204,6 +215,14 @@ impl Mount {
             }
             _ => early,
         }
+    }
+
+    /// The file system, if it is one that shows what is in one of the namespaces `joined`
+    /// (`CLONE_NEW*`); none if it cannot be made.
+    pub fn make_early(&self, joined: u64) -> Option<OwnedFd> {
+        let Kind::FileSystem(name) = &self.kind else { return None };
+        let (_, shown) = SHOWN.iter().find(|(of, _)| *of == name.as_c_str())?;
+        (joined & shown != 0).then(|| self.file_system(name, None).ok()).flatten()
     }
 
     /// As [`Mount::pin`], cut off from the propagation of its source unless that is to be shared. With
@@ -410,12 +429,12 @@ pub fn read_only(mount: BorrowedFd) -> Result<()> {
 
 /// The root of a user namespace mounts the kernel's own file systems only of namespaces it owns.
 fn not_permitted(err: Error, name: &CStr) -> Error {
-    let owners =
-        [(c"sysfs", "network"), (c"proc", "pid"), (c"mqueue", "ipc"), (c"cgroup2", "cgroup")];
-    match owners.iter().find(|(of, _)| *of == name) {
-        Some((_, kind)) if err.errno() == Some(Errno::EPERM) => err.hint(format!(
-            "in a user namespace this needs {{\"type\": \"{kind}\"}} in linux.namespaces, or a bind \
-             mount of the host's"
+    let shown = SHOWN.iter().find(|(of, _)| *of == name).map(|(_, flag)| flag);
+    match KINDS.iter().find(|kind| Some(&kind.flag) == shown) {
+        Some(kind) if err.errno() == Some(Errno::EPERM) => err.hint(format!(
+            "in a user namespace this needs {{\"type\": \"{}\"}} in linux.namespaces, or a bind \
+             mount of the host's",
+            kind.name
         )),
         _ => err,
     }

@@ -83,19 +83,29 @@ impl Context<'_> {
     }
 
     fn namespace_steps(&self, plan: &mut Plan) {
-        if !self.shares_time() && !self.by_systemd() {
+        // A cgroup namespace belongs to the user namespace that it is made in.
+        let late_cgroup = self.by_systemd() || (self.new_user() && self.second_fork());
+        if !self.shares_time() && !late_cgroup {
             self.join_cgroup_steps(plan);
         }
+        self.join_steps(plan);
+        self.birth_steps(plan);
+        if !self.shares_time() && late_cgroup {
+            self.join_cgroup_steps(plan);
+        }
+        self.isolated_steps(plan);
+    }
+
+    fn join_steps(&self, plan: &mut Plan) {
         let ours = self.namespaces.joins.iter().filter(|j| !self.joined_by_parent(j.kind.flag));
-        let mut ours: Vec<_> = ours.collect();
+        let ours: Vec<_> = ours.collect();
         if self.late_namespaces() {
             // One of the host's is joined with its rights, one of the user namespace's with those.
-            let others = ours.iter().filter(|join| join.kind.flag != NEWUSER);
-            for join in others.cloned().collect::<Vec<_>>() {
-                plan.child(ChildStep::TryJoinNamespace(join.clone()), join.at.clone());
+            for join in ours.iter().filter(|join| join.kind.flag != NEWUSER) {
+                plan.child(ChildStep::TryJoinNamespace((*join).clone()), join.at.clone());
             }
         }
-        for join in ours.drain(..) {
+        for join in ours {
             plan.child(ChildStep::JoinNamespace(join.clone()), join.at.clone());
         }
         if self.late_namespaces() {
@@ -105,17 +115,41 @@ impl Context<'_> {
                 plan.child(ChildStep::Unshare(late), "linux.namespaces");
             }
         }
-        if self.forks_into_pid() {
-            plan.child(ChildStep::ForkIntoPid, "linux.namespaces");
-        } else if self.second_fork() {
-            plan.child(ChildStep::ForkInit, "linux.namespaces");
+    }
+
+    /// Into the new namespaces that the child is not born in.
+    fn birth_steps(&self, plan: &mut Plan) {
+        if self.makes_time_late() {
+            plan.child(ChildStep::UnshareTime(self.time_offsets()), "linux.timeOffsets");
+        }
+        let left = self.born_in() & !self.first_born_in();
+        if self.makes_users_late() {
+            plan.child(ChildStep::ForkInit(0), "linux.namespaces");
+            plan.child(ChildStep::Await, "");
+            self.hold_file_systems(plan);
+            plan.child(ChildStep::Unshare(left), "linux.namespaces");
+            plan.child(ChildStep::SyncNamespaces, "linux.uidMappings");
+            return;
+        }
+        self.hold_file_systems(plan);
+        if self.second_fork() {
+            plan.child(ChildStep::ForkInit(left), "linux.namespaces");
         }
         if self.waits_early() {
             plan.child(ChildStep::Await, "");
         }
-        if self.by_systemd() && !self.shares_time() {
-            self.join_cgroup_steps(plan);
+    }
+
+    /// The new user namespace has no rights over the namespaces that were joined before.
+    fn hold_file_systems(&self, plan: &mut Plan) {
+        if self.new_user() && self.joins_before_birth() {
+            let joined = self.namespaces.joins.iter().map(|join| join.kind.flag).sum();
+            plan.child(ChildStep::HoldFileSystems(joined), "mounts");
         }
+    }
+
+    /// What is done in the new namespaces before any mount.
+    fn isolated_steps(&self, plan: &mut Plan) {
         plan.child(ChildStep::IsolateMounts(self.receives_mounts()), "linux.rootfsPropagation");
         if self.new_user() {
             plan.child(ChildStep::PinRoot(plan.rootfs.clone()), "root.path");
@@ -125,7 +159,7 @@ impl Context<'_> {
             plan.child(ChildStep::Loopback, "linux.namespaces");
         }
         if self.has_net_devices() {
-            plan.child(ChildStep::SyncNetDevices, "linux.netDevices");
+            plan.child(ChildStep::SyncNamespaces, "linux.netDevices");
         }
         if let Some(name) = self.spec.hostname.as_ref().filter(|name| !name.is_empty()) {
             plan.child(ChildStep::Hostname(name.clone()), "hostname");

@@ -98,7 +98,7 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
     let flags = flags.filter(|flag| *flag != NEWPID || fork_late);
     plan.child(ChildStep::JoinNamespacesOfInit(flags.sum()), "");
     if fork_late {
-        plan.child(ChildStep::ForkIntoPid, "");
+        plan.child(ChildStep::ForkInit(0), "");
         plan.child(ChildStep::Await, "");
     }
     if namespaces.has(NEWUSER) {

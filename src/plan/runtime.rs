@@ -6,8 +6,9 @@ use crate::error::Result;
 use crate::hooks::Point;
 use crate::host;
 use crate::mounts::Mount;
-use crate::namespaces::{NEWCGROUP, NEWPID, NEWTIME, Namespaces};
+use crate::namespaces::{NEWCGROUP, NEWTIME, Namespaces};
 use crate::netdev::Move;
+use crate::spec::config::TimeOffset;
 use crate::step::ParentStep;
 impl Context<'_> {
     pub(super) fn parent_steps(&self, plan: &mut Plan) -> Result<()> {
@@ -57,7 +58,7 @@ impl Context<'_> {
     /// two cores that hides their cost. A child that becomes another user has to be in them before, and
     /// one that asks for mounts is served meanwhile.
     pub(super) fn shares_time(&self) -> bool {
-        let listens = self.new_user() || self.late_namespaces() || self.forks_into_pid();
+        let listens = self.new_user() || self.late_namespaces() || self.second_fork();
         let listens = listens || self.maps_ids();
         (self.has_v1() || self.by_systemd()) && !listens
     }
@@ -151,29 +152,33 @@ impl Context<'_> {
         if self.namespaces.borrows_mounts {
             plan.parent(ParentStep::OpenNamespace(Namespaces::of_runtime()), "linux.namespaces");
         }
-        if self.namespaces.new & NEWTIME != 0 {
-            let offsets = self.linux.time_offsets.iter().flatten();
-            let offsets = offsets.map(|(clock, by)| (clock.clone(), *by)).collect();
-            plan.parent(ParentStep::UnshareTime(offsets), "linux.timeOffsets");
+        let makes_time = self.namespaces.new & NEWTIME != 0 && !self.makes_time_late();
+        if makes_time {
+            plan.parent(ParentStep::UnshareTime(self.time_offsets()), "linux.timeOffsets");
         }
-        let flags = match self.late_namespaces() {
-            true => 0,
-            false => self.namespaces.new & !(NEWTIME | NEWCGROUP),
-        };
         let own = plan.cgroup.as_ref().filter(|cgroup| cgroup.unit().is_none());
         let unified = own.map(Cgroup::unified);
-        plan.parent(ParentStep::Clone(flags, unified), "linux.namespaces");
+        plan.parent(ParentStep::Clone(self.first_born_in(), unified), "linux.namespaces");
         if self.second_fork() {
             plan.parent(ParentStep::AwaitInitPid, "linux.namespaces");
         }
+        if self.makes_users_late() {
+            plan.parent(ParentStep::Continue, "");
+            plan.parent(ParentStep::AwaitNamespaces, "linux.namespaces");
+        }
         let away = self.namespaces.joins.iter().any(|join| self.joined_by_parent(join.kind.flag));
-        if away || self.namespaces.new & NEWTIME != 0 {
+        if away || makes_time {
             plan.parent(ParentStep::ComeBack, "");
         }
         if self.new_user() {
             let maps = (self.linux.uid_mappings.clone(), self.linux.gid_mappings.clone());
             plan.parent(ParentStep::WriteIdMaps(maps.0, maps.1), "linux.uidMappings");
         }
+    }
+
+    pub(super) fn time_offsets(&self) -> Vec<(String, TimeOffset)> {
+        let offsets = self.linux.time_offsets.iter().flatten();
+        offsets.map(|(clock, by)| (clock.clone(), *by)).collect()
     }
 
     pub(super) fn has_net_devices(&self) -> bool {
@@ -197,10 +202,6 @@ impl Context<'_> {
     /// (two processes speak on one channel then), or for a cgroup that it cannot enter itself.
     pub(super) fn waits_early(&self) -> bool {
         self.new_user() || self.second_fork() || (self.by_systemd() && !self.shares_time())
-    }
-
-    pub(super) fn second_fork(&self) -> bool {
-        self.forks_into_pid() || (self.late_namespaces() && self.namespaces.new & NEWPID != 0)
     }
 
     fn hook_steps(&self, plan: &mut Plan) {

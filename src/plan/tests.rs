@@ -41,8 +41,8 @@ fn runtime_turns(plan: &Plan) -> VecDeque<Turn> {
 fn child_turns(plan: &Plan) -> VecDeque<Turn> {
     let turns = plan.child.iter().flat_map(|entry| match entry.step {
         ChildStep::Await => vec![Hear(Word::Continue)],
-        ChildStep::ForkInit => vec![Say(Word::InitPid)],
-        ChildStep::SyncNetDevices => vec![Say(Word::InNamespaces), Hear(Word::Continue)],
+        ChildStep::ForkInit(_) => vec![Say(Word::InitPid)],
+        ChildStep::SyncNamespaces => vec![Say(Word::InNamespaces), Hear(Word::Continue)],
         ChildStep::WantSource(_) => vec![Say(Word::WantSource), Hear(Word::Source)],
         ChildStep::SyncHooks => vec![Say(Word::AtHooks), Hear(Word::Continue)],
         _ => vec![],
@@ -107,7 +107,13 @@ fn both_sides_follow_one_protocol() {
     let v1 = || Hierarchies::fixed(&[("devices", "/c/devices", "/"), ("", "/c/unified", "/")]);
     let v2 = || Hierarchies::fixed(&[("", "/sys/fs/cgroup", "/")]);
     let users = ["", r#",{"type":"user"}"#, r#",{"type":"user","path":"/proc/1/ns/user"}"#];
-    let extras = ["", r#",{"type":"pid"}"#, r#",{"type":"pid"},{"type":"cgroup"}"#];
+    let extras = [
+        "",
+        r#",{"type":"pid"}"#,
+        r#",{"type":"pid"},{"type":"cgroup"}"#,
+        r#",{"type":"pid","path":"/proc/1/ns/pid"}"#,
+        r#",{"type":"ipc","path":"/proc/1/ns/ipc"},{"type":"time"}"#,
+    ];
     for hierarchies in [v1, v2] {
         for systemd in [None, Some(Manager::fixed())] {
             let host = Host {
