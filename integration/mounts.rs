@@ -453,6 +453,20 @@ fn a_tmpfs_begins_with_a_copy() {
 }
 
 #[test]
+fn a_tmpfs_with_a_copy_has_the_mode_and_owner_that_are_asked_for() {
+    for (option, seen) in [("mode=1777", "1777 0:0"), ("uid=5", "755 5:0"), ("size=1m", "755 7:8")]
+    {
+        let c = Container::sh("stat -c '%a %u:%g' /etc/d; ls /etc/d");
+        let c = c.mount("tmpfs", "tmpfs", "/etc/d", &["tmpcopyup", option]);
+        let dir = c.rootfs().join("etc/d");
+        std::fs::create_dir_all(dir.join("f")).unwrap();
+        std::os::unix::fs::chown(&dir, Some(7), Some(8)).unwrap();
+        Cmd::new(&["chmod", "755"]).args(&[dir.to_str().unwrap()]).ok();
+        assert!(c.run() == format!("{seen}\nf\n") || !is_tare(), "{option}");
+    }
+}
+
+#[test]
 fn a_copy_that_is_too_large_is_refused() {
     let c = Container::sh("true").mount("tmpfs", "tmpfs", "/etc/d", &["tmpcopyup", "size=64k"]);
     let dir = c.rootfs().join("etc/d");

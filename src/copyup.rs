@@ -20,12 +20,16 @@ use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 /// A deeper tree is refused with `ELOOP`: every level holds two descriptors.
 const DEEPEST: usize = 100;
 
-/// Copies what is in the directory `from`, and its owner, mode and times, into `to`.
-pub fn copy(from: BorrowedFd, to: BorrowedFd) -> nix::Result<()> {
+/// Copies what is in the directory `from` into `to`, and, unless these are `settled`, its owner, mode
+/// and times.
+pub fn copy(from: BorrowedFd, to: BorrowedFd, settled: bool) -> nix::Result<()> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let from = openat(from, c".", flags, Mode::empty())?;
     let to = openat(to, c".", flags, Mode::empty())?;
     entries(&from, &to, 0)?;
+    if settled {
+        return Ok(());
+    }
     like(&to, c".", &fstat(&from)?)
 }
 

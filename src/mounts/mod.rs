@@ -140,7 +140,8 @@ impl Mount {
                 };
                 let (target, plain) = self.directory(root, name)?;
                 if let Some(index) = self.copy_up {
-                    crate::copyup::copy(target.as_fd(), mount.as_fd())
+                    let settled = [c"mode", c"uid", c"gid"].iter().any(|key| self.tells(key));
+                    crate::copyup::copy(target.as_fd(), mount.as_fd(), settled)
                         .map_err(|errno| self.fault(errno, &format!("options[{index}]")))?;
                 }
                 self.attach(mount.as_fd(), target, plain)?;
@@ -240,12 +241,17 @@ impl Mount {
     /// The mode of the directory that a tmpfs covers, if no other is asked for: runc's containers
     /// find there what the image had.
     fn covered_mode(&self, root: &Root, name: &CStr) -> Option<CString> {
-        if name != c"tmpfs" || self.options.iter().any(|option| option.key.as_c_str() == c"mode") {
+        if name != c"tmpfs" || self.tells(c"mode") {
             return None;
         }
         let covered = root.resolve(&self.destination).ok()?;
         let mode = fstat(&covered).ok()?.st_mode & 0o7777;
         c_string(format!("{mode:o}")).ok()
+    }
+
+    /// Whether the file system is told anything under `key`.
+    fn tells(&self, key: &CStr) -> bool {
+        self.options.iter().any(|option| option.key.as_c_str() == key)
     }
 
     fn file_system(&self, name: &CStr, mode: Option<CString>) -> Result<OwnedFd> {
