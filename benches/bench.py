@@ -1,8 +1,9 @@
-"""What the programs of this folder share: programs, bundles, a private world."""
+"""What the programs of this folder share: packages, a private world, the stopwatch, bundles."""
 
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -16,14 +17,18 @@ PACKAGES = {
     "runc": "runc",
     "strace": "strace",
     "unshare": "util-linux",
+    "mmdebstrap": "mmdebstrap",
+    "skopeo": "skopeo",
+    "umoci": "umoci",
+    "docker-registry": "docker-registry",
 }
 PRIVATE = "TARE_BENCH_PRIVATE"
 
 
 def install(tools):
-    """Installs from Debian what is absent of `tools`, and Docker's default seccomp profile."""
+    """Installs from Debian what is absent of `tools`; for runtimes Docker's seccomp profile, too."""
     missing = [PACKAGES[t] for t in tools if not shutil.which(t)]
-    if not os.path.exists(PROFILE):
+    if "runc" in tools and not os.path.exists(PROFILE):
         missing.append("golang-github-containers-common")
     if not missing:
         return
@@ -51,14 +56,19 @@ def enter_private_world():
                           "sh", sys.executable, "-B", *sys.argv])
 
 
-def build_tare():
-    """Builds the release tare without the image side and returns its path."""
+def build(program, *options):
+    """Builds a release program and returns its path."""
     home = os.path.expanduser("~" + os.environ.get("SUDO_USER", "root"))
     cargo = shutil.which("cargo") or os.path.join(home, ".cargo/bin/cargo")
-    subprocess.run([cargo, "build", "--quiet", "--release", "--no-default-features", "--bin", "tare"],
+    subprocess.run([cargo, "build", "--quiet", "--release", *options, "--bin", program],
                    cwd=PROJECT, check=True, stdin=subprocess.DEVNULL)
     target = os.environ.get("CARGO_TARGET_DIR", os.path.join(PROJECT, "target"))
-    return os.path.join(target, "release", "tare")
+    return os.path.join(target, "release", program)
+
+
+def build_tare():
+    """Builds the release tare without the image side and returns its path."""
+    return build("tare", "--no-default-features")
 
 
 def compile_c(source, out, *flags):
@@ -102,17 +112,33 @@ def expand(entry):
     return rule
 
 
-class World:
-    """A tmpfs with the programs, the bundles and the runtimes' state, gone at the end."""
+class Scratch:
+    """A tmpfs with the stopwatch, gone at the end."""
 
     def __init__(self):
         self.dir = tempfile.mkdtemp(prefix="tare-bench-")
         subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "bench", self.dir], check=True)
+        self.stopwatch = self.path("stopwatch")
+        compile_c("stopwatch.c", self.stopwatch)
+
+    def path(self, *names):
+        """A path inside the tmpfs."""
+        return os.path.join(self.dir, *names)
+
+    def remove(self):
+        """Unmounts (in our own mount namespace only) and removes the folder."""
+        subprocess.run(["umount", "-l", self.dir], check=False)
+        os.rmdir(self.dir)
+
+
+class World(Scratch):
+    """A scratch with the programs, the bundles and the runtimes' state."""
+
+    def __init__(self):
+        super().__init__()
         self.serial = 0
         self.floor = self.path("floor")
-        self.stopwatch = self.path("stopwatch")
         compile_c("floor.c", self.floor)
-        compile_c("stopwatch.c", self.stopwatch)
         rootfs = self.path("rootfs")
         for name in ("bin", "dev", "proc", "sys"):
             os.makedirs(os.path.join(rootfs, name))
@@ -120,10 +146,6 @@ class World:
         compile_c("payload.c", os.path.join(rootfs, "bin/wait"), "-nostdlib", "-ffreestanding",
                   "-DWAIT")
         self.rootfs = rootfs
-
-    def path(self, *names):
-        """A path inside the tmpfs."""
-        return os.path.join(self.dir, *names)
 
     def bundle(self, name, args, seccomp=False):
         """A bundle with runc's default spec and `args`; returns its folder and its cgroup."""
@@ -152,11 +174,6 @@ class World:
         """A runtime's command line with a state folder of its own."""
         return [runtime, "--root", self.path("state-" + os.path.basename(runtime)), *arguments]
 
-    def remove(self):
-        """Unmounts (in our own mount namespace only) and removes the folder."""
-        subprocess.run(["umount", "-l", self.dir], check=False)
-        os.rmdir(self.dir)
-
 
 class Stopwatch:
     """The helper that runs one command at a time; see stopwatch.c."""
@@ -175,3 +192,35 @@ class Stopwatch:
             with open(self.errors, encoding="utf-8") as file:
                 sys.exit(f"{' '.join(argv)}: exit code {status}\n{file.read()[-2000:]}")
         return {"wall": wall / 1e9, "cpu": cpu / 1e6, "peak": peak * 1024}
+
+
+def total(parts):
+    """Several commands as one: times added, the highest peak."""
+    return {
+        "wall": sum(p["wall"] for p in parts),
+        "cpu": sum(p["cpu"] for p in parts),
+        "peak": max(p["peak"] for p in parts),
+    }
+
+
+def measure(count, rows):
+    """Runs every row's function `count` times, in turn, after one round that is not counted."""
+    samples = {name: [] for name in rows}
+    for turn in range(count + 1):
+        for name, once in rows.items():
+            sample = once()
+            if turn:
+                samples[name].append(sample)
+    return {name: summary(values) for name, values in samples.items()}
+
+
+def summary(values):
+    """Minimum, median of the times, highest peak."""
+    return {
+        "runs": len(values),
+        "wall_min": min(v["wall"] for v in values),
+        "wall_median": statistics.median(v["wall"] for v in values),
+        "cpu_min": min(v["cpu"] for v in values),
+        "cpu_median": statistics.median(v["cpu"] for v in values),
+        "peak": max(v["peak"] for v in values),
+    }
