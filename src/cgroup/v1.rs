@@ -39,18 +39,23 @@ pub fn limits(resources: &Resources, host: &Hierarchies) -> Result<Vec<Setting>>
     Ok(writes.list)
 }
 
-/// Members that are accepted without effect, for a warning: the JSON path and why.
+/// Members that are accepted without effect, for warnings: the JSON path and why.
 ///
 /// Kernels since 5.11 have no limit for kernel memory alone; the specification advises against
-/// both members, and runc ignores them with a warning too.
-pub fn ignored(resources: &Resources) -> Option<(&'static str, &'static str)> {
-    const WHY: &str = "kernel memory settings are ignored";
-    let memory = resources.memory.as_ref()?;
-    match (memory.kernel, memory.kernel_tcp) {
-        (Some(_), _) => Some(("linux.resources.memory.kernel", WHY)),
-        (None, Some(_)) => Some(("linux.resources.memory.kernelTCP", WHY)),
-        (None, None) => None,
-    }
+/// both members, and runc ignores them with a warning too. Of shares and idleness the latter is
+/// written last, and takes the shares away (v2 refuses the two).
+pub fn ignored(resources: &Resources) -> impl Iterator<Item = (&'static str, &'static str)> {
+    const KERNEL: &str = "kernel memory settings are ignored";
+    let memory = resources.memory.as_ref();
+    let kernel = match memory.map(|memory| (memory.kernel, memory.kernel_tcp)) {
+        Some((Some(_), _)) => Some(("linux.resources.memory.kernel", KERNEL)),
+        Some((None, Some(_))) => Some(("linux.resources.memory.kernelTCP", KERNEL)),
+        _ => None,
+    };
+    let cpu = resources.cpu.as_ref().filter(|cpu| cpu.idle == Some(1));
+    let shares = cpu.and_then(|cpu| cpu.shares).filter(|shares| *shares != 0);
+    const IDLE: &str = "a container with cpu.idle has no shares";
+    kernel.into_iter().chain(shares.map(|_| ("linux.resources.cpu.shares", IDLE)))
 }
 
 impl Writes<'_> {
@@ -279,11 +284,16 @@ mod tests {
     }
 
     #[test]
-    fn kernel_memory_is_ignored_with_a_word() {
-        let resources: Resources =
-            crate::spec::load::from_json(r#"{"memory":{"kernelTCP":1}}"#).unwrap();
-        assert_eq!(ignored(&resources).unwrap().0, "linux.resources.memory.kernelTCP");
-        assert_eq!(ignored(&Resources::default()), None);
+    fn what_is_ignored_is_named() {
+        let named = |json: &str| -> Vec<&str> {
+            let resources: Resources = crate::spec::load::from_json(json).unwrap();
+            ignored(&resources).map(|(at, _)| at).collect()
+        };
+        assert_eq!(named(r#"{"memory":{"kernelTCP":1}}"#), ["linux.resources.memory.kernelTCP"]);
+        assert_eq!(named(r#"{"cpu":{"idle":1,"shares":9}}"#), ["linux.resources.cpu.shares"]);
+        let nothing: [&str; 0] = [];
+        assert_eq!(named(r#"{"cpu":{"idle":0,"shares":9}}"#), nothing);
+        assert_eq!(named(r#"{"cpu":{"idle":1}}"#), nothing);
     }
 
     #[test]

@@ -65,11 +65,9 @@ fn from_file(path: &Path, cgroup: &Cgroup) -> Result<()> {
 }
 
 fn apply(mut resources: Resources, cgroup: &Cgroup) -> Result<()> {
-    if let Some((at, why)) = cgroup::ignored(&resources) {
-        log::warn(&format!("{at}: {why}"));
-    }
     cgroup.complete(&mut resources);
     let limits = cgroup::limits(&resources, &Hierarchies::probe()?)?;
+    cgroup::ignored(&resources).for_each(|(at, why)| log::warn(&format!("{at}: {why}")));
     cgroup.check(&limits)?;
     cgroup.unit().map_or(Ok(()), |unit| unit.set(&cgroup::properties(&limits)))?;
     cgroup.apply(&limits)

@@ -127,7 +127,7 @@ impl Context<'_> {
             false => cgroup::settings,
         };
         let limits = planned(resources, host_hierarchies(self.host))?;
-        let ignored = cgroup::ignored(resources).into_iter();
+        let ignored = cgroup::ignored(resources);
         plan.warnings.extend(ignored.map(|(at, why)| format!("{at} is ignored: {why}")));
         if cgroup.unit().is_some() {
             let mut properties = cgroup::properties(&limits);
