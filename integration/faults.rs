@@ -3,9 +3,9 @@
 mod common;
 
 use std::process::Stdio;
-use std::sync::OnceLock;
 use std::time::Duration;
 
+use common::faults::{CHILD_KILLED, FAILING, KILLED, at_each_call};
 use common::{Cmd, Container, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -26,58 +26,6 @@ fn kill_after(verb: &str, delay: Duration) {
     child.wait().expect("wait for the runtime");
     c.verb("delete").args(&["--force", &c.id]).ok();
     eventually("nothing is left", || c.leftovers().is_empty());
-}
-
-/// What is done to a system call, and whose it is: see integration/programs/inject.c.
-#[derive(Clone, Copy)]
-struct Fault {
-    action: &'static str,
-    whose: &'static str,
-}
-
-const KILLED: Fault = Fault { action: "KILL", whose: "runtime" };
-const CHILD_KILLED: Fault = Fault { action: "KILL", whose: "child" };
-const FAILING: Fault = Fault { action: EIO, whose: "runtime" };
-const EIO: &str = "5";
-/// The injector's exit code when there were fewer calls.
-const NEVER: i32 = 99;
-
-/// Builds the injector, once.
-fn injector() -> &'static str {
-    static PATH: OnceLock<String> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let path = std::env::temp_dir().join(format!("tare-test-inject-{}", std::process::id()));
-        common::compile("inject.c", &path);
-        path.to_string_lossy().into_owned()
-    })
-}
-
-/// Does a command again and again, each time with the fault `step` system calls later, until there are
-/// no more; cleans up by force after each.
-fn at_each_call(
-    fault: Fault,
-    step: u32,
-    prepare: impl Fn() -> Container,
-    command: impl Fn(&Container) -> Cmd,
-) {
-    let mut call = 0;
-    loop {
-        call += step;
-        let c = prepare();
-        let number = call.to_string();
-        let answer = command(&c).under(&[injector(), fault.action, fault.whose, &number]).answer();
-        let what = format!("call {call} of the {}: {}", fault.whose, fault.action);
-        assert!(!answer.stderr.contains("panicked"), "{what}: {answer:?}");
-        match answer.code {
-            NEVER => break,
-            0 => {}
-            137 if fault.action == "KILL" => {}
-            _ => assert!(!answer.stderr.trim().is_empty(), "{what}: failed without a word"),
-        }
-        c.verb("delete").args(&["--force", &c.id]).ok();
-        eventually(&format!("nothing is left after {what}"), || c.leftovers().is_empty());
-    }
-    assert!(call > 20, "only {call} system calls of the {}", fault.whose);
 }
 
 #[test]

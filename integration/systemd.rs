@@ -3,12 +3,13 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use common::{Cmd, Container, eventually, is_crun, is_tare, peers_fail};
-use nix::sys::signal::Signal;
+use common::faults::{KILLED, at_each_call};
+use common::{Cmd, Container, eventually, is_crun, is_tare, peers_fail, slowness};
 use serde_json::json;
 
 /// Whether systemd runs (sd_booted(3)); says so if not.
@@ -311,22 +312,32 @@ fn the_scope_is_the_root_of_the_cgroup_namespace() {
     c.assert_nothing_left();
 }
 
-/// Whenever the runtime is killed, what is left can be found and removed.
+/// Wherever the runtime is killed, what is left can be found and removed.
 #[test]
-fn killed_at_any_point() {
+fn killed_at_system_calls_of_create_and_delete() {
     if !booted() || peers_fail("they leave cgroups, and processes that wait for ever") {
         return;
     }
-    for step in 0..20 {
+    let step = 3 * slowness();
+    let made = RefCell::new(Vec::new());
+    let idle = || {
         let c = Container::idle().systemd("system.slice");
-        let running = c.boot("create", &[]).spawn();
-        std::thread::sleep(Duration::from_micros(700 * step));
-        running.signal(Signal::SIGKILL);
-        running.answer();
-        c.verb("delete").args(&["--force", &c.id]).ok();
-        // systemd may still be at a request that the runtime made before it was killed.
-        eventually("nothing is left", || c.leftovers().is_empty() && loaded(&c) == "not-found");
-    }
+        made.borrow_mut().push(unit(&c));
+        c
+    };
+    at_each_call(KILLED, step, idle, |c| c.boot("create", &[]));
+    let running = || {
+        let c = idle();
+        c.run_detached();
+        c
+    };
+    at_each_call(KILLED, step, running, |c| c.verb("delete").args(&["--force", &c.id]));
+    // systemd may still be at a request that a runtime made before it was killed.
+    let list = || Cmd::new(&["systemctl", "list-units", "--all", "--plain", "test-*"]).ok();
+    eventually("no unit is left", || {
+        let listed = list();
+        !made.borrow().iter().any(|unit| listed.contains(unit))
+    });
 }
 
 /// Many starts at once: all come up, and no unit has failed. Prints the time, to be compared with

@@ -6,6 +6,7 @@
 #![allow(dead_code)] // Each test program uses its own part of this.
 
 pub mod agent;
+pub mod faults;
 pub mod terminal;
 
 use std::fs::{self, File};
