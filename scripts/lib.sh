@@ -4,6 +4,8 @@ project=$(cd "$(dirname "$0")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$project/target}
 root=
 [ "$(id -u)" = 0 ] || root=sudo
+# Where Debian has setcap and criu, which a user's PATH leaves out.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 say() {
     printf '\n== %s\n' "$*"
