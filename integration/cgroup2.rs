@@ -177,6 +177,28 @@ fn whole_trees_are_killed_and_removed() {
     }
 }
 
+/// Under names that are no text, and so deep that no path reaches them.
+#[test]
+fn cgroups_that_no_path_names_are_killed_and_removed() {
+    if peers_fail("they go by paths") {
+        return;
+    }
+    only_v2();
+    let script = "cd /sys/fs/cgroup; mkdir \"$(printf '\\377')\"; i=0; \
+                  while [ $i -lt 30 ]; do n=$(printf d%0200d $i); mkdir $n; cd $n; i=$((i+1)); done; \
+                  sleep 606 & echo $! >cgroup.procs; echo done >/shared/ready; wait";
+    for verbs in [&["kill", "delete"][..], &["delete"]] {
+        let c = delegated(Container::sh(script)).namespace("pid", None).share();
+        c.run_detached();
+        eventually("the cgroups are made", || c.shared().join("ready").exists());
+        assert_eq!(c.processes().len(), 2);
+        if verbs.len() == 2 {
+            c.kill("KILL").wait_for("stopped");
+        }
+        c.end();
+    }
+}
+
 #[test]
 fn exec_follows_init_into_a_cgroup_of_its_own() {
     if !controllers(&["hugetlb"]) {

@@ -655,7 +655,10 @@ fn garbage_collection_spares_what_is_mounted() {
     place.fails(&["bundle", &image, &place.text("other")], "no image");
     place.fails(&["unbundle", &place.text("layout")], "not a bundle");
     place.ok(&["unbundle", &place.text("bundle")]);
+    // Of a run that was killed before it had a bundle.
+    fs::write(place.path("store/run/killed.lock"), "").unwrap();
     assert!(place.ok(&["gc"]).starts_with("removed 1 layers"));
+    assert_eq!(place.count("run"), 0);
     place.assert_empty();
 }
 

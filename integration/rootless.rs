@@ -176,6 +176,27 @@ fn clocks_have_their_offsets_without_privileges() {
     c.end();
 }
 
+/// Which limits the caller cannot have, and what would give them.
+#[test]
+fn doctor_tells_a_user_of_cgroups() {
+    if peers_fail("they have no doctor") {
+        return;
+    }
+    let c = Container::idle().rootless(NOBODY);
+    let said = c.verb("doctor").ok();
+    let words = match is_v2() {
+        true => ["belongs to user 0: limits with --systemd-cgroup", "enable-linger 4242"],
+        false => ["no limits by ", "nobody hands version 1 on to users"],
+    };
+    assert!(words.iter().all(|words| said.contains(words)), "{said}");
+    assert!(said.contains("one user only: "), "{said}");
+    if has_systemd() {
+        let said = Container::idle().rootless(USER).verb("doctor").ok();
+        assert!(said.contains("delegated         cpu cpuset io memory pids\n"), "{said}");
+        assert!(said.contains("user namespaces   up to"), "{said}");
+    }
+}
+
 #[test]
 fn a_container_lives_without_privileges() {
     if no_hybrid_for_crun() {
@@ -393,6 +414,6 @@ fn a_controller_that_is_not_delegated_is_named() {
         c["linux"]["resources"] = json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 0}]});
     });
     let said = c.boot("run", &["--detach"]).fails(1);
-    assert!(said.contains("hugetlb") && said.contains("Delegate="), "{said}");
+    assert!(said.contains("the hugetlb controller is for root alone"), "{said}");
     c.assert_nothing_left();
 }

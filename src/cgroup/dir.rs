@@ -36,11 +36,19 @@ pub fn read_record(file: &str) -> nix::Result<String> {
 }
 
 fn read_until(file: &str, is_end: impl Fn(usize, usize) -> bool) -> nix::Result<String> {
-    let fd = open(file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    read_from(&open(file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?, is_end)
+}
+
+/// As [`read`], of an open control file.
+pub fn read_all(fd: &OwnedFd) -> nix::Result<String> {
+    read_from(fd, |count, _| count == 0)
+}
+
+fn read_from(fd: &OwnedFd, is_end: impl Fn(usize, usize) -> bool) -> nix::Result<String> {
     let mut text = Vec::new();
     let mut buf = [0; 4096];
     loop {
-        let count = unistd::read(&fd, &mut buf)?;
+        let count = unistd::read(fd, &mut buf)?;
         text.extend_from_slice(buf.get(..count).unwrap_or_default());
         if is_end(count, buf.len()) {
             return String::from_utf8(text).map_err(|_| Errno::EILSEQ);
@@ -107,47 +115,13 @@ fn inherit(mountpoint: &str, dir: &str, file: &str) -> nix::Result<String> {
     Ok(value)
 }
 
-/// The processes of a cgroup, with those of the cgroups below it if `recursive`. Processes of
-/// a foreign pid namespace, which have no number here, are left out.
-pub fn pids(dir: &str, recursive: bool) -> nix::Result<Vec<i32>> {
-    let mut pids = Vec::new();
-    collect_pids(dir, recursive, &mut pids)?;
-    Ok(pids)
-}
-
-fn collect_pids(dir: &str, recursive: bool, pids: &mut Vec<i32>) -> nix::Result<()> {
-    let procs = read(&format!("{dir}/cgroup.procs"))?;
-    pids.extend(procs.lines().filter_map(|line| line.parse().ok()).filter(|pid: &i32| *pid > 0));
-    if recursive {
-        for child in children(dir)? {
-            match collect_pids(&child, true, pids) {
-                // A cgroup that goes away while we look has no processes; those of a threaded one
-                // (v2) are listed above it.
-                Err(Errno::ENOENT | Errno::ENODEV | Errno::EOPNOTSUPP) => {}
-                done => done?,
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The directories directly below `dir`, as paths.
-fn children(dir: &str) -> nix::Result<Vec<String>> {
-    let names = entries(dir, true)?;
-    Ok(names.iter().map(|name| format!("{dir}/{name}")).collect())
-}
-
 /// The names of the files directly below `dir`.
 pub fn files(dir: &str) -> nix::Result<Vec<String>> {
-    entries(dir, false)
-}
-
-fn entries(dir: &str, directories: bool) -> nix::Result<Vec<String>> {
     let to_errno = |err: std::io::Error| Errno::from_raw(err.raw_os_error().unwrap_or(libc::EIO));
     let mut found = Vec::new();
     for entry in Path::new(dir).read_dir().map_err(to_errno)? {
         let entry = entry.map_err(to_errno)?;
-        if entry.file_type().map_err(to_errno)?.is_dir() == directories {
+        if !entry.file_type().map_err(to_errno)?.is_dir() {
             found.push(entry.file_name().into_string().map_err(|_| Errno::EILSEQ)?);
         }
     }
@@ -156,24 +130,13 @@ fn entries(dir: &str, directories: bool) -> nix::Result<Vec<String>> {
 
 /// Removes one empty cgroup; an absent one is fine.
 pub fn rmdir(dir: &str) -> nix::Result<()> {
-    match unistd::unlinkat(AT_FDCWD, dir, UnlinkatFlags::RemoveDir) {
+    absent_is_fine(unistd::unlinkat(AT_FDCWD, dir, UnlinkatFlags::RemoveDir))
+}
+
+/// What is gone needs no removing.
+pub fn absent_is_fine(removed: nix::Result<()>) -> nix::Result<()> {
+    match removed {
         Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
-        done => done,
-    }
-}
-
-fn unlink_tree(dir: &str) -> nix::Result<()> {
-    match children(dir) {
-        Err(Errno::ENOENT | Errno::ENODEV) => return Ok(()),
-        found => found?.iter().try_for_each(|child| unlink_tree(child))?,
-    }
-    rmdir(dir)
-}
-
-/// Removes a cgroup with those below it, the deepest first. `EBUSY` while a process is in one.
-pub fn remove(dir: &str) -> nix::Result<()> {
-    match rmdir(dir) {
-        Err(Errno::EBUSY | Errno::ENOTEMPTY) => unlink_tree(dir),
         done => done,
     }
 }

@@ -43,6 +43,7 @@ mod setting;
 mod stats;
 mod stats2;
 mod systemd;
+mod tree;
 mod v1;
 mod v2;
 mod writes;
@@ -56,6 +57,7 @@ use crate::spec::config::Resources;
 
 pub use hierarchies::{Hierarchies, Hierarchy, Version};
 pub use mounts::CgroupMount;
+pub use permitted::{DELEGATE, HANDED_ON};
 pub use properties::{ANNOTATION, Property, annotated, limits as properties};
 pub use setting::{How, Setting};
 pub use stats::{Stats, Table};

@@ -82,13 +82,25 @@ fn unified_denied(place: &Place, errno: Errno, limit: Option<&Setting>) -> Error
     }
 }
 
-/// How a user gets a controller: the line of configuration that hands it on.
+/// The controllers that systemd can hand on to a user (systemd.resource-control(5), `Delegate=`).
+pub const HANDED_ON: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+
+/// The configuration that hands them on.
+pub const DELEGATE: &str = "/etc/systemd/system/user@.service.d/delegate.conf says `[Service]` and \
+     `Delegate=cpu cpuset io memory pids`";
+
+/// How a user gets a controller.
 pub(super) fn delegation(controller: &str) -> String {
-    format!(
-        "a user has the {controller} controller with --systemd-cgroup, where \
-         /etc/systemd/system/user@.service.d/delegate.conf says `[Service]` and \
-         `Delegate=cpu cpuset io memory pids`"
-    )
+    match HANDED_ON.contains(&controller) {
+        true => format!(
+            "a user has the {controller} controller with --systemd-cgroup, where {DELEGATE}"
+        ),
+        false => format!(
+            "the {controller} controller is for root alone: systemd hands on no others than \
+             `Delegate={}`",
+            HANDED_ON.join(" ")
+        ),
+    }
 }
 
 /// Why the caller cannot make the directory or, where it is there, not change it.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::create::remove_parents;
-use super::{Cgroup, Unit, dir};
+use super::{Cgroup, Unit, dir, tree};
 use crate::error::{Doing, Error, Result};
 use crate::log;
 use crate::sys::kill::kill;
@@ -41,7 +41,7 @@ impl Cgroup {
     /// `recursive`; empty if the cgroup is gone.
     pub fn pids(&self, recursive: bool) -> Result<Vec<i32>> {
         let Some(place) = self.main() else { return Ok(Vec::new()) };
-        match dir::pids(&place.dir, recursive) {
+        match tree::pids(&place.dir, recursive) {
             Err(Errno::ENOENT | Errno::ENODEV) => Ok(Vec::new()),
             pids => pids.doing(|| format!("list processes in {}", place.dir)),
         }
@@ -107,7 +107,7 @@ impl Cgroup {
         let mut waits = Waits::new();
         for place in &self.places {
             loop {
-                match dir::remove(&place.dir) {
+                match tree::remove(&place.dir) {
                     Ok(()) => {
                         remove_parents(place);
                         break;
@@ -150,7 +150,7 @@ fn send(pids: &[i32], signal: i32) -> Result<()> {
 
 /// `still in /…: 1234 (sleep, D), …`, for a hint.
 fn leftovers_in(dir: &str) -> String {
-    let pids = dir::pids(dir, true).unwrap_or_default();
+    let pids = tree::pids(dir, true).unwrap_or_default();
     let names: Vec<String> = pids.iter().take(10).map(|pid| describe(*pid)).collect();
     match names.is_empty() {
         true => format!("no process is left in {dir}"),

@@ -188,10 +188,13 @@ pub fn delete_when_stopped(store: &Store, name: &str) -> Result<()> {
 /// Those of the store and of [`bundle::remove`].
 pub fn clean(store: &Store) -> Result<()> {
     for name in store.run_names()? {
+        // Dropping the hold removes the lock of a call that was killed before it had a bundle.
+        let dir = store.run_path(&name);
         if let Some(_held) = store.hold_run(&name)?
+            && dir.exists()
             && !is_known(store, &name)?
         {
-            bundle::remove(&store.run_path(&name))?;
+            bundle::remove(&dir)?;
         }
     }
     Ok(())

@@ -127,14 +127,17 @@ impl Store {
         self.root.join("run").join(name)
     }
 
-    /// Names of the containers that `lade run` has made and not yet removed.
+    /// Names of the containers that `lade run` has made, or was about to make, and not yet removed.
     ///
     /// # Errors
     /// The kernel's.
     pub fn run_names(&self) -> Result<Vec<String>> {
-        let paths = list(&self.root.join("run"))?;
-        let dirs = paths.iter().filter(|path| path.is_dir());
-        Ok(dirs.filter_map(|p| p.file_name()?.to_str().map(str::to_owned)).collect())
+        let name = |path: PathBuf| {
+            let name = path.file_name()?.to_str()?;
+            let is_lock = !path.is_dir();
+            if is_lock { name.strip_suffix(".lock") } else { Some(name) }.map(str::to_owned)
+        };
+        Ok(list(&self.root.join("run"))?.into_iter().filter_map(name).collect())
     }
 
     /// Holds the container `name` for its `lade run`; `None` if another does.

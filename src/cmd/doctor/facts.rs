@@ -4,10 +4,11 @@ use std::fs::read_to_string;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
 use super::{Fact, Mark};
-use crate::cgroup::{Cgroup, Hierarchies, Manager, Version};
+use crate::cgroup::{Cgroup, DELEGATE, HANDED_ON, Hierarchies, Manager, Place, Version};
 use crate::cli::Global;
 use crate::error::{Doing, Result};
 use crate::namespaces::{KINDS, Kind};
@@ -117,11 +118,26 @@ fn user_namespaces() -> Fact {
             !root && program("newuidmap").is_none(),
             "one user only: newuidmap is missing (Debian: uidmap)",
         ),
+        (
+            !root && !["/etc/subuid", "/etc/subgid"].iter().all(|file| gives_ids(file)),
+            "one user only: /etc/subuid and /etc/subgid give the caller no ids (usermod \
+             --add-subuids and --add-subgids do)",
+        ),
     ];
     match denied.iter().find(|(denied, _)| *denied) {
         Some((_, words)) => fact("user namespaces", works(false), *words),
         None => fact("user namespaces", Mark::Works, format!("up to {most}")),
     }
+}
+
+/// Whether the caller has a line in subuid(5) or subgid(5), by name or by number.
+fn gives_ids(file: &str) -> bool {
+    let uid = sys::process::euid().to_string();
+    let passwd = read("/etc/passwd");
+    let mut names = passwd.lines().filter(|line| line.split(':').nth(2) == Some(&uid));
+    let name = names.next().and_then(|line| line.split(':').next()).unwrap_or(&uid);
+    let owner = |line: &str| line.split(':').next().is_some_and(|who| who == name || who == uid);
+    read(file).lines().any(owner)
 }
 
 /// The path of a program, if `$PATH` has it.
@@ -160,7 +176,12 @@ fn cgroups() -> Vec<Fact> {
             (if hybrid { "hybrid: limits by version 1" } else { "version 1" }, names.join(","))
         }
     };
-    vec![limits(layout, &controllers, hierarchies.version()), rights(&cgroup)]
+    let version = hierarchies.version();
+    let mut facts = vec![limits(layout, &controllers, version), rights(&cgroup, version)];
+    if let (Version::V2, [unified, ..]) = (version, list) {
+        facts.extend(delegated(&unified.mountpoint));
+    }
+    facts
 }
 
 /// Which limits can be set.
@@ -179,19 +200,67 @@ fn limits(layout: &str, controllers: &str, version: Version) -> Fact {
 }
 
 /// Whether the caller may make cgroups where a bundle without `cgroupsPath` has them.
-fn rights(cgroup: &Cgroup) -> Fact {
-    let parents = cgroup.places().iter().filter_map(|place| Path::new(&place.dir).parent());
-    let denied = parents.into_iter().find(|dir| access(*dir, AccessFlags::W_OK).is_err());
-    match denied {
-        None => fact("own cgroups", Mark::Works, "can be made"),
-        Some(dir) => {
-            let owner = dir.metadata().map_or(0, |data| data.uid());
+fn rights(cgroup: &Cgroup, version: Version) -> Fact {
+    // What v1 has without a controller limits nothing.
+    let limits_nothing = |names: &str| names.is_empty() || names.starts_with("name=");
+    let limits = |place: &&Place| version == Version::V2 || !limits_nothing(&place.controllers);
+    let denied = |place: &Place| {
+        let dir = Path::new(&place.dir).parent()?;
+        access(dir, AccessFlags::W_OK)
+            .err()
+            .map(|errno| (place.controllers.clone(), dir.to_owned(), errno))
+    };
+    let denied: Vec<_> = cgroup.places().iter().filter(limits).filter_map(denied).collect();
+    let Some((_, dir, errno)) = denied.first() else {
+        return fact("own cgroups", Mark::Works, "can be made");
+    };
+    let owner = dir.metadata().map_or(0, |data| data.uid());
+    let place = dir.display();
+    let words = match (errno, version) {
+        (Errno::EROFS, _) => format!("{place} is read-only: no limits"),
+        (_, Version::V1) => {
+            let names: Vec<&str> = denied.iter().map(|(names, ..)| names.as_str()).collect();
+            format!(
+                "no limits by {}: {place} belongs to user {owner}, and nobody hands version 1 on to \
+                 users (systemd.unified_cgroup_hierarchy=1 boots a host with version 2)",
+                names.join(" ")
+            )
+        }
+        (_, Version::V2) => format!(
+            "{place} belongs to user {owner}: limits with --systemd-cgroup alone, or in a unit of \
+             the user's own (systemd-run --user --scope -p Delegate=yes)"
+        ),
+    };
+    fact("own cgroups", Mark::Lacks, words)
+}
+
+/// What a user is handed on by the systemd of v2's root, mounted at `root`.
+fn delegated(root: &str) -> Option<Fact> {
+    let uid = sys::process::euid();
+    let manager = format!("{root}/user.slice/user-{uid}.slice/user@{uid}.service");
+    let file = format!("{manager}/cgroup.controllers");
+    (uid != 0).then(|| match read_to_string(file) {
+        Ok(has) => handed_on(&has),
+        Err(_) => {
             let words = format!(
-                "{} belongs to user {owner}: no limits, unless systemd delegates a cgroup \
-                 (systemd-run --user --scope -p Delegate=yes, or --systemd-cgroup)",
-                dir.display()
+                "no systemd runs for user {uid}: one does in a session, or after \
+                 `loginctl enable-linger {uid}`"
             );
-            fact("own cgroups", Mark::Lacks, words)
+            fact("delegated", Mark::Lacks, words)
+        }
+    })
+}
+
+fn handed_on(controllers: &str) -> Fact {
+    let there: Vec<&str> = controllers.split_ascii_whitespace().collect();
+    let (has, lacks): (Vec<&str>, Vec<&str>) =
+        HANDED_ON.iter().partition(|name| there.contains(name));
+    let has = has.join(" ");
+    match lacks.is_empty() {
+        true => fact("delegated", Mark::Works, has),
+        false => {
+            let words = format!("{has}; a user has {} where {DELEGATE}", lacks.join(" "));
+            fact("delegated", Mark::Partly, words)
         }
     }
 }
@@ -260,6 +329,15 @@ mod tests {
         for old in ["5.11.22", "4.19.0-5-amd64", "", "x"] {
             assert!(!new_enough(old), "{old}");
         }
+    }
+
+    #[test]
+    fn what_is_not_handed_on_is_named() {
+        let all = handed_on("cpuset cpu io memory pids\n");
+        assert_eq!((all.mark, all.words.as_str()), (Mark::Works, "cpu cpuset io memory pids"));
+        let some = handed_on("memory pids\n");
+        assert_eq!(some.mark, Mark::Partly);
+        assert!(some.words.starts_with("memory pids; a user has cpu cpuset io where /etc/systemd"));
     }
 
     #[test]
