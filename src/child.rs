@@ -166,7 +166,7 @@ impl<'a> Child<'a> {
             },
             ChildStep::JoinNamespace(join) => self.join(join.kind),
             ChildStep::JoinNamespacesOfInit(flags) => self.join_init(*flags),
-            ChildStep::Unshare(flags) => Ok(sys::process::unshare(*flags)?),
+            ChildStep::Unshare(flags) => namespaces::unshare(*flags),
             ChildStep::UnshareTime(offsets) => namespaces::unshare_time(offsets),
             ChildStep::ForkInit(flags) => self.fork_again(*flags),
             ChildStep::Await => self.await_continue(),

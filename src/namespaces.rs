@@ -175,6 +175,24 @@ impl Excursion {
     }
 }
 
+/// Makes new namespaces (`CLONE_NEW*`) for this process.
+pub fn unshare(flags: u64) -> Result<()> {
+    sys::process::unshare(flags).map_err(|errno| not_made(errno, flags))
+}
+
+/// Why the kernel does not make the namespaces `flags` (clone(2), unshare(2), "ERRORS").
+pub fn not_made(errno: Errno, flags: u64) -> Error {
+    let err = Error::from(errno);
+    match errno {
+        Errno::EINVAL if flags != 0 => err.hint("the kernel lacks one of these namespaces"),
+        Errno::EPERM => {
+            err.hint("new namespaces need root, or a user namespace (see spec --rootless)")
+        }
+        Errno::ENOSPC => err.hint("a limit in /proc/sys/user/max_*_namespaces is reached"),
+        _ => err,
+    }
+}
+
 /// Makes a time namespace for the children of this process with offsets to its clocks
 /// (time_namespaces(7)). The offsets have to be set before the first process enters.
 pub fn unshare_time(offsets: &[(String, TimeOffset)]) -> Result<()> {

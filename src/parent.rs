@@ -258,6 +258,7 @@ impl<'a> Parent<'a> {
             ParentStep::PidFile(path) => write_pid_file(path, self.pid()),
             ParentStep::SaveState => self.save_state(),
             ParentStep::Start => self.start(),
+            ParentStep::StartBeforehand => self.start_beforehand(),
             ParentStep::ConnectCriu => self.connect_criu(),
             ParentStep::AwaitCriu => self.await_criu(),
             ParentStep::AttachCriu(cgroup) => cgroup.attach(self.pid()),
@@ -314,7 +315,7 @@ impl<'a> Parent<'a> {
                     init: self.joined.take().map(|joined| joined.init),
                     console: self.console.take(),
                     start: self.start.take(),
-                    state: self.record.as_ref().map(|record| record.state.clone()),
+                    state: self.record.take().map(|record| record.state),
                     preserve: self.preserve.count,
                     listen: self.preserve.listen,
                 };
@@ -510,7 +511,10 @@ impl<'a> Parent<'a> {
 
     fn save_state(&mut self) -> Result<()> {
         let pid = self.pid();
-        let starts = |step: &ParentStep| matches!(step, ParentStep::Start | ParentStep::Restore(_));
+        let starts = |step: &ParentStep| {
+            use ParentStep::{Restore, Start, StartBeforehand};
+            matches!(step, Start | StartBeforehand | Restore(_))
+        };
         let started = self.plan.parent.iter().any(|entry| starts(&entry.step));
         let Some(record) = &mut self.record else { return Ok(()) };
         record.state.set_init(pid)?;
@@ -520,11 +524,28 @@ impl<'a> Parent<'a> {
 
     /// Releases the payload, and waits until execve(2) has succeeded: it closes the channel.
     fn start(&mut self) -> Result<()> {
+        self.release()?;
+        self.await_exec()
+    }
+
+    /// The same for a child that need not be waited for: it finds the word there when it is ready.
+    fn start_beforehand(&mut self) -> Result<()> {
+        self.release()?;
+        self.channel()?.await_hangup()?;
+        self.await_ready()?;
+        self.await_exec()
+    }
+
+    fn release(&self) -> Result<()> {
         match self.send(&Msg::Start) {
-            // Killed since it was ready: a container that has ended, as its exit code will tell.
-            Err(err) if err.errno() == Some(Errno::EPIPE) => {}
-            sent => sent?,
+            // It has ended: before it was ready, as its last word will tell, or killed since then, as
+            // its exit code will.
+            Err(err) if err.errno() == Some(Errno::EPIPE) => Ok(()),
+            sent => sent,
         }
+    }
+
+    fn await_exec(&mut self) -> Result<()> {
         match self.channel()?.receive()? {
             None => Ok(()),
             Some(Msg::Failed(err)) => Err(self.name_program(err)),
@@ -580,8 +601,8 @@ fn move_net_device(pid: i32, device: &Move) -> Result<()> {
 /// Runs the poststop hooks; a failing one is a warning and the rest still run (runtime.md).
 pub fn poststop(state: &State) {
     for hook in later(state, Point::Poststop) {
-        if let Err(err) = hook.run(state.for_hooks(Status::Stopped).as_bytes(), &state.bundle, None)
-        {
+        let json = state.for_hooks(Status::Stopped);
+        if let Err(err) = hook.run(json.as_bytes(), &state.bundle, None) {
             crate::log::warn(&err.message());
         }
     }
@@ -592,10 +613,9 @@ pub fn poststop(state: &State) {
 /// # Errors
 /// The first one that fails: the container has to be stopped then (runtime.md "Start", step 10).
 pub fn poststart(state: &State) -> Result<()> {
-    let json = state.for_hooks(Status::Running);
-    later(state, Point::Poststart)
-        .iter()
-        .try_for_each(|hook| hook.run(json.as_bytes(), &state.bundle, None))
+    later(state, Point::Poststart).iter().try_for_each(|hook| {
+        hook.run(state.for_hooks(Status::Running).as_bytes(), &state.bundle, None)
+    })
 }
 
 fn later(state: &State, point: Point) -> Vec<Hook> {
@@ -642,18 +662,13 @@ fn clone_into(flags: u64, dir: Option<&Path>) -> Result<(Fork, bool)> {
 }
 
 fn clone_failed(errno: Errno, flags: u64) -> Error {
-    let err = Error::from(errno);
     match errno {
-        Errno::EINVAL if flags != 0 => err.hint("the kernel lacks one of these namespaces"),
-        Errno::EPERM => {
-            err.hint("new namespaces need root, or a user namespace (see spec --rootless)")
+        Errno::EBUSY => Error::from(errno)
+            .hint("the cgroup has controllers for cgroups below: it takes no processes"),
+        Errno::EAGAIN => {
+            Error::from(errno).hint("a limit of processes is reached (pids.max, ulimit -u)")
         }
-        Errno::EBUSY => {
-            err.hint("the cgroup has controllers for cgroups below: it takes no processes")
-        }
-        Errno::EAGAIN => err.hint("a limit of processes is reached (pids.max, ulimit -u)"),
-        Errno::ENOSPC => err.hint("a limit in /proc/sys/user/max_*_namespaces is reached"),
-        _ => err,
+        _ => namespaces::not_made(errno, flags),
     }
 }
 

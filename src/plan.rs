@@ -76,6 +76,9 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
+/// More steps than containers usually have.
+const USUAL_STEPS: usize = 100;
+
 impl Plan {
     /// The steps that are mounts, in order.
     pub fn mounts(&self) -> impl Iterator<Item = &ChildStep> {
@@ -89,6 +92,26 @@ impl Plan {
 
     fn child(&mut self, step: ChildStep, at: impl Into<String>) {
         self.child.push(Entry { step, at: at.into() });
+    }
+
+    /// Where the runtime has nothing left to do once the child is ready, it says so beforehand, which
+    /// saves waking each of them once more. A terminal that it relays has to be prepared before the
+    /// payload writes to it.
+    fn start_beforehand(&mut self) {
+        let relayed = |entry: &Entry<ChildStep>| {
+            matches!(entry.step, ChildStep::Terminal { to_socket: false, .. })
+        };
+        if self.child.iter().any(relayed) {
+            return;
+        }
+        let steps = |pair: &[Entry<ParentStep>]| {
+            matches!(pair, [ready, start] if matches!(ready.step, ParentStep::AwaitReady)
+                && matches!(start.step, ParentStep::Start))
+        };
+        if let Some(ready) = self.parent.windows(2).position(steps) {
+            let entry = Entry { step: ParentStep::StartBeforehand, at: String::new() };
+            self.parent.splice(ready..ready + 2, [entry]);
+        }
     }
 }
 
@@ -107,7 +130,13 @@ pub fn container(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
         check_shared_mounts(linux, &namespaces)?;
     }
     let root = spec.root.as_ref().ok_or_else(|| Error::new("root must be set").at("root"))?;
-    let mut plan = Plan { rootfs: options.bundle.join(&root.path), ..Plan::default() };
+    let mut plan = Plan {
+        // Growing would copy the steps from block to block.
+        parent: Vec::with_capacity(USUAL_STEPS),
+        child: Vec::with_capacity(USUAL_STEPS),
+        rootfs: options.bundle.join(&root.path),
+        ..Plan::default()
+    };
     if namespaces.borrows_mounts {
         let what = "without a mount namespace only chroot(2) keeps the container in its root";
         plan.warnings.push(what.into());
@@ -129,6 +158,7 @@ pub fn container(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
     let context = Context { spec, linux, host, options, namespaces: &namespaces, sync };
     context.parent_steps(&mut plan)?;
     context.child_steps(&mut plan)?;
+    plan.start_beforehand();
     Ok(plan)
 }
 

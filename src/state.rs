@@ -480,9 +480,15 @@ fn unprivileged() -> bool {
     std::env::var_os("USER").is_none_or(|user| user != "root") && host::is_unprivileged()
 }
 
-/// The path without `.` and `..`, beginning at `/`.
-fn absolute(path: &Path) -> Result<PathBuf> {
-    let mut clean = std::env::current_dir().doing(|| "get the working directory")?;
+/// The path without `.` and `..`, beginning at `/`. Links on the way are not looked at.
+///
+/// # Errors
+/// The working directory is gone.
+pub fn absolute(path: &Path) -> Result<PathBuf> {
+    let mut clean = match path.is_absolute() {
+        true => PathBuf::from("/"),
+        false => std::env::current_dir().doing(|| "get the working directory")?,
+    };
     for part in path.components() {
         match part {
             std::path::Component::ParentDir => drop(clean.pop()),

@@ -105,6 +105,8 @@ pub enum ParentStep {
     SaveState,
     /// Releases the payload (run, exec).
     Start,
+    /// Releases the payload before the child is ready, then waits for both.
+    StartBeforehand,
     /// Makes the socket over which criu is told what to do (restore).
     ConnectCriu,
     /// Waits until the child has become criu (restore).
@@ -320,6 +322,7 @@ impl fmt::Display for ParentStep {
             Self::PidFile(path) => write!(f, "write the pid to {}", path.display()),
             Self::SaveState => f.write_str("save the state"),
             Self::Start => f.write_str("release the payload"),
+            Self::StartBeforehand => f.write_str("release the payload once the child is ready"),
             Self::ConnectCriu => f.write_str("make the socket for criu"),
             Self::AwaitCriu => f.write_str("wait for criu"),
             Self::AttachCriu(_) => f.write_str("move criu into the cgroups of the container"),

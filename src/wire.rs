@@ -33,6 +33,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv,
     recvmsg, send, sendmsg, socketpair,
@@ -230,6 +231,18 @@ impl Channel {
             None => {
                 send(self.0.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL)?;
                 Ok(())
+            }
+        }
+    }
+
+    /// Waits until the other side is gone; what it says meanwhile wakes nobody, and can be received
+    /// afterwards (poll(2): no events but POLLHUP).
+    pub fn await_hangup(&self) -> Result<()> {
+        let mut end = [PollFd::new(self.0.as_fd(), PollFlags::empty())];
+        loop {
+            match poll(&mut end, PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                other => return Ok(other.map(drop)?),
             }
         }
     }

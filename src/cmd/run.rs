@@ -52,8 +52,8 @@ pub fn attend(created: Created, mode: Mode, keep: bool) -> Result<i32> {
     if !keep {
         clean_up(&container, &state)?;
     }
-    // The end of tare closes and unlocks what is left of it.
-    std::mem::forget(container);
+    // The end of tare closes, unlocks and frees what is left of it.
+    std::mem::forget((container, state));
     code
 }
 

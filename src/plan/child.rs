@@ -155,6 +155,9 @@ impl Context<'_> {
             plan.child(ChildStep::PinRoot(plan.rootfs.clone()), "root.path");
             plan.child(ChildStep::BecomeRoot, "linux.uidMappings");
         }
+        if self.made_by_child() != 0 {
+            plan.child(ChildStep::Unshare(self.made_by_child()), "linux.namespaces");
+        }
         if self.namespaces.new & NEWNET != 0 {
             plan.child(ChildStep::Loopback, "linux.namespaces");
         }

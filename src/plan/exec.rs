@@ -110,5 +110,6 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
     let user_namespace = namespaces.has(NEWUSER);
     let around = Around { linux, host, options, user_namespace };
     process_steps(&mut plan, process, &around)?;
+    plan.start_beforehand();
     Ok(plan)
 }

@@ -128,6 +128,7 @@ fn stays(step: &ParentStep) -> bool {
         | ParentStep::PidFile(_)
         | ParentStep::SaveState
         | ParentStep::Start
+        | ParentStep::StartBeforehand
         | ParentStep::SupplySources
         | ParentStep::InitialCpus(_)
         | ParentStep::AwaitNamespaces

@@ -6,19 +6,12 @@ use crate::error::Result;
 use crate::hooks::Point;
 use crate::host;
 use crate::mounts::Mount;
-use crate::namespaces::{NEWCGROUP, NEWTIME, Namespaces};
+use crate::namespaces::{NEWCGROUP, NEWNET, NEWTIME, Namespaces};
 use crate::netdev::Move;
 use crate::spec::config::TimeOffset;
 use crate::step::ParentStep;
 impl Context<'_> {
     pub(super) fn parent_steps(&self, plan: &mut Plan) -> Result<()> {
-        plan.parent(ParentStep::MakeState, "");
-        if let Some(path) = &self.options.console_socket {
-            plan.parent(ParentStep::ConnectConsole(path.clone()), "process.terminal");
-        }
-        if !self.options.start {
-            plan.parent(ParentStep::ListenForStart, "");
-        }
         let cgroup = plan.cgroup.clone().unwrap_or_default();
         let after_clone = self.shares_time() || self.by_systemd();
         let (before, meanwhile) = match self.shares_time() {
@@ -27,8 +20,23 @@ impl Context<'_> {
             true => cgroup.split(""),
             false => (cgroup, Cgroup::default()),
         };
+        // The state is there before anything that has to be found by it. A child alone needs none: it
+        // ends with the runtime.
+        let late_state = self.shares_time() && before.places().is_empty();
+        if !late_state {
+            plan.parent(ParentStep::MakeState, "");
+        }
+        if let Some(path) = &self.options.console_socket {
+            plan.parent(ParentStep::ConnectConsole(path.clone()), "process.terminal");
+        }
+        if !self.options.start {
+            plan.parent(ParentStep::ListenForStart, "");
+        }
         self.cgroup_steps(plan, before)?;
         self.clone_steps(plan);
+        if late_state {
+            plan.parent(ParentStep::MakeState, "");
+        }
         // Before the child can become another user, who may not be looked at.
         if let Some(score) = self.spec.process.as_ref().and_then(|p| p.oom_score_adj) {
             plan.parent(ParentStep::OomScore(score), "process.oomScoreAdj");
@@ -61,6 +69,12 @@ impl Context<'_> {
         let listens = self.new_user() || self.late_namespaces() || self.second_fork();
         let listens = listens || self.maps_ids();
         (self.has_v1() || self.by_systemd()) && !listens
+    }
+
+    /// The network namespace is the dearest of all: the child makes it while the runtime makes the
+    /// cgroups.
+    pub(super) fn made_by_child(&self) -> u64 {
+        if self.shares_time() { self.namespaces.new & NEWNET } else { 0 }
     }
 
     /// Whether the child may ask for mapped mounts.
@@ -158,7 +172,8 @@ impl Context<'_> {
         }
         let own = plan.cgroup.as_ref().filter(|cgroup| cgroup.unit().is_none());
         let unified = own.map(Cgroup::unified);
-        plan.parent(ParentStep::Clone(self.first_born_in(), unified), "linux.namespaces");
+        let flags = self.first_born_in() & !self.made_by_child();
+        plan.parent(ParentStep::Clone(flags, unified), "linux.namespaces");
         if self.second_fork() {
             plan.parent(ParentStep::AwaitInitPid, "linux.namespaces");
         }

@@ -144,7 +144,7 @@ fn both_sides_follow_one_protocol() {
 
 #[test]
 fn a_payload_waits_until_its_terminal_is_prepared() {
-    let order = |terminal: bool| {
+    let last = |terminal: bool| {
         let text = format!(
             r#"{{"ociVersion":"1.3.0","root":{{"path":"rootfs"}},
             "process":{{"cwd":"/","user":{{"uid":0,"gid":0}},"args":["/x"],"terminal":{terminal}}},
@@ -158,12 +158,10 @@ fn a_payload_waits_until_its_terminal_is_prepared() {
         };
         let options = Options { id: "x".into(), start: true, attached: true, ..Options::default() };
         let plan = container(&from_json(&text).unwrap(), &host, &options).unwrap();
-        let at = |wanted: fn(&ParentStep) -> bool| {
-            plan.parent.iter().position(|entry| wanted(&entry.step)).unwrap()
-        };
-        let ready = at(|step| matches!(step, ParentStep::AwaitReady));
-        at(|step| matches!(step, ParentStep::Start)).cmp(&ready)
+        let end = &plan.parent[plan.parent.len() - 2..];
+        end.iter().map(|entry| entry.step.to_string()).collect::<Vec<_>>()
     };
-    assert_eq!(order(false), std::cmp::Ordering::Greater);
-    assert_eq!(order(true), std::cmp::Ordering::Greater);
+    let released = ParentStep::StartBeforehand.to_string();
+    assert_eq!(last(false), [ParentStep::SaveState.to_string(), released]);
+    assert_eq!(last(true), [ParentStep::AwaitReady, ParentStep::Start].map(|s| s.to_string()));
 }

@@ -7,12 +7,17 @@ use std::cell::UnsafeCell;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The smallest block, in bytes; the others are twice, four times … as large.
+/// The smallest block, in bytes; the small sizes are its multiples.
 const SMALLEST: usize = 16;
+/// So many sizes are multiples: finer ones than powers of two, as each page saved is a page fault
+/// less.
+const SMALL: usize = 32;
+/// The largest of these, in bytes; further ones are twice, four times … as large.
+const LARGEST_SMALL: usize = SMALLEST * SMALL;
 /// So many sizes of blocks; what is larger than the last is a mapping of its own.
-const SIZES: usize = 12;
+const SIZES: usize = SMALL + 6;
 /// The largest block, in bytes.
-const LARGEST: usize = SMALLEST << (SIZES - 1);
+const LARGEST: usize = LARGEST_SMALL << (SIZES - SMALL);
 /// What blocks are cut out of, in bytes.
 const PIECE: usize = 256 << 10;
 
@@ -62,14 +67,29 @@ impl Heap {
 /// The number of the size that holds `layout`; `None` if it needs a mapping. All sizes are multiples
 /// of the smallest, so that is what every block is aligned to.
 fn size_of(layout: Layout) -> Option<usize> {
-    let bytes = layout.size().max(SMALLEST).next_power_of_two();
-    let fits = bytes <= LARGEST && layout.align() <= SMALLEST;
-    fits.then(|| (bytes / SMALLEST).trailing_zeros() as usize)
+    if layout.size() > LARGEST || layout.align() > SMALLEST {
+        return None;
+    }
+    Some(match layout.size() <= LARGEST_SMALL {
+        true => layout.size().saturating_sub(1) / SMALLEST,
+        false => {
+            let times = layout.size().div_ceil(LARGEST_SMALL).next_power_of_two();
+            SMALL - 1 + times.trailing_zeros() as usize
+        }
+    })
+}
+
+/// The bytes of a block of this size.
+fn bytes_of(size: usize) -> usize {
+    match size < SMALL {
+        true => (size + 1) * SMALLEST,
+        false => LARGEST_SMALL << (size + 1 - SMALL),
+    }
 }
 
 impl Blocks {
     fn take(&mut self, size: usize) -> *mut u8 {
-        let (Some(free), bytes) = (self.free.get_mut(size), SMALLEST << size) else {
+        let (Some(free), bytes) = (self.free.get_mut(size), bytes_of(size)) else {
             return null_mut();
         };
         if !free.is_null() {
@@ -220,6 +240,17 @@ mod tests {
             heap.dealloc(block, layout(24, 8));
             assert_eq!(heap.alloc(layout(32, 8)), block);
         }
+    }
+
+    #[test]
+    fn sizes_hold_what_they_are_for() {
+        for bytes in 1..=LARGEST {
+            let size = size_of(layout(bytes, 1)).unwrap();
+            assert!(bytes_of(size) >= bytes, "{bytes}");
+            assert!(size == 0 || bytes_of(size - 1) < bytes, "{bytes}");
+        }
+        assert_eq!(size_of(layout(LARGEST, 1)), Some(SIZES - 1));
+        assert_eq!(size_of(layout(LARGEST + 1, 1)), None);
     }
 
     #[test]
