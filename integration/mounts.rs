@@ -478,12 +478,21 @@ fn a_copy_that_is_too_large_is_refused() {
 }
 
 #[test]
-fn a_shared_bind_mount_shares_its_mounts_with_the_host() {
-    for (option, shares) in [("rshared", true), ("rslave", false), ("rprivate", false)] {
+fn a_shared_bind_mount_of_a_shared_root_shares_its_mounts_with_the_host() {
+    let cases = [
+        ("shared", "rshared", true),
+        ("rshared", "shared", true),
+        ("shared", "rslave", false),
+        ("shared", "rprivate", false),
+        ("", "rshared", false),
+        ("rslave", "rshared", false),
+        ("rprivate", "shared", false),
+    ];
+    for (root, option, shares) in cases {
         let c = Container::sh("mkdir /m/sub && mount -t tmpfs inner /m/sub");
         let source = host_dir(&c, "source");
         let c = c.mount("bind", &source, "/m", &["rbind", option]).with(|c| {
-            c["linux"]["rootfsPropagation"] = json!("shared");
+            c["linux"]["rootfsPropagation"] = json!(root);
             for set in ["bounding", "effective", "permitted"] {
                 c["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
             }
@@ -495,7 +504,24 @@ fn a_shared_bind_mount_shares_its_mounts_with_the_host() {
         );
         let unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
         let said = c.boot("run", &[]).under(&unshare).ok();
-        assert_eq!(said, format!("shares: {}\n", i32::from(shares)), "{option}");
+        assert_eq!(said, format!("shares: {}\n", i32::from(shares)), "{root} {option}");
+    }
+}
+
+#[test]
+fn a_shared_bind_mount_receives_from_the_host_alone() {
+    for (option, kind) in [("rshared", "rbind"), ("shared", "bind")] {
+        let c = Container::sh("grep ' /m ' /proc/self/mountinfo; touch /m/go; until [ -e /m/sub/there ]; do :; done");
+        let source = host_dir(&c, "source");
+        let c = c.mount(kind, &source, "/m", &[kind, option]);
+        let script = format!(
+            "mount -t tmpfs outer {source} && mount --make-shared {source} && mkdir {source}/sub || \
+             exit 1; (until [ -e {source}/go ]; do sleep 0.01; done; mount -t tmpfs t {source}/sub; \
+              touch {source}/sub/there) & \"$@\""
+        );
+        let unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
+        let line = c.boot("run", &[]).under(&unshare).ok();
+        assert!(line.contains(" shared:") && line.contains(" master:"), "{option}: {line}");
     }
 }
 

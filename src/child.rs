@@ -175,8 +175,8 @@ impl<'a> Child<'a> {
                 Ok(())
             }
             ChildStep::WantSource(index) => self.want_source(*index),
-            ChildStep::HoldSources(receive) => {
-                self.hold(|mount| mount.pin_apart(*receive).ok());
+            ChildStep::HoldSources { receive, share } => {
+                self.hold(|mount| mount.pin_apart(*receive, *share).ok());
                 Ok(())
             }
             ChildStep::HoldFileSystems(joined) => {

@@ -141,9 +141,13 @@ pub enum ChildStep {
     /// Takes hold of the root file system, while it still may.
     PinRoot(PathBuf),
     /// Takes hold of the sources of bind mounts that may be out of reach for the root of the user
-    /// namespace, where the runtime has no more rights than the child; mounts of the host still come
-    /// in if true.
-    HoldSources(bool),
+    /// namespace, where the runtime has no more rights than the child.
+    HoldSources {
+        /// Whether mounts of the host still come in.
+        receive: bool,
+        /// Whether those that are to be shared stay so with the host.
+        share: bool,
+    },
     /// Makes the file systems that show what is in the namespaces just joined (`CLONE_NEW*`), while it
     /// still may.
     HoldFileSystems(u64),
@@ -358,7 +362,7 @@ impl fmt::Display for ChildStep {
             Self::ForkInit(0) => f.write_str("fork into the namespaces joined or made before"),
             Self::ForkInit(flags) => write!(f, "fork into new namespaces: {}", names(*flags)),
             Self::Await => f.write_str("wait for the runtime"),
-            Self::HoldSources(_) => f.write_str("take hold of the sources of bind mounts"),
+            Self::HoldSources { .. } => f.write_str("take hold of the sources of bind mounts"),
             Self::HoldFileSystems(_) => f.write_str("make the file systems of joined namespaces"),
             Self::PinShared => f.write_str("take hold of the sources of shared bind mounts"),
             Self::PinRoot(root) => write!(f, "take hold of {}", root.display()),

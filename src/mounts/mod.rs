@@ -226,11 +226,11 @@ impl Mount {
         (joined & shown != 0).then(|| self.file_system(name, None).ok()).flatten()
     }
 
-    /// As [`Mount::pin`], cut off from the propagation of its source unless that is to be shared. With
+    /// As [`Mount::pin`], cut off from the propagation of its source unless it is to `share` that. With
     /// `receive`, mounts of the host still come in.
-    pub fn pin_apart(&self, receive: bool) -> Result<OwnedFd> {
+    pub fn pin_apart(&self, receive: bool, share: bool) -> Result<OwnedFd> {
         let tree = self.pin()?;
-        if !self.is_shared() {
+        if !(share && self.is_shared()) {
             let flag = if receive { MsFlags::MS_SLAVE } else { MsFlags::MS_PRIVATE };
             let cut = Attributes { propagation: flag.bits(), ..Attributes::default() };
             set_attributes(tree.as_fd(), cut, None, true)?;

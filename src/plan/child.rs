@@ -20,9 +20,11 @@ impl Context<'_> {
     pub(super) fn child_steps(&self, plan: &mut Plan) -> Result<()> {
         self.namespace_steps(plan);
         self.mount_steps(plan)?;
-        pin_shared(plan);
+        if self.shares_with_host() {
+            pin_shared(plan);
+        }
         supply_sources(plan);
-        hold_sources(plan, self.receives_mounts());
+        self.hold_sources(plan);
         self.device_steps(plan)?;
         let terminal = self.spec.process.as_ref().filter(|process| process.terminal);
         if let Some(process) = terminal {
@@ -193,6 +195,12 @@ impl Context<'_> {
         !word.ends_with("private")
     }
 
+    /// Whether shared mounts stay so with the host: with any other root, as in runc, they are slaves of
+    /// the host's before they are shared.
+    fn shares_with_host(&self) -> bool {
+        self.linux.rootfs_propagation.as_deref().is_some_and(|word| word.ends_with("shared"))
+    }
+
     fn mount_steps(&self, plan: &mut Plan) -> Result<()> {
         plan.child(ChildStep::EnterRootfs(plan.rootfs.clone()), "root.path");
         let mut joined = !self.shares_time();
@@ -239,7 +247,8 @@ impl Context<'_> {
     fn wants_source(&self, step: &ChildStep) -> bool {
         match step {
             ChildStep::Mount(mount) if mount.is_bind() && euid() == 0 => {
-                mount.is_mapped() || (self.namespaces.has(NEWUSER) && !mount.is_shared())
+                let pinned = self.shares_with_host() && mount.is_shared();
+                mount.is_mapped() || (self.namespaces.has(NEWUSER) && !pinned)
             }
             _ => false,
         }
@@ -319,6 +328,29 @@ impl Context<'_> {
         }
         Ok(())
     }
+
+    /// The root of a user namespace may not reach what its unprivileged maker does.
+    fn hold_sources(&self, plan: &mut Plan) {
+        let leaves = |entry: &Entry<ChildStep>| match &entry.step {
+            ChildStep::JoinNamespace(join) | ChildStep::TryJoinNamespace(join) => {
+                matches!(join.kind.flag, NEWUSER | NEWNS)
+            }
+            ChildStep::BecomeRoot => true,
+            _ => false,
+        };
+        let is_bind = |entry: &&Entry<ChildStep>| match &entry.step {
+            ChildStep::Mount(mount) => mount.is_bind(),
+            _ => false,
+        };
+        let becomes_root = plan.child.iter().any(|entry| matches!(entry.step, ChildStep::BecomeRoot));
+        let at = plan.child.iter().find(is_bind).map(|entry| entry.at.clone());
+        if let (true, Some(at), Some(index)) =
+            (becomes_root && euid() != 0, at, plan.child.iter().position(leaves))
+        {
+            let [receive, share] = [self.receives_mounts(), self.shares_with_host()];
+            plan.child.insert(index, Entry { step: ChildStep::HoldSources { receive, share }, at });
+        }
+    }
 }
 
 /// Joins the v1 cgroups; the memory one too if it is to be `early`, else later. The child is born in
@@ -355,27 +387,5 @@ fn supply_sources(plan: &mut Plan) {
     let at = plan.child.iter().find(wants).map(|entry| entry.at.clone());
     if let (Some(at), Some(index)) = (at, plan.parent.iter().position(next)) {
         plan.parent.insert(index, Entry { step: ParentStep::SupplySources, at });
-    }
-}
-
-/// The root of a user namespace may not reach what its unprivileged maker does.
-fn hold_sources(plan: &mut Plan, receive: bool) {
-    let leaves = |entry: &Entry<ChildStep>| match &entry.step {
-        ChildStep::JoinNamespace(join) | ChildStep::TryJoinNamespace(join) => {
-            matches!(join.kind.flag, NEWUSER | NEWNS)
-        }
-        ChildStep::BecomeRoot => true,
-        _ => false,
-    };
-    let is_bind = |entry: &&Entry<ChildStep>| match &entry.step {
-        ChildStep::Mount(mount) => mount.is_bind(),
-        _ => false,
-    };
-    let becomes_root = plan.child.iter().any(|entry| matches!(entry.step, ChildStep::BecomeRoot));
-    let at = plan.child.iter().find(is_bind).map(|entry| entry.at.clone());
-    if let (true, Some(at), Some(index)) =
-        (becomes_root && euid() != 0, at, plan.child.iter().position(leaves))
-    {
-        plan.child.insert(index, Entry { step: ChildStep::HoldSources(receive), at });
     }
 }
