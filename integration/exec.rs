@@ -209,3 +209,25 @@ fn names_are_no_user() {
     }
     c.end();
 }
+
+#[test]
+fn a_step_that_fails_names_its_place() {
+    if !is_tare() {
+        return;
+    }
+    let c = running(|c| c["linux"]["resources"]["pids"] = json!({"limit": 50}));
+    let file = c.shared().join("process.json");
+    let text =
+        "{\"args\": [\"true\"],\n \"user\": {\"uid\": 0, \"gid\": 0},\n  \"cwd\": \"/proc/none\"}";
+    fs::write(&file, text).unwrap();
+    let said = c.verb("exec").args(&["--process", file.to_str().unwrap(), &c.id]).fails(255);
+    let place = "process.json:3:10  cwd = \"/proc/none\"";
+    assert!(said.contains(place), "{said}");
+    let said = c.exec(&["--cwd", "/proc/none"], &["true"]).fails(255);
+    assert!(said.contains("--> --cwd\n"), "{said}");
+    let file = c.shared().join("resources.json");
+    fs::write(&file, "{\"pids\":\n {\"limit\": 9}, \"cpu\":\n {\"cpus\": \"4000\"}}").unwrap();
+    let said = c.verb("update").args(&["--resources", file.to_str().unwrap(), &c.id]).fails(1);
+    assert!(said.contains("resources.json:3:11  cpu.cpus = \"4000\""), "{said}");
+    c.end();
+}

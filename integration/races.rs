@@ -241,7 +241,7 @@ fn delete_twice() {
 
 #[test]
 fn exec_while_it_dies() {
-    let words = [GONE, STOPPED, KILLED];
+    let words = [GONE, STOPPED];
     meet(running, exec, kill, &[&words[..], &[NOT_RUNNING]].concat());
     meet(running, exec, delete_force, &words);
 }

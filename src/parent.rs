@@ -36,6 +36,9 @@ use crate::wire::{Channel, Msg, send_fd};
 /// The name of the socket in the state directory on which a created container waits.
 pub const START_SOCKET: &str = "start";
 
+/// What the error of a child that ended without a word begins with.
+pub const ENDED_EARLY: &str = "the container's process ended before its start";
+
 /// The child, as long as it is ours.
 #[derive(Debug)]
 pub struct Process {
@@ -421,7 +424,7 @@ impl<'a> Parent<'a> {
             Some(at) if self.lacked_memory() => {
                 Error::new("container init was OOM-killed (memory limit too low?)").at(at)
             }
-            _ => Error::new(format!("the container's process ended before its start: {status}")),
+            _ => Error::new(format!("{ENDED_EARLY}: {status}")),
         }
     }
 

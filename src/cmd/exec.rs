@@ -58,11 +58,12 @@ fn exec(global: &Global, options: &Exec) -> Result<Made> {
 }
 
 /// Whether a failed step failed because the container ended meanwhile. An init that is about to end
-/// has left its namespaces (ESRCH of setns(2)) and takes no more processes into its pid namespace
-/// (ENOMEM of clone3(2)) before it shows as ended.
+/// has left its namespaces (ESRCH of setns(2)), takes no more processes into its pid namespace
+/// (ENOMEM of clone3(2)), and has those in there killed before it shows as ended.
 fn has_ended(state: &State, err: &Error) -> bool {
     const PATIENCE: Duration = Duration::from_millis(500);
-    let ending = matches!(err.errno(), Some(Errno::ESRCH | Errno::ENOMEM));
+    let ending = matches!(err.errno(), Some(Errno::ESRCH | Errno::ENOMEM))
+        || err.message().starts_with(parent::ENDED_EARLY);
     match state.init() {
         Ok(Some(init)) => ending && init.wait(PATIENCE).unwrap_or(false),
         found => matches!(found, Ok(None)),
@@ -80,29 +81,47 @@ fn execute(
         String::from_utf8(config).map_err(|_| Error::new("the saved config.json is not UTF-8"))?;
     let file = Path::new("config.json");
     let (spec, _) = load::parse::<Spec>(&config, file)?;
-    let plan = match &options.process {
-        Some(path) => from_file(path, &spec, &joined.state, options)?,
-        None => {
-            let process = from_arguments(&spec, options)?;
-            plan(&process, &spec, &joined.state, options).map_err(|err| {
-                match err.path().and_then(|path| flag(path, options)) {
-                    Some(flag) => err.placed(flag),
-                    None => load::place(&config, file, err),
-                }
-            })?
+    let own = options.process.as_deref().map(|path| load::read(path).map(|text| (text, path)));
+    let own = own.transpose()?;
+    let process = match &own {
+        Some((text, path)) => from_file(text, path, &spec, options)?,
+        None => from_arguments(&spec, options)?,
+    };
+    let place = |err: Error| {
+        let at = err.path().unwrap_or_default();
+        match (flag(at, options), &own) {
+            (Some(flag), _) => err.placed(flag),
+            (None, Some((text, path))) if is_from(text, at, &config) => {
+                load::place_part(text, path, PART, err)
+            }
+            _ => load::place(&config, file, err),
         }
     };
+    let plan = plan(&process, &spec, &joined.state, options).map_err(place)?;
     log::warn_all(&plan.warnings);
     let traces = traces(&plan, options.trace.as_deref())?;
     let made = Parent::new(&plan, None, Some(joined), preserve).run(&traces);
     if let Some(path) = &options.trace {
         trace::write(path, (&traces.parent, &plan.parent), (&traces.child, &plan.child))?;
     }
-    made
+    made.map_err(place)
+}
+
+/// The paths of errors begin at config.json's root; a file of the caller's own holds this part alone.
+const PART: &str = "process.";
+
+/// Whether what is wrong at the path `at` is to be looked for in `own`, the text of such a file: it
+/// stands there, or is missing and was not inherited from `config` either.
+fn is_from(own: &str, at: &str, config: &str) -> bool {
+    let part = at.strip_prefix(PART);
+    part.is_some_and(|part| load::holds(own, part) || !load::holds(config, at))
 }
 
 /// What on the command line, not in the configuration, the part of a process at `path` comes from.
 fn flag(path: &str, options: &Exec) -> Option<&'static str> {
+    if options.process.is_some() {
+        return None;
+    }
     let is = |member: &str| path.strip_prefix("process.").is_some_and(|p| p.starts_with(member));
     let known = [
         (is("cwd") && options.cwd.is_some(), "--cwd"),
@@ -198,9 +217,8 @@ fn plan_options(options: &Exec) -> Options {
 }
 
 /// A process object of the caller's own, which replaces the configuration's whole.
-fn from_file(path: &Path, spec: &Spec, state: &State, options: &Exec) -> Result<Plan> {
-    let text = load::read(path)?;
-    let (mut process, warnings) = load::parse::<Process>(&text, path)?;
+fn from_file(text: &str, path: &Path, spec: &Spec, options: &Exec) -> Result<Process> {
+    let (mut process, warnings) = load::parse::<Process>(text, path)?;
     log::warn_all(&warnings);
     process.terminal |= options.tty;
     if (process.user.uid, process.user.gid) == (u32::MAX, u32::MAX) {
@@ -208,9 +226,7 @@ fn from_file(path: &Path, spec: &Spec, state: &State, options: &Exec) -> Result<
         (process.user.uid, process.user.gid) = (0, 0);
     }
     inherit(&mut process, spec.process.as_ref());
-    let planned = plan(&process, spec, state, options);
-    // The paths of errors begin at config.json's root; this file holds the process alone.
-    planned.map_err(|err| load::place_part(&text, path, "process.", err))
+    Ok(process)
 }
 
 /// What a process of the caller's own leaves open is as for the container's, as in runc.

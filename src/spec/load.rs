@@ -119,6 +119,11 @@ pub fn place_part(text: &str, file: &Path, part: &str, err: Error) -> Error {
     err.placed(place)
 }
 
+/// Whether there is something at the JSON path `path` of `text`.
+pub fn holds(text: &str, path: &str) -> bool {
+    position::find(text, path).is_some_and(|found| found.value.is_some())
+}
+
 /// `FILE:LINE:COLUMN` of the byte at `offset`.
 fn spot(text: &str, file: &Path, offset: usize) -> String {
     let (line, column) = position::line_column(text, offset);
