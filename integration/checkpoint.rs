@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use common::terminal::ConsoleSocket;
-use common::{Cmd, Container, eventually, is_tare, peers_fail};
+use common::{Cmd, Container, eventually, is_tare, peers_fail, runtime};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -585,6 +585,16 @@ fn a_missing_criu_is_named() {
     c.run_detached();
     let words = checkpoint(&c, &[]).env("PATH", "/nowhere").fails(1);
     assert!(words.contains("executable file not found in $PATH"), "{words}");
+    let no_criu =
+        Cmd::new(&[&runtime().to_string_lossy(), "--criu", "/bin/true", "--root"]).args(&[
+            &*c.root().to_string_lossy(),
+            "checkpoint",
+            "--image-path",
+            &images(&c, "images/deep"),
+            &c.id,
+        ]);
+    no_criu.fails(1);
+    assert!(!c.bundle().join("images").exists(), "an empty folder is left");
     assert_eq!(c.state()["status"], "running");
     c.end();
     let words = restore(&c, &[]).env("PATH", "/nowhere").fails(1);

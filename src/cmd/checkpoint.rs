@@ -3,7 +3,7 @@
 use std::fs::DirBuilder;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::wait::waitpid;
@@ -45,7 +45,7 @@ fn checkpoint(global: &Global, container: &Container, mut dump: Dump) -> Result<
             return Err(Error::new(format!("Container cannot be checkpointed in {status} state")));
         }
     }
-    folders(&dump)?;
+    let folders = Folders::make(&dump)?;
     let program = criu::find(global.criu.as_deref())?;
     let status = dump.status_fd.take().map(status_descriptor).transpose()?;
     // Nothing of the caller's is criu's matter.
@@ -56,6 +56,7 @@ fn checkpoint(global: &Global, container: &Container, mut dump: Dump) -> Result<
     let frozen = Frozen::new(&state)?;
     save(&program, &dump, &state, &spec, status).map_err(|err| dump.explain(err))?;
     drop(frozen);
+    folders.keep();
     match dump.pre_dump || dump.settings.on("leave-running") {
         true => Ok(()),
         false => remove(container, &state),
@@ -71,20 +72,42 @@ fn remove(container: &Container, state: &State) -> Result<()> {
     }
 }
 
-/// Makes the folders for images and log, and checks the one of the images before.
-fn folders(dump: &Dump) -> Result<()> {
-    let images = &dump.settings.images;
-    for path in [Some(images), dump.settings.work.as_ref()].into_iter().flatten() {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.doing(|| format!("make the folder {}", path.display()))?;
+/// The folders for images and log that were made; dropped, those that are still empty go again.
+struct Folders(Vec<PathBuf>);
+
+impl Folders {
+    /// Makes the folders, and checks that of the images before.
+    fn make(dump: &Dump) -> Result<Folders> {
+        let images = &dump.settings.images;
+        let mut made = Folders(Vec::new());
+        for path in [Some(images), dump.settings.work.as_ref()].into_iter().flatten() {
+            let missing = path.ancestors().take_while(|dir| !dir.exists());
+            made.0.extend(missing.map(PathBuf::from));
+            let done = DirBuilder::new().recursive(true).mode(0o700).create(path);
+            done.doing(|| format!("make the folder {}", path.display()))?;
+        }
+        let Some(parent) = &dump.parent else { return Ok(made) };
+        let found = std::fs::metadata(images.join(parent));
+        let found = found.and_then(|found| match found.is_dir() {
+            true => Ok(()),
+            false => Err(Errno::ENOTDIR.into()),
+        });
+        found.doing(|| format!("invalid --parent-path: {}", images.join(parent).display()))?;
+        Ok(made)
     }
-    let Some(parent) = &dump.parent else { return Ok(()) };
-    let found = std::fs::metadata(images.join(parent));
-    let found = found.and_then(|found| match found.is_dir() {
-        true => Ok(()),
-        false => Err(Errno::ENOTDIR.into()),
-    });
-    found.doing(|| format!("invalid --parent-path: {}", images.join(parent).display()))
+
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Folders {
+    fn drop(&mut self) {
+        for dir in &self.0 {
+            // What criu has written, its log above all, stays.
+            let _ = std::fs::remove_dir(dir);
+        }
+    }
 }
 
 /// The descriptor of the caller's to which a zero byte is written.
