@@ -73,11 +73,6 @@ impl Root {
         self.open_with(path, flags, ResolveFlag::RESOLVE_NO_SYMLINKS)
     }
 
-    /// Opens `path` with `flags` for reading or writing.
-    pub fn open_file(&self, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
-        self.open_with(path, flags, ResolveFlag::empty())
-    }
-
     fn open_with(&self, path: &Path, flags: OFlag, more: ResolveFlag) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS | more;
         let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);

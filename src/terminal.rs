@@ -5,8 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sys::stat::{SFlag, fstat, makedev};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::statfs::{DEVPTS_SUPER_MAGIC, fstatfs};
 use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
 
 use crate::error::{Doing, Error, Result};
@@ -27,19 +27,14 @@ impl Pty {
     /// Allocates a pseudo-terminal in the devpts of the root `root`. The slave is opened through
     /// the master, never by its path, which an image could have redirected (CVE-2025-52565).
     pub fn open(root: &Root, size: Option<(u16, u16)>) -> Result<Self> {
-        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY;
-        let master = root.open_file(Path::new("/dev/pts/ptmx"), flags).map_err(|errno| {
-            let err = Error::sys("open /dev/pts/ptmx", errno);
-            if errno != Errno::ENOENT {
-                return err;
-            }
+        let master = multiplexer(root).map_err(|errno| {
+            let err = match errno {
+                Errno::ENODEV => Error::sys("/dev/pts/ptmx is not the terminal multiplexer", errno),
+                Errno::ENOENT => Error::sys("open /dev/pts/ptmx", errno),
+                _ => return Error::sys("open /dev/pts/ptmx", errno),
+            };
             err.hint("a terminal needs a mount of type devpts on /dev/pts")
         })?;
-        let stat = fstat(&master)?;
-        let is_device = stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFCHR.bits();
-        if !is_device || stat.st_rdev != makedev(5, 2) {
-            return Err(Error::sys("/dev/pts/ptmx is not the terminal multiplexer", Errno::ENODEV));
-        }
         terminal::unlock(master.as_fd())?;
         if let Some((rows, columns)) = size {
             terminal::set_size(master.as_fd(), rows, columns)?;
@@ -58,6 +53,18 @@ impl Pty {
         let mount = clone_tree(self.slave.as_fd(), c"", false)?;
         Ok(attach(mount.as_fd(), target.as_fd())?)
     }
+}
+
+/// Opens the terminal multiplexer of the devpts at /dev/pts: nothing else can have that name there, so
+/// that no other device of an image is opened, which alone may do harm.
+fn multiplexer(root: &Root) -> std::result::Result<OwnedFd, Errno> {
+    let devpts = root.resolve(Path::new("/dev/pts"))?;
+    if fstatfs(&devpts)?.filesystem_type() != DEVPTS_SUPER_MAGIC {
+        return Err(Errno::ENODEV);
+    }
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV;
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    openat2(&devpts, "ptmx", OpenHow::new().flags(flags).resolve(resolve))
 }
 
 /// Starts a new session, with `slave` as its controlling terminal and standard descriptors.
