@@ -3,6 +3,7 @@
 mod common;
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::path::Path;
 
 use common::{Cmd, Container, is_crun, is_tare, peers_fail};
 use serde_json::json;
@@ -169,6 +170,13 @@ fn tmpfs_takes_size_and_mode() {
 }
 
 #[test]
+fn a_tmpfs_on_nothing_is_everyones() {
+    let c = Container::sh("stat -c %a /etc/new /etc/copied");
+    let c = c.mount("tmpfs", "tmpfs", "/etc/new", &[]);
+    assert_eq!(c.mount("tmpfs", "tmpfs", "/etc/copied", &["tmpcopyup"]).run(), "1777\n1777\n");
+}
+
+#[test]
 fn tmpfs_keeps_the_mode_of_what_it_covers() {
     for mode in ["711", "1750"] {
         let c = Container::sh("stat -c %a /data; mount | grep -c 'on /data type tmpfs'");
@@ -263,6 +271,8 @@ fn default_devices_and_links() {
     for (name, target) in links {
         assert_eq!(c.exec_sh(&format!("readlink /dev/{name}")), format!("{target}\n"));
     }
+    let core = if Path::new("/proc/kcore").exists() { "/proc/kcore\n" } else { "" };
+    assert_eq!(c.exec_sh("readlink /dev/core || true"), core);
     assert_eq!(
         c.exec_sh("echo x >/dev/null; dd if=/dev/zero bs=4 count=1 2>/dev/null | wc -c"),
         "4\n"
@@ -511,7 +521,9 @@ fn a_shared_bind_mount_of_a_shared_root_shares_its_mounts_with_the_host() {
 #[test]
 fn a_shared_bind_mount_receives_from_the_host_alone() {
     for (option, kind) in [("rshared", "rbind"), ("shared", "bind")] {
-        let c = Container::sh("grep ' /m ' /proc/self/mountinfo; touch /m/go; until [ -e /m/sub/there ]; do :; done");
+        let c = Container::sh(
+            "grep ' /m ' /proc/self/mountinfo; touch /m/go; until [ -e /m/sub/there ]; do :; done",
+        );
         let source = host_dir(&c, "source");
         let c = c.mount(kind, &source, "/m", &[kind, option]);
         let script = format!(

@@ -32,6 +32,9 @@ pub const LINKS: [(&str, &str); 5] = [
     ("/dev/ptmx", "pts/ptmx"),
 ];
 
+/// The link that a container has, too, where there is something to point to.
+pub const CORE: (&str, &str) = ("/dev/core", "/proc/kcore");
+
 /// A device file or FIFO to be made.
 #[derive(Debug)]
 pub struct Device {

@@ -1,5 +1,7 @@
 //! What this host can do, probed once.
 
+use std::path::Path;
+
 use crate::cgroup::{Hierarchies, Manager};
 use crate::error::{Doing, Result};
 use crate::sys;
@@ -11,6 +13,8 @@ pub struct Host {
     pub hierarchies: Hierarchies,
     /// The capabilities that this process may hand on, a bit a capability.
     pub capabilities: u64,
+    /// Whether the kernel shows its memory in /proc/kcore.
+    pub kcore: bool,
     /// The systemd that is to make the cgroups, if one is.
     pub systemd: Option<Manager>,
     /// Whether missing permissions for cgroups are tolerated, where nothing depends on them.
@@ -24,6 +28,7 @@ impl Host {
         Ok(Host {
             hierarchies: Hierarchies::probe()?,
             capabilities: held.permitted,
+            kcore: Path::new("/proc/kcore").exists(),
             systemd: None,
             rootless: false,
         })

@@ -138,8 +138,9 @@ impl Mount {
                     Some(early) => early,
                     None => self.file_system(name, self.covered_mode(root, name))?,
                 };
+                let copy_up = self.copy_up.filter(|_| root.resolve(&self.destination).is_ok());
                 let (target, plain) = self.directory(root, name)?;
-                if let Some(index) = self.copy_up {
+                if let Some(index) = copy_up {
                     let settled = [c"mode", c"uid", c"gid"].iter().any(|key| self.tells(key));
                     crate::copyup::copy(target.as_fd(), mount.as_fd(), settled)
                         .map_err(|errno| self.fault(errno, &format!("options[{index}]")))?;

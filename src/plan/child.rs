@@ -286,7 +286,8 @@ impl Context<'_> {
         for (index, device) in listed.into_iter().enumerate() {
             plan.child(ChildStep::Device(device, bind), format!("linux.devices[{index}]"));
         }
-        for (path, target) in devices::LINKS {
+        let core = self.host.kcore.then_some(devices::CORE);
+        for (path, target) in devices::LINKS.into_iter().chain(core) {
             plan.child(ChildStep::Link(path.into(), target.into()), "");
         }
         Ok(())
@@ -342,7 +343,8 @@ impl Context<'_> {
             ChildStep::Mount(mount) => mount.is_bind(),
             _ => false,
         };
-        let becomes_root = plan.child.iter().any(|entry| matches!(entry.step, ChildStep::BecomeRoot));
+        let becomes_root =
+            plan.child.iter().any(|entry| matches!(entry.step, ChildStep::BecomeRoot));
         let at = plan.child.iter().find(is_bind).map(|entry| entry.at.clone());
         if let (true, Some(at), Some(index)) =
             (becomes_root && euid() != 0, at, plan.child.iter().position(leaves))

@@ -119,6 +119,7 @@ fn both_sides_follow_one_protocol() {
             let host = Host {
                 hierarchies: hierarchies(),
                 capabilities: u64::MAX,
+                kcore: true,
                 systemd,
                 rootless: false,
             };
@@ -153,6 +154,7 @@ fn a_payload_waits_until_its_terminal_is_prepared() {
         let host = Host {
             hierarchies: Hierarchies::fixed(&[("", "/sys/fs/cgroup", "/")]),
             capabilities: u64::MAX,
+            kcore: true,
             systemd: None,
             rootless: false,
         };
