@@ -5,7 +5,7 @@ mod common;
 use std::process::Stdio;
 use std::time::Duration;
 
-use common::faults::{CHILD_KILLED, FAILING, KILLED, at_each_call};
+use common::faults::{CHILD_FAILING, CHILD_KILLED, FAILING, KILLED, at_calls, at_each_call};
 use common::{Cmd, Container, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -121,6 +121,38 @@ fn killed_at_system_calls_of_exec() {
 #[test]
 fn each_system_call_of_start_fails() {
     at_each_call(FAILING, 1, waiting, |c| c.act("start"));
+}
+
+/// A sample of all that `cargo test` has time for, another one for each command.
+#[test]
+fn some_system_calls_of_each_command_fail() {
+    let every = |first: u32| (first..).step_by(17);
+    let run = |c: &Container| c.boot("run", &["--detach"]);
+    let create = |c: &Container| c.boot("create", &[]);
+    let exec = |c: &Container| c.exec(&[], &["true"]);
+    at_calls(FAILING, every(1), Container::idle, create);
+    at_calls(CHILD_FAILING, every(2), Container::idle, create);
+    at_calls(FAILING, every(3), Container::idle, run);
+    at_calls(CHILD_FAILING, every(4), Container::idle, run);
+    at_calls(FAILING, every(5), idle, exec);
+    at_calls(CHILD_FAILING, every(6), idle, exec);
+    at_calls(FAILING, every(7), idle, delete);
+    at_calls(FAILING, every(8), idle, |c| c.act("kill").args(&["KILL"]));
+    at_calls(FAILING, every(9), idle, |c| c.act("state"));
+}
+
+/// A state that cannot be read now is no reason to forget what the container has.
+#[test]
+fn a_forced_delete_that_cannot_read_the_state_removes_nothing() {
+    let reads = ["strace", "-qq", "-o", "/dev/null", "-P"];
+    let c = idle();
+    let state = c.root().join(&c.id).join("state.json");
+    let inject = ["-e", "trace=read", "-e", "inject=read:error=EIO"];
+    let words = [&reads[..], &[state.to_str().expect("UTF-8")], &inject].concat();
+    let said = delete(&c).under(&words).fails(1);
+    assert!(said.contains("input/output error"), "{said}");
+    assert_eq!(c.state()["status"], "running");
+    c.end();
 }
 
 #[test]

@@ -129,7 +129,8 @@ impl<'a> Child<'a> {
         // Nothing of the runtime's or its caller's may stay open here (CVE-2024-21626), not even
         // until execve(2): a waiting child can be looked at by others.
         sys::process::close_others(&self.inherited.descriptors()).doing(|| "close descriptors")?;
-        sys::process::set_parent_death_signal(libc::SIGKILL)?;
+        sys::process::set_parent_death_signal(libc::SIGKILL)
+            .doing(|| "have the child end with the runtime")?;
         let plan = self.plan;
         for (index, entry) in plan.child.iter().enumerate() {
             trace.step(index, || self.perform(&entry.step)).map_err(|err| {

@@ -233,6 +233,15 @@ impl Init {
         }
     }
 
+    /// Whether the process has ended or is about to: one that waits for others of its pid namespace
+    /// takes long to.
+    ///
+    /// # Errors
+    /// /proc/PID/stat cannot be read.
+    pub fn is_ending(&self) -> Result<bool> {
+        Ok(!stat(self.pid)?.is_some_and(|found| found.alive && !found.exiting))
+    }
+
     /// Waits until the process has ended; false: it has not within `limit`.
     ///
     /// # Errors
@@ -284,9 +293,13 @@ struct Stat {
     alive: bool,
     /// Whether it has executed a program since it was forked.
     executed: bool,
+    /// Whether it is in exit(2).
+    exiting: bool,
 }
 
-/// Flag of a process that has not called execve(2) since its fork (include/linux/sched.h).
+/// Flags of a process that is in exit(2) (include/linux/sched.h),
+const PF_EXITING: u32 = 0x4;
+/// and of a process that has not called execve(2) since its fork (include/linux/sched.h).
 const PF_FORKNOEXEC: u32 = 0x40;
 
 /// Reads /proc/PID/stat (proc_pid_stat(5)); `None`: there is no such process.
@@ -316,7 +329,8 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     let flags: u32 = fields.nth(5)?.parse().ok()?;
     let start = fields.nth(12)?.parse().ok()?;
     let alive = !matches!(state, "Z" | "X");
-    Some(Stat { start, alive, executed: flags & PF_FORKNOEXEC == 0 })
+    let executed = flags & PF_FORKNOEXEC == 0;
+    Some(Stat { start, alive, executed, exiting: flags & PF_EXITING != 0 })
 }
 
 /// Refuses what cannot be a container's id: it has to be one plain file name.

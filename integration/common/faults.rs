@@ -17,6 +17,8 @@ pub const KILLED: Fault = Fault { action: "KILL", whose: "runtime" };
 pub const CHILD_KILLED: Fault = Fault { action: "KILL", whose: "child" };
 /// A call of the runtime fails.
 pub const FAILING: Fault = Fault { action: EIO, whose: "runtime" };
+/// A call of a process that it has made fails.
+pub const CHILD_FAILING: Fault = Fault { action: EIO, whose: "child" };
 const EIO: &str = "5";
 /// The injector's exit code when there were fewer calls.
 const NEVER: i32 = 99;
@@ -39,9 +41,19 @@ pub fn at_each_call(
     prepare: impl Fn() -> Container,
     command: impl Fn(&Container) -> Cmd,
 ) {
-    let mut call = 0;
-    loop {
-        call += step;
+    at_calls(fault, (step..).step_by(step as usize), prepare, command);
+}
+
+/// As [`at_each_call`], with the fault at these system calls.
+pub fn at_calls(
+    fault: Fault,
+    calls: impl Iterator<Item = u32>,
+    prepare: impl Fn() -> Container,
+    command: impl Fn(&Container) -> Cmd,
+) {
+    let mut last = 0;
+    for call in calls {
+        last = call;
         let c = prepare();
         let number = call.to_string();
         let answer = command(&c).under(&[injector(), fault.action, fault.whose, &number]).answer();
@@ -51,10 +63,16 @@ pub fn at_each_call(
             NEVER => break,
             0 => {}
             137 if fault.action == "KILL" => {}
-            _ => assert!(!answer.stderr.trim().is_empty(), "{what}: failed without a word"),
+            _ => assert_eq!(messages(&answer.stderr), 1, "{what}: {answer:?}"),
         }
         c.verb("delete").args(&["--force", &c.id]).ok();
         eventually(&format!("nothing is left after {what}"), || c.leftovers().is_empty());
     }
-    assert!(call > 20, "only {call} system calls of the {}", fault.whose);
+    assert!(last > 20, "only {last} system calls of the {}", fault.whose);
+}
+
+/// How many errors a command has told; what the kernel says of the payload stands by itself.
+fn messages(stderr: &str) -> usize {
+    let is_error = |line: &&str| line.starts_with("tare: ") || line.starts_with("exec");
+    stderr.lines().filter(is_error).count()
 }

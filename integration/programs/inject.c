@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -48,24 +49,35 @@ static int is_payload(pid_t pid, const char *program) {
     return !strstr(exe, "memfd:") && !strstr(exe, base ? base : program);
 }
 
-// Calls that never fail in the kernel (umask, the clock, close-on-exec, the end of a process, the return
-// of a signal handler), and memory, without which nobody goes on.
-static int can_fail(long call, long argument) {
-    static const long never[] = {SYS_exit, SYS_exit_group, SYS_rt_sigreturn, SYS_mmap, SYS_munmap,
-                                 SYS_brk, SYS_umask, SYS_clock_gettime};
-    for (size_t i = 0; i < sizeof never / sizeof *never; i++)
-        if (call == never[i]) return 0;
-    return call != SYS_fcntl || argument != F_SETFD;
+static int is_directory(pid_t pid, int fd) {
+    char link[64];
+    struct stat found;
+    snprintf(link, sizeof link, "/proc/%d/fd/%d", pid, fd);
+    return stat(link, &found) == 0 && S_ISDIR(found.st_mode);
 }
 
-static void entry(pid_t pid, long call, long argument) {
-    if (!started || (pid != runtime) != children || (error && !can_fail(call, argument)) || ++seen != when) return;
+// Calls that never fail in the kernel (umask, the clock, close-on-exec, the end of a process, the return
+// of a signal handler, closing a directory), and memory and the registers of the thread, without which
+// nobody goes on.
+static int can_fail(pid_t pid, const struct __ptrace_syscall_info *info) {
+    static const long never[] = {SYS_exit, SYS_exit_group, SYS_rt_sigreturn, SYS_mmap, SYS_munmap,
+                                 SYS_brk, SYS_umask, SYS_clock_gettime, SYS_arch_prctl};
+    long call = info->entry.nr;
+    for (size_t i = 0; i < sizeof never / sizeof *never; i++)
+        if (call == never[i]) return 0;
+    if (call == SYS_close) return !is_directory(pid, info->entry.args[0]);
+    return call != SYS_fcntl || info->entry.args[1] != F_SETFD;
+}
+
+static void entry(pid_t pid, const struct __ptrace_syscall_info *info) {
+    if (!started || (pid != runtime) != children) return;
+    if ((error && !can_fail(pid, info)) || ++seen != when) return;
     if (!error) {
         kill(pid, SIGKILL);
         return;
     }
     failing[pid] = 1;
-    if (call == SYS_close) return;  // a descriptor is closed even where close(2) fails
+    if (info->entry.nr == SYS_close) return;  // a descriptor is closed even where close(2) fails
     struct user_regs_struct regs;
     must(ptrace(PTRACE_GETREGS, pid, 0, &regs) == 0, "GETREGS");
     regs.orig_rax = -1;
@@ -86,7 +98,7 @@ static long look(pid_t pid, int status, const char *program) {
     if (signal == (SIGTRAP | 0x80)) {
         struct __ptrace_syscall_info info;
         if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof info, &info) <= 0) return 0;
-        if (info.op == PTRACE_SYSCALL_INFO_ENTRY) entry(pid, info.entry.nr, info.entry.args[1]);
+        if (info.op == PTRACE_SYSCALL_INFO_ENTRY) entry(pid, &info);
         if (info.op == PTRACE_SYSCALL_INFO_EXIT) leave(pid);
         return 0;
     }

@@ -52,8 +52,9 @@ fn delete(container: &Container, force: bool) -> Result<()> {
     }
     let state = match container.load() {
         Ok(state) => state,
-        // To remove what is not understood would leave processes and cgroups behind.
-        Err(err) if force && err.message() != crate::state::LATER => {
+        // To remove what is not understood, or cannot be read now, would leave processes and cgroups
+        // behind.
+        Err(err) if force && err.errno().is_none() && err.message() != crate::state::LATER => {
             log::warn(&err.context("removing a container whose state is damaged").message());
             return container.remove();
         }

@@ -65,7 +65,10 @@ fn has_ended(state: &State, err: &Error) -> bool {
     let ending = matches!(err.errno(), Some(Errno::ESRCH | Errno::ENOMEM))
         || err.message().starts_with(parent::ENDED_EARLY);
     match state.init() {
-        Ok(Some(init)) => ending && init.wait(PATIENCE).unwrap_or(false),
+        Ok(Some(init)) => {
+            let is_ending = || init.is_ending().unwrap_or(false);
+            ending && (is_ending() || init.wait(PATIENCE).unwrap_or(false) || is_ending())
+        }
         found => matches!(found, Ok(None)),
     }
 }

@@ -4,7 +4,7 @@ use super::state::{Users, View, view};
 use crate::cli::{Global, Output};
 use crate::error::{Error, Result};
 use crate::log;
-use crate::state::Root;
+use crate::state::{ABSENT, Root};
 
 const TITLES: [&str; 6] = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
 /// No column is narrower than this, nor its text nearer to the next one than [`GAP`], as in runc.
@@ -26,8 +26,8 @@ pub fn run(global: &Global, format: Output, quiet: bool) -> Result<i32> {
     for id in ids {
         match root.container(&id).and_then(|container| view(&container, &users)) {
             Ok(view) => views.push(view),
-            // One that is deleted meanwhile is none any more.
-            Err(_) if root.container(&id).is_err() => {}
+            // One that is deleted meanwhile is none any more, even if there is another by now.
+            Err(err) if err.message() == ABSENT || root.container(&id).is_err() => {}
             Err(err) => log::warn(&err.context(format!("cannot list {id:?}")).message()),
         }
     }

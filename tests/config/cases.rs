@@ -34,6 +34,11 @@ pub const CASES: &[(&str, &str, &str)] = &[
     ("missing-uid", "\"uid\": 0,\n\t\t\t", ""),
     ("missing-user", "\"user\": {\n\t\t\t\"uid\": 0,\n\t\t\t\"gid\": 0\n\t\t},", ""),
     ("missing-destination", "\"destination\": \"/proc\",\n\t\t\t", ""),
+    (
+        "annotation-without-name",
+        "\"mounts\": [",
+        "\"annotations\": {\"\": \"x\"},\n\t\"mounts\": [",
+    ),
     ("missing-root", "\"root\"", "\"rot\""),
     (
         "double-hostname",

@@ -26,6 +26,7 @@ pub fn check(spec: &Spec) -> Result<()> {
     root(spec)?;
     mounts::check(&spec.mounts)?;
     hooks(spec)?;
+    annotations(spec)?;
     linux::check(spec)
 }
 
@@ -63,6 +64,13 @@ fn root(spec: &Spec) -> Result<()> {
     };
     match root.path.is_empty() {
         true => Err(Error::new("the path of the root filesystem is empty").at("root.path")),
+        false => Ok(()),
+    }
+}
+
+fn annotations(spec: &Spec) -> Result<()> {
+    match spec.annotations.contains_key("") {
+        true => Err(Error::new("the name of an annotation is empty").at("annotations[\"\"]")),
         false => Ok(()),
     }
 }
