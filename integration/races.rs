@@ -239,6 +239,26 @@ fn delete_twice() {
     meet(stopped, delete, delete_force, &[GONE]);
 }
 
+/// The state of a `run` can be read while the child's root is still the host's.
+#[test]
+fn exec_while_a_run_is_at_work() {
+    if peers_fail("their state comes last") {
+        return;
+    }
+    let c = Container::idle();
+    let slowly = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=pivot_root", "-e"];
+    let slowly = [&slowly[..], &["inject=pivot_root:delay_enter=3000000"]].concat();
+    let running = c.boot("run", &["--detach"]).under(&slowly).spawn();
+    eventually("it has a process", || c.act("state").answer().stdout.contains("\"pid\": "));
+    let said = exec(&c).fails(255);
+    assert!(said.contains("cannot exec in a container that is still being created"), "{said}");
+    assert_eq!(c.state()["status"], "creating");
+    exec(c.wait_for("running")).ok();
+    // strace stays with the payload.
+    c.end();
+    assert_eq!(running.answer().code, 0);
+}
+
 #[test]
 fn exec_while_it_dies() {
     let words = [GONE, STOPPED];

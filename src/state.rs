@@ -469,11 +469,17 @@ impl Root {
         for entry in entries {
             let entry = entry.doing(|| format!("read {}", self.path.display()))?;
             let name = entry.file_name().into_string().ok().filter(|id| check_id(id).is_ok());
-            ids.extend(name.filter(|_| entry.path().join(STATE).exists()));
+            ids.extend(name.filter(|_| has_state(&entry.path())));
         }
         ids.sort();
         Ok(ids)
     }
+}
+
+/// Whether there is a state in `dir`, or something that cannot be looked at now.
+fn has_state(dir: &Path) -> bool {
+    let found = dir.join(STATE).try_exists();
+    found.unwrap_or_else(|err| err.kind() != std::io::ErrorKind::NotADirectory)
 }
 
 /// `$XDG_RUNTIME_DIR/tare` for an unprivileged user (root of a user namespace counts as one
@@ -746,11 +752,11 @@ impl Container {
             Stage::Creating => Status::Creating,
             _ if state.cgroup.as_ref().is_some_and(frozen) => Status::Paused,
             Stage::Created => Status::Created,
-            // `run` saves the state while the child is still at work.
+            // `run` saves the state while the child is still at work: its root may be the host's.
             Stage::Started
                 if !state.restored && stat(state.pid)?.is_some_and(|stat| !stat.executed) =>
             {
-                Status::Created
+                Status::Creating
             }
             Stage::Started => Status::Running,
         })

@@ -56,12 +56,12 @@ static int is_directory(pid_t pid, int fd) {
     return stat(link, &found) == 0 && S_ISDIR(found.st_mode);
 }
 
-// Calls that never fail in the kernel (umask, the clock, close-on-exec, the end of a process, the return
-// of a signal handler, closing a directory), and memory and the registers of the thread, without which
-// nobody goes on.
+// Calls that never fail in the kernel (umask, the clock, random numbers, close-on-exec, the end of a
+// process, the return of a signal handler, closing a directory), and memory and the registers of the
+// thread, without which nobody goes on.
 static int can_fail(pid_t pid, const struct __ptrace_syscall_info *info) {
     static const long never[] = {SYS_exit, SYS_exit_group, SYS_rt_sigreturn, SYS_mmap, SYS_munmap,
-                                 SYS_brk, SYS_umask, SYS_clock_gettime, SYS_arch_prctl};
+                                 SYS_brk, SYS_umask, SYS_clock_gettime, SYS_getrandom, SYS_arch_prctl};
     long call = info->entry.nr;
     for (size_t i = 0; i < sizeof never / sizeof *never; i++)
         if (call == never[i]) return 0;
