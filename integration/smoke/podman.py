@@ -183,6 +183,12 @@ def pods(smoke, cli):
     smoke.check([*run, "--network", "none", "--pid", "container:base", "--ipc", "container:base", "box", "ps"],
                 words="sleep 600")
     smoke.check([*run, "--network", "container:base", "box", "ls", "/sys/class/net"], words="lo")
+    # runc cannot mount what shows a namespace that the new user namespace does not own.
+    users = [] if os.path.basename(smoke.runtime) == "runc" else [["pid"], ["pid", "network", "ipc"]]
+    for kinds in users:
+        joined = [word for kind in kinds for word in ("--" + kind, "container:base")]
+        smoke.check([*run, "--uidmap", "0:100000:5000", "--gidmap", "0:100000:5000", *joined, "box", "sh", "-c",
+                     "tr -s ' ' </proc/self/uid_map; ps"], words=(" 0 100000 5000\n", "sleep 600"))
     smoke.check([*cli, "rm", "--force", "--time", "0", "base"])
     infra = ["--infra-image", "localhost/box:latest", "--infra-command", "/bin/sleep 900"]
     smoke.check([*cli, "pod", "create", "--name", "pod", "--network", "none", "--share", "ipc,net,uts,pid",
