@@ -800,3 +800,24 @@ fn recursive_attributes_reach_what_is_mounted_below() {
         assert_eq!(lines.len(), 2, "{said}");
     }
 }
+
+#[test]
+fn a_root_that_is_no_mount_point_is_explained() {
+    let c = Container::sh("true");
+    if peers_fail("no hint") {
+        return;
+    }
+    let root = c.bundle().join("slash").display().to_string();
+    let script = format!(
+        r#"mkdir {root} && for each in /*; do
+            if [ -L $each ]; then cp -d $each {root}; elif [ -d $each ]; then
+                mkdir {root}$each && mount --rbind $each {root}$each
+            fi
+        done; exec chroot {root} "$@""#
+    );
+    let private = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
+    let said = c.boot("run", &[]).under(&private).fails(1);
+    assert!(said.contains("slaves of the host's: invalid argument"), "{said}");
+    assert!(said.contains("hint: the root directory of tare is no mount point"), "{said}");
+    c.assert_nothing_left();
+}

@@ -76,8 +76,8 @@ pub struct Plan {
     pub warnings: Vec<String>,
 }
 
-/// More steps than containers usually have.
-const USUAL_STEPS: usize = 100;
+/// More steps than containers usually have, and no more than the heap has a block for.
+const USUAL_STEPS: usize = 90;
 
 impl Plan {
     /// The steps that are mounts, in order.

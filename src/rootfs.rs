@@ -33,7 +33,13 @@ pub const PROPAGATION: &[(&str, MsFlags)] = &[
 /// `receive`, mounts of the host still come in.
 pub fn isolate(receive: bool) -> Result<()> {
     let flag = if receive { MsFlags::MS_SLAVE } else { MsFlags::MS_PRIVATE };
-    Ok(mount::<str, str, str, str>(None, "/", None, flag | MsFlags::MS_REC, None)?)
+    let done = mount::<str, str, str, str>(None, "/", None, flag | MsFlags::MS_REC, None);
+    done.map_err(|errno| match errno {
+        Errno::EINVAL => Error::from(errno).hint(
+            "the root directory of tare is no mount point, as in a chroot: bind it to itself",
+        ),
+        _ => errno.into(),
+    })
 }
 
 /// The root file system, held while it can be reached: where it is, and a detached copy of it.
