@@ -366,7 +366,8 @@ impl<'a> Child<'a> {
     /// Forks once more: the pid and the time namespace are entered by birth alone, and this process is
     /// where it has to be to make or join them by now.
     fn fork_again(&mut self, flags: u64) -> Result<()> {
-        match fork_into(flags | libc::CLONE_PARENT as u64, None)? {
+        let forked = fork_into(flags | libc::CLONE_PARENT as u64, None);
+        match forked.map_err(|errno| namespaces::not_made(errno, flags))? {
             Fork::Child => Ok(sys::process::set_parent_death_signal(libc::SIGKILL)?),
             Fork::Parent(pid, _) => {
                 self.inherited.channel.send(&Msg::InitPid(pid.as_raw()), None)?;

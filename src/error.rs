@@ -179,7 +179,7 @@ pub fn printable(text: &str) -> String {
 }
 
 /// Control characters, those that turn the direction of writing, and the byte order mark.
-pub fn is_hostile(c: char) -> bool {
+fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }

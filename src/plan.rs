@@ -78,6 +78,7 @@ pub struct Plan {
 
 /// More steps than containers usually have, and no more than the heap has a block for.
 const USUAL_STEPS: usize = 90;
+const _: () = assert!(USUAL_STEPS * size_of::<Entry<ChildStep>>() <= crate::sys::heap::LARGEST);
 
 impl Plan {
     /// The steps that are mounts, in order.

@@ -297,9 +297,9 @@ struct Stat {
     exiting: bool,
 }
 
-/// Flags of a process that is in exit(2) (include/linux/sched.h),
+/// Flag of a process that is in exit(2) (include/linux/sched.h).
 const PF_EXITING: u32 = 0x4;
-/// and of a process that has not called execve(2) since its fork (include/linux/sched.h).
+/// Flag of a process that has not called execve(2) since its fork (include/linux/sched.h).
 const PF_FORKNOEXEC: u32 = 0x40;
 
 /// Reads /proc/PID/stat (proc_pid_stat(5)); `None`: there is no such process.

@@ -23,6 +23,9 @@
 //!     | Start -----------------------------------------> |  startContainer, execve
 //!     | <------------------------------- end of file     |  the payload runs (or: Failed)
 //! ```
+//! Where the runtime has nothing left to do between Ready and Start, Start is on its way before, and the
+//! runtime sleeps until the channel hangs up: Ready is in it then, unless the child has died.
+//!
 //! After `create`, Continue comes once the state is saved, and Start comes from `tare start` through
 //! a listening socket in the state directory; that connection carries the end of file, or the reason
 //! why execve(2) failed. There an exec without privileges gets the namespaces of a process that has

@@ -57,7 +57,7 @@ use crate::spec::config::Resources;
 
 pub use hierarchies::{Hierarchies, Hierarchy, Version};
 pub use mounts::CgroupMount;
-pub use permitted::{DELEGATE, HANDED_ON};
+pub use permitted::{HANDED_ON, delegate_file};
 pub use properties::{ANNOTATION, Property, annotated, limits as properties};
 pub use setting::{How, Setting};
 pub use stats::{Stats, Table};

@@ -86,14 +86,18 @@ fn unified_denied(place: &Place, errno: Errno, limit: Option<&Setting>) -> Error
 pub const HANDED_ON: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
 /// The configuration that hands them on.
-pub const DELEGATE: &str = "/etc/systemd/system/user@.service.d/delegate.conf says `[Service]` and \
-     `Delegate=cpu cpuset io memory pids`";
+pub fn delegate_file() -> String {
+    let all = HANDED_ON.join(" ");
+    let file = "/etc/systemd/system/user@.service.d/delegate.conf";
+    format!("{file} says `[Service]` and `Delegate={all}`")
+}
 
 /// How a user gets a controller.
 pub(super) fn delegation(controller: &str) -> String {
     match HANDED_ON.contains(&controller) {
         true => format!(
-            "a user has the {controller} controller with --systemd-cgroup, where {DELEGATE}"
+            "a user has the {controller} controller with --systemd-cgroup, where {}",
+            delegate_file()
         ),
         false => format!(
             "the {controller} controller is for root alone: systemd hands on no others than \

@@ -10,7 +10,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::value::Name;
-use crate::error::is_hostile;
+use crate::error::printable;
 
 /// One step of a JSON path.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,18 +66,12 @@ pub fn line_column(text: &str, offset: usize) -> (usize, usize) {
 /// that a terminal would obey.
 pub fn shortened(value: &str) -> String {
     const LONGEST: usize = 60;
-    let mut short = String::new();
     let words = value.split_ascii_whitespace();
     let blanks = words.enumerate().flat_map(|(i, word)| [if i == 0 { "" } else { " " }, word]);
-    for (i, c) in blanks.flat_map(str::chars).enumerate() {
-        if i == LONGEST {
-            short.push('…');
-            break;
-        }
-        match is_hostile(c) {
-            true => short.extend(c.escape_unicode()),
-            false => short.push(c),
-        }
+    let mut chars = blanks.flat_map(str::chars);
+    let mut short = printable(&chars.by_ref().take(LONGEST).collect::<String>());
+    if chars.next().is_some() {
+        short.push('…');
     }
     short
 }

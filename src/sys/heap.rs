@@ -17,7 +17,7 @@ const LARGEST_SMALL: usize = SMALLEST * SMALL;
 /// So many sizes of blocks; what is larger than the last is a mapping of its own.
 const SIZES: usize = SMALL + 6;
 /// The largest block, in bytes.
-const LARGEST: usize = LARGEST_SMALL << (SIZES - SMALL);
+pub const LARGEST: usize = LARGEST_SMALL << (SIZES - SMALL);
 /// What blocks are cut out of, in bytes.
 const PIECE: usize = 256 << 10;
 

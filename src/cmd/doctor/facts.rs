@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
 use super::{Fact, Mark};
-use crate::cgroup::{Cgroup, DELEGATE, HANDED_ON, Hierarchies, Manager, Place, Version};
+use crate::cgroup::{Cgroup, HANDED_ON, Hierarchies, Manager, Place, Version, delegate_file};
 use crate::cli::Global;
 use crate::error::{Doing, Result};
 use crate::namespaces::{KINDS, Kind};
@@ -259,7 +259,7 @@ fn handed_on(controllers: &str) -> Fact {
     match lacks.is_empty() {
         true => fact("delegated", Mark::Works, has),
         false => {
-            let words = format!("{has}; a user has {} where {DELEGATE}", lacks.join(" "));
+            let words = format!("{has}; a user has {} where {}", lacks.join(" "), delegate_file());
             fact("delegated", Mark::Partly, words)
         }
     }
