@@ -325,6 +325,9 @@ impl<'a> Parent<'a> {
                 child::main(self.plan, inherited, trace)
             }
             Fork::Parent(pid, fd) => {
+                if self.record.is_some() {
+                    crate::scheduling::spread(pid.as_raw());
+                }
                 self.child = Some(Process { pid: pid.as_raw(), fd });
                 self.channel = Some(ours);
                 self.namespaces.clear();

@@ -227,7 +227,7 @@ impl Cpus {
 
     /// Restricts this process to them.
     pub fn apply(&self, which: &str) -> Result<()> {
-        sys::set_affinity(&self.mask).map_err(|errno| {
+        sys::set_affinity(0, &self.mask).map_err(|errno| {
             let err = Error::sys(format!("error setting {which} CPU affinity"), errno);
             match errno {
                 Errno::EINVAL => err.hint("none of these CPUs is there for it (see cpuset(7))"),
@@ -237,16 +237,34 @@ impl Cpus {
     }
 }
 
+/// For the kernel, those of them that there are.
+const ALL_CPUS: sys::CpuMask = [u64::MAX; sys::CPU_WORDS];
+
 /// Where that is denied, the restriction of the runtime's caller stays, as with runc.
 fn forget_affinity() {
-    let all = [u64::MAX; (list::HIGHEST_CPU + 1).div_ceil(u64::BITS) as usize];
-    let _ = sys::set_affinity(&all);
+    let _ = sys::set_affinity(0, &ALL_CPUS);
+}
+
+/// Puts a new process that waits for this CPU on another one, if there is one, so that both run at
+/// once; its CPUs are those of [`Scheduling::AllCpus`] then. Schedulers that pack processes on few
+/// CPUs would have it wait for the runtime to sleep, which is a sixth of the container's start.
+pub fn spread(pid: i32) {
+    let elsewhere = || -> std::result::Result<(), Errno> {
+        let (mut others, here) = (sys::affinity()?, sys::current_cpu()?);
+        if let Some(word) = others.get_mut(here / 64) {
+            *word &= !(1 << (here % 64));
+        }
+        sys::set_affinity(pid, &others)?;
+        sys::set_affinity(pid, &ALL_CPUS)
+    };
+    // With a single CPU the kernel says EINVAL. It is about speed alone, so no reason to fail.
+    let _ = elsewhere();
 }
 
 /// Logs the CPUs of this process in runc's words; only for whoever debugs.
 pub fn log_affinity() {
     crate::log::debug(|| match sys::affinity() {
-        Ok(mask) => format!("affinity: {mask:#x}"),
+        Ok(mask) => format!("affinity: {:#x}", mask[0]),
         Err(errno) => format!("sched_getaffinity: {errno}"),
     });
 }
@@ -261,6 +279,23 @@ mod tests {
         assert!(Cpus::plan(Some(" ")).unwrap().is_none());
         assert_eq!(Cpus::plan(Some("0,65")).unwrap().unwrap().mask, [1, 2]);
         assert!(Cpus::plan(Some("8192")).is_err());
+    }
+
+    #[test]
+    fn a_process_that_is_spread_may_run_on_all_cpus() {
+        let mut child = std::process::Command::new("sleep").arg("10").spawn().unwrap();
+        let pid = child.id() as i32;
+        sys::set_affinity(pid, &[1]).unwrap();
+        spread(pid);
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let cpus = std::thread::available_parallelism().unwrap().get();
+        let allowed = status.lines().find_map(|l| l.strip_prefix("Cpus_allowed_list:\t")).unwrap();
+        match cpus {
+            1 => assert_eq!(allowed, "0"),
+            _ => assert_ne!(allowed, "0"),
+        }
     }
 
     #[test]

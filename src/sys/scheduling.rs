@@ -42,24 +42,34 @@ pub fn set_io_priority(class: u32, priority: u32) -> Result<(), Errno> {
     Errno::result(unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, value) }).map(drop)
 }
 
-/// Sets the CPUs that this thread may run on, a bit a CPU (sched_setaffinity(2)).
-pub fn set_affinity(mask: &[u64]) -> Result<(), Errno> {
+/// As many as the kernel can be built for; it refuses less than its own number.
+pub const CPU_WORDS: usize = 8192 / 64;
+/// A bit for each CPU.
+pub type CpuMask = [u64; CPU_WORDS];
+
+/// Sets the CPUs that a process may run on, a bit a CPU; 0 is this one (sched_setaffinity(2)).
+pub fn set_affinity(pid: i32, mask: &[u64]) -> Result<(), Errno> {
     // SAFETY: pointer and length in bytes are those of one slice.
     Errno::result(unsafe {
-        libc::sched_setaffinity(0, size_of_val(mask), mask.as_ptr().cast::<libc::cpu_set_t>())
+        libc::sched_setaffinity(pid, size_of_val(mask), mask.as_ptr().cast::<libc::cpu_set_t>())
     })
     .map(drop)
 }
 
-/// The first 64 CPUs that this thread may run on, a bit a CPU (sched_getaffinity(2)).
-pub fn affinity() -> Result<u64, Errno> {
-    // The kernel refuses a buffer that is shorter than its own mask.
-    let mut mask = [0u64; 128];
+/// The CPUs that this thread may run on (sched_getaffinity(2)).
+pub fn affinity() -> Result<CpuMask, Errno> {
+    let mut mask: CpuMask = [0; CPU_WORDS];
     // SAFETY: the length is that of the array, which the kernel fills.
     Errno::result(unsafe {
         libc::sched_getaffinity(0, size_of_val(&mask), mask.as_mut_ptr().cast::<libc::cpu_set_t>())
     })?;
-    Ok(mask[0])
+    Ok(mask)
+}
+
+/// The CPU that this thread runs on now (sched_getcpu(3)).
+pub fn current_cpu() -> Result<usize, Errno> {
+    // SAFETY: nothing is passed.
+    Errno::result(unsafe { libc::sched_getcpu() }).map(|cpu| cpu as usize)
 }
 
 /// Sets the memory policy of this thread; `nodes` has a bit a node (set_mempolicy(2)).
