@@ -7,7 +7,8 @@
 
 use nix::errno::Errno;
 
-/// Makes the C function `main` of a `no_main` program, which exits with what `$main` returns.
+/// Makes the C function `main` of a `no_main` program, which exits with what `$main` returns. It has
+/// flushed what it has written: no handler runs at the exit.
 ///
 /// glibc alone passes the arguments to std at an earlier time (see `std::env::args`).
 #[macro_export]
@@ -18,7 +19,7 @@ macro_rules! entry {
         #[unsafe(no_mangle)]
         extern "C" fn main() -> i32 {
             $crate::sys::start::prepare();
-            std::process::exit($main())
+            $crate::sys::process::exit_now($main())
         }
     };
 }
