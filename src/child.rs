@@ -92,6 +92,8 @@ struct Child<'a> {
     program: CString,
     env: Option<Strings>,
     filter: Option<&'a Filter>,
+    /// The files of its cgroups that the runtime has opened.
+    cgroups: Vec<OwnedFd>,
     /// The way into the memory cgroup.
     memory: Vec<Entrance>,
 }
@@ -116,6 +118,7 @@ pub fn main(plan: &Plan, mut inherited: Inherited, trace: &Trace) -> ! {
         program: CString::default(),
         env: None,
         filter: None,
+        cgroups: Vec::new(),
         memory: Vec::new(),
     };
     if let Err(err) = child.run(trace) {
@@ -300,12 +303,13 @@ impl<'a> Child<'a> {
     /// Joins the cgroups while their files can still be reached.
     fn join_cgroups(&mut self, now: &Cgroup, late: &Cgroup) -> Result<()> {
         let is_exec = self.inherited.state.is_none();
-        let join = || -> Result<Vec<Entrance>> {
-            for entrance in now.entrances()? {
+        let mut opened = std::mem::take(&mut self.cgroups).into_iter();
+        let mut join = || -> Result<Vec<Entrance>> {
+            for entrance in now.entrances(&mut opened)? {
                 entrance.enter()?;
                 sys::process::close_later(entrance.into());
             }
-            late.entrances()
+            late.entrances(&mut opened)
         };
         self.memory = join().map_err(|err| match is_exec {
             true => err.context(format!("error adding pid {} to cgroups", host_pid())),
@@ -377,8 +381,11 @@ impl<'a> Child<'a> {
     }
 
     fn await_continue(&mut self) -> Result<()> {
-        match self.inherited.channel.receive()? {
-            Some(Msg::Continue) => Ok(()),
+        match self.inherited.channel.receive_with_fds()? {
+            (Some(Msg::Continue), fds) => {
+                self.cgroups.extend(fds);
+                Ok(())
+            }
             // The runtime is gone.
             _ => exit_now(1),
         }

@@ -246,6 +246,7 @@ impl<'a> Parent<'a> {
             ParentStep::JoinRdt(rdt) => rdt.join(self.pid()),
             ParentStep::OomScore(score) => self.set_oom_score(*score),
             ParentStep::Continue => self.send(&Msg::Continue),
+            ParentStep::ContinueInto(now, late) => self.continue_into([now, late]),
             ParentStep::AwaitNamespaces => match self.receive()? {
                 Msg::InNamespaces => Ok(()),
                 _ => Err(out_of_place()),
@@ -285,6 +286,19 @@ impl<'a> Parent<'a> {
         let Some(record) = &self.record else { return Ok(()) };
         record.container.save_config(record.config.text.as_bytes())?;
         record.container.save(&record.state)
+    }
+
+    fn continue_into(&mut self, cgroups: [&Cgroup; 2]) -> Result<()> {
+        let opened = |cgroup: &Cgroup| cgroup.entrances(&mut std::iter::empty());
+        let mut fds: Vec<OwnedFd> = Vec::new();
+        for cgroup in cgroups {
+            let entrances = opened(cgroup).map_err(|err| err.context(CANNOT_APPLY))?;
+            fds.extend(entrances.into_iter().map(OwnedFd::from));
+        }
+        let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        self.channel()?.send_with_fds(&Msg::Continue, &borrowed)?;
+        sys::process::close_all(fds);
+        Ok(())
     }
 
     fn leave(&mut self, flag: u64) -> Result<()> {

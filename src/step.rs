@@ -81,6 +81,8 @@ pub enum ParentStep {
     OomScore(i32),
     /// Tells the child to go on.
     Continue,
+    /// The same, with the files by which it joins these cgroups, some at once and some later.
+    ContinueInto(Cgroup, Cgroup),
     /// Waits until the child is in all of its namespaces.
     AwaitNamespaces,
     /// Moves a network device into the container.
@@ -312,6 +314,7 @@ impl fmt::Display for ParentStep {
             Self::JoinRdt(rdt) => write!(f, "join the resctrl group {}", rdt.group().display()),
             Self::OomScore(score) => write!(f, "set oom_score_adj to {score}"),
             Self::Continue => f.write_str("tell the child to go on"),
+            Self::ContinueInto(..) => f.write_str("open the cgroups for the child to go on into"),
             Self::AwaitNamespaces => f.write_str("wait until the child is in its namespaces"),
             Self::MoveNetDevice(device) => device.fmt(f),
             Self::SupplySources => f.write_str("open the sources of bind mounts for the child"),

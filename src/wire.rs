@@ -7,7 +7,8 @@
 //!     | clone3 ----------------------------------------> |
 //!     |                                                  |  (others have to be joined or made
 //!     | <------------------------- InitPid, second fork  |   before some: the child forks again)
-//!     | Continue: id maps and cgroups are in place ----> |  (where a step depends on them)
+//!     | Continue: id maps and cgroups are in place ----> |  (where a step depends on them; with
+//!     |                                                  |   the files by which it joins v1 cgroups)
 //!     | <--------------------------------- InNamespaces   |  (if there are network devices)
 //!     | Continue: they are in the container -----------> |
 //!     | <------------------------------------ WantSource |  (before a bind mount whose source only
@@ -38,15 +39,18 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv,
-    recvmsg, send, sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, recvmsg, send, sendmsg,
+    socketpair,
 };
 
 use crate::error::{Error, Result};
+use crate::sys::process::received;
 use crate::sys::stub::Failure;
 
 /// The longest message, in bytes: an error with everything it says; a longer one is cut.
 const LONGEST: usize = 8 << 10;
+/// So many descriptors come with a message at most.
+pub const MOST_FDS: usize = 32;
 
 /// What a waiting process is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +86,8 @@ impl Request {
 pub enum Msg {
     /// The process that becomes init, as the runtime's pid namespace numbers it.
     InitPid(i32),
-    /// What the runtime had to do first is done.
+    /// What the runtime had to do first is done. The files by which the child joins its cgroups may be
+    /// attached, opened while it was busy.
     Continue,
     /// The child is in all of its namespaces, but for a cgroup one.
     InNamespaces,
@@ -228,13 +233,18 @@ impl Channel {
 
     /// Sends a message; with `fd`, a descriptor along with it.
     pub fn send(&self, msg: &Msg, fd: Option<BorrowedFd>) -> Result<()> {
+        self.send_with_fds(msg, fd.as_slice())
+    }
+
+    /// Sends a message with these descriptors, no more than [`MOST_FDS`].
+    pub fn send_with_fds(&self, msg: &Msg, fds: &[BorrowedFd]) -> Result<()> {
         let bytes = msg.encode();
-        match fd {
-            Some(fd) => send_fd(self.0.as_fd(), fd, &bytes),
-            None => {
+        match fds {
+            [] => {
                 send(self.0.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL)?;
                 Ok(())
             }
+            fds => send_fds(self.0.as_fd(), fds, &bytes),
         }
     }
 
@@ -257,8 +267,14 @@ impl Channel {
 
     /// Receives a message and the descriptor that came with it.
     pub fn receive_with_fd(&self) -> Result<(Option<Msg>, Option<OwnedFd>)> {
+        let (msg, fds) = self.receive_with_fds()?;
+        Ok((msg, fds.into_iter().next()))
+    }
+
+    /// Receives a message and the descriptors that came with it.
+    pub fn receive_with_fds(&self) -> Result<(Option<Msg>, Vec<OwnedFd>)> {
         let mut bytes = [0; LONGEST];
-        let mut control = nix::cmsg_space!([std::os::fd::RawFd; 1]);
+        let mut control = nix::cmsg_space!([std::os::fd::RawFd; MOST_FDS]);
         let got = loop {
             let mut slices = [IoSliceMut::new(&mut bytes)];
             let flags = MsgFlags::MSG_CMSG_CLOEXEC;
@@ -268,21 +284,17 @@ impl Channel {
                 Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 other => {
                     let got = other?;
-                    let fd = got.cmsgs()?.find_map(|message| match message {
-                        ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
-                        _ => None,
-                    });
-                    break (got.bytes, fd);
+                    let fds = got.cmsgs()?.flat_map(|part| received(&part)).collect();
+                    break (got.bytes, fds);
                 }
             }
         };
-        let (count, fd) = got;
-        let fd = fd.and_then(crate::sys::process::inherited);
+        let (count, fds) = got;
         match count {
-            0 => Ok((None, fd)),
+            0 => Ok((None, fds)),
             n => match Msg::decode(bytes.get(..n).unwrap_or_default()) {
                 None => Err(Error::new("tare and its child do not understand each other")),
-                msg => Ok((msg, fd)),
+                msg => Ok((msg, fds)),
             },
         }
     }
@@ -303,7 +315,11 @@ impl AsFd for Channel {
 
 /// Sends `fd` over `socket` (unix(7), `SCM_RIGHTS`) with `name` as the message.
 pub fn send_fd(socket: BorrowedFd, fd: BorrowedFd, name: &[u8]) -> Result<()> {
-    let fds = [fd.as_raw_fd()];
+    send_fds(socket, &[fd], name)
+}
+
+fn send_fds(socket: BorrowedFd, fds: &[BorrowedFd], name: &[u8]) -> Result<()> {
+    let fds: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&fds)];
     let flags = MsgFlags::MSG_NOSIGNAL;
     let sent = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(name)], &rights, flags, None)?;
@@ -329,6 +345,18 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert!(ours.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn descriptors_come_in_their_order() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let files = ["/dev/null", "/dev/zero"].map(|path| std::fs::File::open(path).unwrap());
+        let fds: Vec<_> = (0..MOST_FDS).map(|i| files[i % 2].as_fd()).collect();
+        ours.send_with_fds(&Msg::Continue, &fds).unwrap();
+        let (msg, got) = theirs.receive_with_fds().unwrap();
+        assert!(matches!(msg, Some(Msg::Continue)));
+        let device = |fd: BorrowedFd| nix::sys::stat::fstat(fd).unwrap().st_rdev;
+        assert!(got.iter().map(|fd| device(fd.as_fd())).eq(fds.iter().map(|fd| device(*fd))));
     }
 
     #[test]

@@ -104,10 +104,14 @@ pub struct Entrance {
 
 impl Entrance {
     fn open(place: &Place) -> Result<Entrance> {
-        let name = if place.controllers.is_empty() { "cgroup.procs" } else { "tasks" };
-        let file = format!("{}/{name}", place.dir);
+        let file = Entrance::file(place);
         let fd = dir::open_write(&file).doing(|| format!("open {file}"))?;
         Ok(Entrance { fd, file })
+    }
+
+    fn file(place: &Place) -> String {
+        let name = if place.controllers.is_empty() { "cgroup.procs" } else { "tasks" };
+        format!("{}/{name}", place.dir)
     }
 
     /// Moves the calling process, which has to have a single thread.
@@ -237,8 +241,14 @@ impl Cgroup {
     /// Opens the files by which the calling process moves itself into these cgroups, to be used with
     /// [`Entrance::enter`]. v1 has one for a single thread: moving the caller's own takes none of
     /// the kernel's global locks, which cost milliseconds on a busy host.
-    pub fn entrances(&self) -> Result<Vec<Entrance>> {
-        self.places.iter().map(Entrance::open).collect()
+    ///
+    /// The first of `opened` are taken for those that another process has opened, in the same order.
+    pub fn entrances(&self, opened: &mut impl Iterator<Item = OwnedFd>) -> Result<Vec<Entrance>> {
+        let entrance = |place: &Place| match opened.next() {
+            Some(fd) => Ok(Entrance { fd, file: Entrance::file(place) }),
+            None => Entrance::open(place),
+        };
+        self.places.iter().map(entrance).collect()
     }
 
     /// Moves process `pid` into every hierarchy.

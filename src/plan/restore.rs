@@ -121,6 +121,7 @@ fn stays(step: &ParentStep) -> bool {
         | ParentStep::WriteIdMaps(..)
         | ParentStep::OomScore(_)
         | ParentStep::Continue
+        | ParentStep::ContinueInto(..)
         | ParentStep::AwaitHooks
         | ParentStep::Hook(_)
         | ParentStep::AwaitReady

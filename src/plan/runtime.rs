@@ -1,5 +1,6 @@
 //! The runtime's steps of a new container.
 
+use super::child::joined_at;
 use super::{Context, Options, Plan, host_hierarchies};
 use crate::cgroup::{self, Cgroup, Version};
 use crate::error::Result;
@@ -10,6 +11,8 @@ use crate::namespaces::{NEWCGROUP, NEWNET, NEWTIME, Namespaces};
 use crate::netdev::Move;
 use crate::spec::config::TimeOffset;
 use crate::step::ParentStep;
+use crate::wire::MOST_FDS;
+
 impl Context<'_> {
     pub(super) fn parent_steps(&self, plan: &mut Plan) -> Result<()> {
         let cgroup = plan.cgroup.clone().unwrap_or_default();
@@ -52,7 +55,7 @@ impl Context<'_> {
             self.cgroup_steps(plan, meanwhile)?;
         }
         if after_clone || self.waits_early() {
-            plan.parent(ParentStep::Continue, "");
+            plan.parent(self.go_on(plan.cgroup.as_ref()), "");
         }
         if !self.shares_time() {
             self.net_device_steps(plan)?;
@@ -153,6 +156,19 @@ impl Context<'_> {
             plan.parent(ParentStep::Limits(cgroup, limits), "linux.resources");
         }
         Ok(())
+    }
+
+    /// Where the runtime makes the cgroups while the child is busy, it opens what that would have to.
+    fn go_on(&self, cgroup: Option<&Cgroup>) -> ParentStep {
+        let is_meanwhile = self.shares_time() && !self.by_systemd();
+        let v1 = cgroup.filter(|_| is_meanwhile).map(|cgroup| cgroup.split("").1);
+        match v1.filter(|v1| (1..=MOST_FDS).contains(&v1.places().len())) {
+            Some(v1) => {
+                let (now, late) = joined_at(v1, self.namespaces.new & NEWCGROUP != 0);
+                ParentStep::ContinueInto(now, late)
+            }
+            None => ParentStep::Continue,
+        }
     }
 
     fn clone_steps(&self, plan: &mut Plan) {

@@ -26,7 +26,7 @@ fn runtime_turns(plan: &Plan) -> VecDeque<Turn> {
     let wants = plan.child.iter().filter(|entry| matches!(entry.step, ChildStep::WantSource(_)));
     let sources = wants.count();
     let turns = plan.parent.iter().flat_map(|entry| match entry.step {
-        ParentStep::Continue => vec![Say(Word::Continue)],
+        ParentStep::Continue | ParentStep::ContinueInto(..) => vec![Say(Word::Continue)],
         ParentStep::AwaitInitPid => vec![Hear(Word::InitPid)],
         ParentStep::AwaitNamespaces => vec![Hear(Word::InNamespaces)],
         ParentStep::SupplySources => {
@@ -83,6 +83,20 @@ fn assert_meets(plan: &Plan, what: &str) {
     assert!(down.iter().all(|word| *word == Word::Continue) && down.len() <= 1, "{what}: {down:?}");
 }
 
+/// What the runtime opens is what the child joins; whether there is any.
+fn assert_opened(plan: &Plan, what: &str) -> bool {
+    let opened = plan.parent.iter().find_map(|entry| match &entry.step {
+        ParentStep::ContinueInto(now, late) => Some((now, late)),
+        _ => None,
+    });
+    let joined = plan.child.iter().find_map(|entry| match &entry.step {
+        ChildStep::JoinCgroup(now, late) => Some((now, late)),
+        _ => None,
+    });
+    assert!(opened.is_none() || opened == joined, "{what}");
+    opened.is_some()
+}
+
 /// The ids of a mount.
 const MAPPED: &str = r#","uidMappings":[{"containerID":0,"hostID":9,"size":1}],
     "gidMappings":[{"containerID":0,"hostID":9,"size":1}]"#;
@@ -114,6 +128,7 @@ fn both_sides_follow_one_protocol() {
         r#",{"type":"pid","path":"/proc/1/ns/pid"}"#,
         r#",{"type":"ipc","path":"/proc/1/ns/ipc"},{"type":"time"}"#,
     ];
+    let mut opened = 0;
     for hierarchies in [v1, v2] {
         for systemd in [None, Some(Manager::fixed())] {
             let host = Host {
@@ -135,12 +150,14 @@ fn both_sides_follow_one_protocol() {
                             let options = Options { id: "x".into(), ..Options::default() };
                             let plan = container(&spec, &host, &options).expect(&what);
                             assert_meets(&plan, &what);
+                            opened += usize::from(assert_opened(&plan, &what));
                         }
                     }
                 }
             }
         }
     }
+    assert_ne!(opened, 0);
 }
 
 #[test]

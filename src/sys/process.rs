@@ -1,9 +1,10 @@
 //! Processes: clone3(2), setns(2), descriptors over execve(2), and execve(2) itself.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::sys::socket::ControlMessageOwned;
 use nix::unistd::Pid;
 
 use super::owned;
@@ -75,15 +76,27 @@ pub fn close_others(keep: &[i32]) -> Result<(), Errno> {
     close_range(first, u32::MAX)
 }
 
+/// Closes descriptors, those whose numbers follow each other with one call.
+pub fn close_all(fds: Vec<OwnedFd>) {
+    let mut numbers: Vec<u32> = fds.into_iter().map(|fd| fd.into_raw_fd() as u32).collect();
+    numbers.sort_unstable();
+    for run in numbers.chunk_by(|before, after| before + 1 == *after) {
+        if let (Some(first), Some(last)) = (run.first(), run.last()) {
+            // Nothing that is open can fail to be closed.
+            let _ = close_range(*first, *last);
+        }
+    }
+}
+
 /// Leaves `fd` to the next [`close_others`]: a container is set up with dozens of descriptors, and
 /// closing them one by one would be a sixth of all its system calls. They are close-on-exec.
 pub fn close_later(fd: OwnedFd) {
     // Whoever forgets to close the others is safe from leaks into programs all the same.
-    let _ = std::os::fd::IntoRawFd::into_raw_fd(fd);
+    let _ = fd.into_raw_fd();
 }
 
 /// Closes the descriptors `first` to `last` (close_range(2)). Whatever owns one of them in this
-/// process must not be used or dropped any more: only for a child that never returns.
+/// process must not be used or dropped any more.
 fn close_range(first: u32, last: u32) -> Result<(), Errno> {
     // SAFETY: only integers are passed.
     let done = Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) });
@@ -143,6 +156,13 @@ pub fn is_open(fd: i32) -> bool {
 pub fn inherited(fd: i32) -> Option<OwnedFd> {
     // SAFETY: the number was given to this process for its own use; nothing else here owns it.
     is_open(fd).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Takes over the descriptors that came with a message which recvmsg(2) has just received.
+pub fn received(part: &ControlMessageOwned) -> Vec<OwnedFd> {
+    let ControlMessageOwned::ScmRights(fds) = part else { return Vec::new() };
+    // SAFETY: the kernel has made them for this process, and nobody else has been told.
+    fds.iter().map(|fd| unsafe { OwnedFd::from_raw_fd(*fd) }).collect()
 }
 
 /// The standard descriptor `fd` (0, 1 or 2), borrowed for the life of the process.
