@@ -66,6 +66,7 @@ fn a_device_moves_with_its_addresses_and_is_up() {
     let name = &device.0;
     ip(&["link", "set", name, "address", "02:11:22:33:44:55", "mtu", "1789"]);
     ip(&["address", "add", "10.99.0.5/24", "broadcast", "10.99.0.255", "dev", name]);
+    ip(&["address", "add", "10.99.3.5/24", "metric", "700", "dev", name]);
     ip(&["address", "add", "2001:db8::7/64", "nodad", "dev", name]);
     // Neither permanent nor of global scope: these stay behind.
     ip(&[
@@ -88,6 +89,7 @@ fn a_device_moves_with_its_addresses_and_is_up() {
         "02:11:22:33:44:55",
         "mtu 1789",
         "inet 10.99.0.5/24 brd 10.99.0.255 scope global",
+        "inet 10.99.3.5/24 metric 700 scope global",
         "inet6 2001:db8::7/64 scope global nodad",
     ] {
         assert!(said.contains(kept), "{kept}: {said}");
@@ -198,6 +200,51 @@ fn a_name_that_is_taken_leaves_the_device_where_it_is() {
     c.assert_nothing_left();
     let here = ip(&["address", "show", "dev", &device.0]);
     assert!(here.contains("10.96.0.5/24") && is_up(&here), "{here}");
+}
+
+/// What had been moved by then would be gone with the network namespace of the container.
+#[test]
+fn nothing_is_moved_if_another_cannot_be() {
+    if peers_fail(OLD) {
+        return;
+    }
+    let (first, second) = (Device::new(), Device::new());
+    let (a, b) = (&first.0, &second.0);
+    for (name, other, words) in [
+        ("eth0", json!({"zz-nosuch": {}}), "link not found for interface zz-nosuch"),
+        ("eth0", json!({b: {"name": "lo"}}), "as lo: file exists"),
+        ("eth0", json!({b: {"name": "eth0"}}), "two network devices cannot both be eth0"),
+        (b, json!({b: {}}), "two network devices cannot both be"),
+        ("all", json!({}), "invalid network device name \"all\""),
+        ("default", json!({}), "invalid network device name \"default\""),
+        ("e%d%d", json!({}), "invalid network device name \"e%d%d\""),
+        ("e%s", json!({}), "invalid network device name \"e%s\""),
+        ("e%", json!({}), "invalid network device name \"e%\""),
+    ] {
+        let mut devices = other;
+        devices[a] = json!({"name": name});
+        let c = with_devices(Container::idle(), devices);
+        let said = c.boot("create", &[]).fails(1);
+        assert!(said.contains(words) && said.contains("linux.netDevices"), "{said}");
+        c.assert_nothing_left();
+        assert!(first.is_here() && second.is_here(), "{name}");
+    }
+}
+
+/// Nothing is renamed on the host.
+#[test]
+fn the_runtimes_own_namespace_is_no_container() {
+    if peers_fail(OLD) {
+        return;
+    }
+    let device = Device::new();
+    let own = format!("/proc/{}/ns/net", std::process::id());
+    let c = Container::idle().namespace("network", Some(&own));
+    let c = with_devices(c, json!({&device.0: {"name": "eth7"}}));
+    let said = c.boot("create", &[]).fails(1);
+    assert!(said.contains("unable to move network devices without a NET namespace"), "{said}");
+    c.assert_nothing_left();
+    assert!(device.is_here());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
+use nix::sys::stat::{fstat, stat};
 
 use crate::error::{Doing, Error, Result};
 use crate::namespaces::{self, Excursion, KINDS, NEWNET};
@@ -22,8 +23,13 @@ const RTM_GETADDR: u16 = libc::RTM_GETADDR;
 const IFLA_IFNAME: u16 = libc::IFLA_IFNAME;
 const IFLA_NET_NS_FD: u16 = libc::IFLA_NET_NS_FD;
 const IFA_FLAGS: u16 = libc::IFA_FLAGS;
-/// What of an address goes with it: address, local, broadcast; its label holds the old name.
-const KEPT: [u16; 3] = [libc::IFA_ADDRESS, libc::IFA_LOCAL, libc::IFA_BROADCAST];
+/// linux/if_addr.h; libc lacks them.
+const IFA_RT_PRIORITY: u16 = 9;
+const IFA_PROTO: u16 = 11;
+/// What of an address goes with it: address, local, broadcast, the metric of its route, and who gave
+/// it; its label holds the old name.
+const KEPT: [u16; 5] =
+    [libc::IFA_ADDRESS, libc::IFA_LOCAL, libc::IFA_BROADCAST, IFA_RT_PRIORITY, IFA_PROTO];
 /// Those of its flags that a user sets.
 const KEPT_FLAGS: u32 = libc::IFA_F_NODAD
     | libc::IFA_F_HOMEADDRESS
@@ -32,7 +38,7 @@ const KEPT_FLAGS: u32 = libc::IFA_F_NODAD
     | libc::IFA_F_MCAUTOJOIN;
 
 /// A device that is moved.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Move {
     /// Its name on the host.
     name: String,
@@ -60,6 +66,20 @@ impl Move {
         member("linux.netDevices", &self.name)
     }
 
+    /// Looks whether it can be moved into the network namespace behind `target`: what was moved
+    /// before another device was refused would be gone with that namespace.
+    ///
+    /// # Errors
+    /// There is no such device, its new name is taken, or it is in that namespace already.
+    pub fn check(&self, target: BorrowedFd) -> Result<()> {
+        if is_own(target)? {
+            let what = "unable to move network devices without a NET namespace";
+            return Err(Error::new(what).hint("the one that is joined is the runtime's own"));
+        }
+        self.find(&Route::open()?)?;
+        self.free_name(&route_in(target)?).map(drop)
+    }
+
     /// Moves it into the network namespace behind `target`.
     ///
     /// # Errors
@@ -67,9 +87,7 @@ impl Move {
     /// where and as it was then, unless it cannot be set up over there.
     pub fn perform(&self, target: BorrowedFd) -> Result<()> {
         let here = Route::open()?;
-        let link = link(&here, &self.name)
-            .and_then(|found| found.ok_or(Errno::ENODEV))
-            .doing(|| format!("link not found for interface {} on runtime namespace", self.name))?;
+        let link = self.find(&here)?;
         let addresses =
             addresses(&here, link).doing(|| format!("get addresses of {}", self.name))?;
         let there = route_in(target)?;
@@ -80,6 +98,13 @@ impl Move {
             .attribute(IFLA_NET_NS_FD, &target.as_raw_fd().to_ne_bytes());
         here.request(request).map_err(|errno| self.stuck(errno))?;
         self.set_up(&there, &name, &addresses)
+    }
+
+    /// Its index on the host.
+    fn find(&self, here: &Route) -> Result<i32> {
+        link(here, &self.name)
+            .and_then(|found| found.ok_or(Errno::ENODEV))
+            .doing(|| format!("link not found for interface {} on runtime namespace", self.name))
     }
 
     /// The name that it gets: looked for before it is moved, as the kernel moves it first and finds
@@ -105,9 +130,14 @@ impl Move {
     fn set_up(&self, there: &Route, name: &str, addresses: &[Address]) -> Result<()> {
         let index = link(there, name)?.ok_or(Errno::ENODEV)?;
         for address in addresses {
-            there
-                .request(address.message(index))
-                .doing(|| format!("give {name} its address {address} back"))?;
+            there.request(address.message(index)).map_err(|errno| {
+                let what = format!("give {name} its address {address} back");
+                let err = Error::sys(what, errno);
+                match errno {
+                    Errno::EACCES => err.hint("IPv6 is disabled in the container, see its sysctls"),
+                    _ => err,
+                }
+            })?;
         }
         let up = Message::new(RTM_NEWLINK, 0).body(&link_header(index, libc::IFF_UP as u32));
         there.request(up).map(drop).doing(|| format!("bring up {name}"))
@@ -207,6 +237,12 @@ fn addresses(route: &Route, device: i32) -> std::result::Result<Vec<Address>, Er
     let request = Message::new(RTM_GETADDR, libc::NLM_F_DUMP as u16).body(&[0; 8]);
     let answers = route.request(request)?;
     Ok(answers.iter().filter_map(|body| Address::parse(body, device)).collect())
+}
+
+/// Whether `target` is the runtime's own network namespace.
+fn is_own(target: BorrowedFd) -> Result<bool> {
+    let (own, other) = (stat("/proc/self/ns/net")?, fstat(target)?);
+    Ok((own.st_dev, own.st_ino) == (other.st_dev, other.st_ino))
 }
 
 /// A socket in the network namespace behind `target`: it stays there.

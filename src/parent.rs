@@ -4,6 +4,7 @@
 mod restore;
 mod sources;
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -20,7 +21,6 @@ use crate::criu;
 use crate::error::{Doing, Error, Result};
 use crate::hooks::{Hook, Point};
 use crate::namespaces::{self, Excursion, KINDS, NEWPID, NEWTIME};
-use crate::netdev::Move;
 use crate::plan::Plan;
 use crate::rdt::Rdt;
 use crate::seccomp::Listener;
@@ -251,7 +251,8 @@ impl<'a> Parent<'a> {
                 Msg::InNamespaces => Ok(()),
                 _ => Err(out_of_place()),
             },
-            ParentStep::MoveNetDevice(device) => move_net_device(self.pid(), device),
+            ParentStep::CheckNetDevice(device) => device.check(net_namespace(self.pid())?.as_fd()),
+            ParentStep::MoveNetDevice(device) => device.perform(net_namespace(self.pid())?.as_fd()),
             ParentStep::SupplySources => self.supply_sources(),
             ParentStep::AwaitHooks => self.await_hooks(),
             ParentStep::Hook(hook) => self.hook(hook),
@@ -612,10 +613,9 @@ impl<'a> Parent<'a> {
     }
 }
 
-fn move_net_device(pid: i32, device: &Move) -> Result<()> {
+fn net_namespace(pid: i32) -> Result<File> {
     let path = format!("/proc/{pid}/ns/net");
-    let namespace = std::fs::File::open(&path).doing(|| format!("open {path}"))?;
-    device.perform(namespace.as_fd())
+    File::open(&path).doing(|| format!("open {path}"))
 }
 
 /// Runs the poststop hooks; a failing one is a warning and the rest still run (runtime.md).

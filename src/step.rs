@@ -85,6 +85,8 @@ pub enum ParentStep {
     ContinueInto(Cgroup, Cgroup),
     /// Waits until the child is in all of its namespaces.
     AwaitNamespaces,
+    /// Looks whether a network device can be moved into the container.
+    CheckNetDevice(Move),
     /// Moves a network device into the container.
     MoveNetDevice(Move),
     /// Opens the sources of bind mounts as the child asks for them, and maps their ids.
@@ -316,6 +318,7 @@ impl fmt::Display for ParentStep {
             Self::Continue => f.write_str("tell the child to go on"),
             Self::ContinueInto(..) => f.write_str("open the cgroups for the child to go on into"),
             Self::AwaitNamespaces => f.write_str("wait until the child is in its namespaces"),
+            Self::CheckNetDevice(device) => write!(f, "see whether it is possible to {device}"),
             Self::MoveNetDevice(device) => device.fmt(f),
             Self::SupplySources => f.write_str("open the sources of bind mounts for the child"),
             Self::AwaitHooks => f.write_str("wait until the child has made its mounts"),

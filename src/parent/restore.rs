@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use super::{Parent, Process, move_net_device, out_of_place};
+use super::{Parent, Process, net_namespace, out_of_place};
 use crate::criu::{Kind, Notice, Restore, Session, namespace_key};
 use crate::error::{Doing, Result};
 use crate::namespaces::NEWNS;
@@ -70,7 +70,9 @@ impl Parent<'_> {
             "setup-namespaces" => {
                 let pid = notice.pid;
                 restore.devices.iter().try_for_each(|device| {
-                    move_net_device(pid, device).map_err(|e| e.or_doing(|| device.to_string()))
+                    net_namespace(pid)
+                        .and_then(|namespace| device.perform(namespace.as_fd()))
+                        .map_err(|e| e.or_doing(|| device.to_string()))
                 })?;
                 self.restore_hooks(restore, pid)
             }

@@ -133,6 +133,7 @@ fn stays(step: &ParentStep) -> bool {
         | ParentStep::SupplySources
         | ParentStep::InitialCpus(_)
         | ParentStep::AwaitNamespaces
+        | ParentStep::CheckNetDevice(_)
         | ParentStep::MoveNetDevice(_)
         | ParentStep::SendListener(_)
         | ParentStep::Rlimit(_)

@@ -221,7 +221,11 @@ impl Context<'_> {
             return Ok(());
         }
         plan.parent(ParentStep::AwaitNamespaces, "linux.netDevices");
-        for device in Move::plan(self.linux)? {
+        let devices = Move::plan(self.linux)?;
+        for device in &devices {
+            plan.parent(ParentStep::CheckNetDevice(device.clone()), device.at());
+        }
+        for device in devices {
             let at = device.at();
             plan.parent(ParentStep::MoveNetDevice(device), at);
         }

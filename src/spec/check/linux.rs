@@ -1,5 +1,7 @@
 //! Refusals of `linux`, and of what only a namespace of `linux` makes possible.
 
+use std::collections::BTreeSet;
+
 use super::super::config::{Device, IntelRdt, Linux, MemoryPolicy, Namespace, NetDevice, Spec};
 use super::super::names::{MEMORY_FLAGS, MEMORY_MODES, PERSONALITIES};
 use super::super::{list, position};
@@ -273,14 +275,32 @@ fn net_devices(linux: &Linux) -> Result<()> {
         return Err(Error::new("unable to move network devices without a NET namespace")
             .at("linux.netDevices"));
     }
+    let mut taken = BTreeSet::new();
     for (name, NetDevice { name: new }) in devices {
         let at = position::member("linux.netDevices", name);
         interface(name).map_err(|err| err.at(at.clone()))?;
-        if let Some(new) = new.as_deref().filter(|new| !new.is_empty()) {
-            interface(new).map_err(|err| err.at(position::member(&at, "name")))?;
+        let new = new.as_deref().filter(|new| !new.is_empty());
+        let at = || new.map_or(at.clone(), |_| position::member(&at, "name"));
+        let new = new.unwrap_or(name);
+        new_interface(new).map_err(|err| err.at(at()))?;
+        if !new.contains("%d") && !taken.insert(new) {
+            let what = format!("two network devices cannot both be {new} in the container");
+            return Err(Error::new(what).at(at()));
         }
     }
     Ok(())
+}
+
+/// What a device may be called in the container: the kernel would find only after the move that a
+/// name is that of a folder of sysctls, or no template (`__dev_alloc_name` of net/core/dev.c).
+fn new_interface(name: &str) -> Result<()> {
+    interface(name)?;
+    let hint = match name {
+        "all" | "default" => "sysctls of all network devices have that name",
+        _ if name.replacen("%d", "", 1).contains('%') => "the only '%' may be that of one \"%d\"",
+        _ => return Ok(()),
+    };
+    Err(Error::new(format!("invalid network device name {name:?}")).hint(hint))
 }
 
 /// dev_valid_name() of net/core/dev.c: shorter than IFNAMSIZ.
