@@ -501,10 +501,14 @@ fn swap_is_what_is_left_of_both() {
     assert_eq!(swap(), (64 << 20).to_string());
     c.act("update").args(&["--memory-swap", "48M"]).ok();
     assert_eq!(swap(), (16 << 20).to_string());
-    if !peers_fail("crun sets swap as it was") {
-        c.act("update").args(&["--memory", "40M"]).ok();
-        assert_eq!(swap(), (8 << 20).to_string());
+    // A limit of memory alone gives and takes no swap.
+    for size in ["40M", "128M"] {
+        c.act("update").args(&["--memory", size]).ok();
+        assert_eq!(swap(), (16 << 20).to_string());
     }
+    c.act("update").args(&["--memory", "64M", "--memory-swap", "64M"]).ok();
+    c.act("update").args(&["--memory", "32M"]).ok();
+    assert_eq!((swap(), read(&c, "memory.max")), ("0".into(), (32 << 20).to_string()));
     c.act("update").args(&["--memory-swap", "-1"]).ok();
     assert_eq!(swap(), "max");
     c.end();
@@ -591,6 +595,9 @@ fn cpu_weight_idle_burst_and_sets() {
     }
     c.act("update").args(&["--cpuset-cpus", "0-1"]).ok();
     assert_eq!(read(&c, "cpuset.cpus"), "0-1");
+    let all = fs::read_to_string("/sys/fs/cgroup/cpuset.cpus.effective").unwrap();
+    let said = c.act("update").args(&["--cpuset-cpus", "4000"]).fails(1);
+    assert!(!is_tare() || said.contains(&format!("the cgroup above has {}", all.trim())), "{said}");
     c.end();
 }
 
@@ -602,6 +609,24 @@ fn disk() -> Option<(String, u32, u32)> {
     disk.into_iter().find(|(name, _, _): &(String, u32, u32)| {
         Path::new("/sys/block").join(name).join("device").exists()
     })
+}
+
+/// The machine's disk has no scheduler.
+#[test]
+fn a_weight_for_a_disk_needs_its_scheduler() {
+    if peers_fail("they have no hints") || !controllers(&["io"]) {
+        return;
+    }
+    let Some((name, major, minor)) = disk() else { panic!("this machine has no disk") };
+    let scheduler = fs::read_to_string(format!("/sys/block/{name}/queue/scheduler")).unwrap();
+    if scheduler.contains("[bfq]") || !scheduler.contains("bfq") {
+        return;
+    }
+    let devices = json!([{"major": major, "minor": minor, "weight": 300}]);
+    let c = limited(Container::idle(), json!({"blockIO": {"weightDevice": devices}}));
+    let said = c.boot("create", &[]).fails(1);
+    assert!(said.contains("weightDevice[0]") && said.contains("has to have bfq"), "{said}");
+    c.assert_nothing_left();
 }
 
 #[test]

@@ -27,22 +27,13 @@ fn quota(place: &Place, cpu: &Cpu) -> Option<i64> {
     Some(text.split_whitespace().next()?.parse().unwrap_or(-1))
 }
 
-/// The limit of memory or of memory+swap, where the other is set alone. One that is lifted stays so.
+/// The limit of memory, where that of memory+swap is set alone. The other way round nothing is
+/// lacking: swap has a limit of its own, which stays (runc, crun).
 fn complete_memory(place: &Place, memory: &mut Memory) {
     let is_set = |limit: Option<i64>| limit.is_some_and(|limit| limit != 0);
-    let read = |name| {
-        let number = dir::read_number(&format!("{}/{name}", place.dir)).ok()?;
-        Some(i64::try_from(number).unwrap_or(-1))
-    };
-    match (is_set(memory.limit), is_set(memory.swap)) {
-        (false, true) => memory.limit = read("memory.max"),
-        (true, false) if memory.limit != Some(-1) => {
-            // Without both there is no limit of memory+swap that could be kept.
-            let set = |limit: &i64| *limit >= 0;
-            let (limit, swap) = (read("memory.max"), read("memory.swap.max"));
-            let both = limit.filter(set).zip(swap.filter(set));
-            memory.swap = both.map(|(limit, swap)| limit.saturating_add(swap));
-        }
-        _ => {}
+    if is_set(memory.limit) || !is_set(memory.swap) {
+        return;
     }
+    let max = dir::read_number(&format!("{}/memory.max", place.dir)).ok();
+    memory.limit = max.map(|number| i64::try_from(number).unwrap_or(-1));
 }

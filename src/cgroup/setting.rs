@@ -199,7 +199,7 @@ fn memory_in_use(setting: &Setting, dir: &str) -> Error {
 }
 
 /// What is known about the kernel's refusals: the beginning of the file's name, the errno, a cure.
-const HINTS: [(&str, Errno, &str); 28] = [
+const HINTS: [(&str, Errno, &str); 30] = [
     ("", Errno::EROFS, "the cgroup file system is mounted read-only"),
     ("memory.limit_in_bytes", Errno::EINVAL, ABOVE_BOTH),
     ("memory.memsw.limit_in_bytes", Errno::EINVAL, BELOW_MEMORY),
@@ -209,6 +209,8 @@ const HINTS: [(&str, Errno, &str); 28] = [
     ("blkio.weight", Errno::ENOENT, NO_BFQ),
     ("blkio.bfq.weight", Errno::ENOENT, NO_BFQ),
     ("io.weight", Errno::ENOENT, NO_BFQ),
+    ("blkio.bfq.weight", Errno::EOPNOTSUPP, OTHER_SCHEDULER),
+    ("io.bfq.weight", Errno::EOPNOTSUPP, OTHER_SCHEDULER),
     ("blkio.weight", Errno::EINVAL, WEIGHT),
     ("blkio.weight", Errno::ERANGE, WEIGHT),
     ("blkio.bfq.weight", Errno::ERANGE, WEIGHT),
@@ -237,6 +239,7 @@ const ABOVE_BOTH: &str = "a memory limit cannot be above the limit of memory+swa
 const BELOW_MEMORY: &str = "memory.swap is memory+swap: it cannot be below memory.limit";
 const NO_SWAP: &str = "swap accounting is off: boot with swapaccount=1";
 const NO_BFQ: &str = "weights need BFQ (CONFIG_BFQ_GROUP_IOSCHED) or, on cgroup v2, io.cost";
+const OTHER_SCHEDULER: &str = "the device has to have bfq in /sys/block/NAME/queue/scheduler";
 const WEIGHT: &str = "a weight is a number from 10 to 1000 (from 1 with BFQ)";
 const NO_DEVICE: &str = "there is no block device with these numbers";
 const IDLE: &str = "a container with cpu.idle has no weight: set cpu.idle to 0 first";
@@ -249,7 +252,9 @@ fn hint(setting: &Setting, dir: &str, errno: Errno) -> Option<Cow<'static, str>>
     let is_set = matches!(file, "cpuset.cpus" | "cpuset.mems");
     if is_set && matches!(errno, Errno::EACCES | Errno::EINVAL | Errno::ERANGE | Errno::ENODEV) {
         let parent = dir::parent(dir).unwrap_or(dir);
-        let text = dir::read(&format!("{parent}/{file}")).unwrap_or_default();
+        // On v2 the file itself is empty where the cgroup above has all that the one above it has.
+        let text = dir::read(&format!("{parent}/{file}.effective"));
+        let text = text.or_else(|_| dir::read(&format!("{parent}/{file}"))).unwrap_or_default();
         return Some(format!("the cgroup above has {}", text.trim()).into());
     }
     let known = HINTS.iter().find(|(name, of, _)| *of == errno && file.starts_with(name));
