@@ -454,6 +454,59 @@ fn a_cgroup_in_use_or_frozen_is_not_taken_over() {
     c.end();
 }
 
+/// What takes no processes is told as what it is, at the place that asked for it.
+#[test]
+fn a_cgroup_that_takes_no_processes_is_named() {
+    only_v2();
+    if peers_fail("their words differ") {
+        return;
+    }
+    let c = Container::idle();
+    let refused = |below: &str| {
+        let path = format!("/{}/{below}", c.id);
+        let c = Container::idle().with(|c| c["linux"]["cgroupsPath"] = json!(path));
+        let said = c.boot("create", &[]).fails(1);
+        assert!(said.contains("linux.cgroupsPath"), "{said}");
+        c.assert_nothing_left();
+        said
+    };
+    fs::create_dir_all(dir(&c).join("threaded")).unwrap();
+    fs::write(dir(&c).join("threaded/cgroup.type"), "threaded").unwrap();
+    for below in ["threaded", "threaded/below", "beside"] {
+        assert!(refused(below).contains("it is threaded or beside such"));
+    }
+    fs::remove_dir(dir(&c).join("threaded")).unwrap();
+    if controllers(&["hugetlb"]) {
+        fs::create_dir(dir(&c).join("full")).unwrap();
+        for above in [PathBuf::from(ROOT), dir(&c), dir(&c).join("full")] {
+            fs::write(above.join("cgroup.subtree_control"), "+hugetlb").unwrap();
+        }
+        assert!(refused("full").contains("it takes no processes"));
+    }
+    fs::remove_dir(dir(&c)).unwrap();
+}
+
+/// A payload that has moved into a threaded cgroup of its own is found there.
+#[test]
+fn threaded_cgroups_of_the_payload() {
+    only_v2();
+    let script = "cd /sys/fs/cgroup; mkdir -p own/t; echo threaded > own/t/cgroup.type; \
+                  mkdir own/t/invalid; echo 0 > own/t/cgroup.procs; \
+                  echo done > /shared/ready; sleep 609";
+    let c = delegated(Container::sh(script)).share();
+    c.run_detached();
+    eventually("init has moved", || c.shared().join("ready").exists());
+    assert_eq!(read(&c, "own/cgroup.type"), "domain threaded");
+    let named = c.exec(&["--cgroup", "own/t"], &["grep", "^0::", "/proc/self/cgroup"]).ok();
+    assert_eq!(named, "0::/own/t\n");
+    let said = c.exec(&["--cgroup", "own/t/invalid"], &["true"]).fails(255);
+    assert!(said.contains(" adding pid ") && said.contains(" to cgroups"), "{said}");
+    assert!(c.act("ps").ok().contains("sleep 609"));
+    c.act("pause").ok();
+    c.act("resume").ok();
+    c.end();
+}
+
 #[test]
 fn memory_limits_kill_and_are_told() {
     if !controllers(&["memory"]) {

@@ -350,6 +350,7 @@ impl<'a> Parent<'a> {
                 self.console = self.console.take().filter(|_| self.criu.is_some());
                 self.start = None;
                 match cgroup.filter(|_| !born_there) {
+                    Some(cgroup) if self.record.is_none() => cgroup.join(self.pid()),
                     Some(cgroup) => cgroup.attach(self.pid()),
                     None => Ok(()),
                 }
@@ -373,6 +374,9 @@ impl<'a> Parent<'a> {
         let is_exec = self.record.is_none();
         cloned.map_err(|err| match is_exec {
             true => err.context(format!("error adding pid {} to cgroups", std::process::id())),
+            false if err.errno() == Some(Errno::EBUSY) => {
+                err.context(CANNOT_APPLY).at("linux.cgroupsPath")
+            }
             false => err.context(CANNOT_APPLY),
         })
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::unistd::{Uid, chown};
 
-use super::{CANNOT_APPLY, Cgroup, Place, Property, dir, freezer, tree};
+use super::{CANNOT_APPLY, Cgroup, Place, Property, dir, explain_threaded, freezer, tree};
 use crate::error::{Doing, Error, Result};
 
 /// What a cgroup's new owner gets where the kernel does not tell (config-linux.md, "Cgroup
@@ -193,6 +193,9 @@ fn check_reusable(place: &Place, main: bool) -> Result<()> {
 fn count_processes(place: &Place) -> Result<usize> {
     match tree::pids(&place.dir, true) {
         Err(Errno::ENOENT | Errno::ENODEV) => Ok(0),
-        pids => Ok(pids.doing(|| format!("list processes in {}", place.dir))?.len()),
+        pids => {
+            let pids = pids.doing(|| format!("list processes in {}", place.dir));
+            Ok(pids.map_err(explain_threaded)?.len())
+        }
     }
 }

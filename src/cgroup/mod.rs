@@ -50,6 +50,7 @@ mod writes;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error, Result};
@@ -253,7 +254,7 @@ impl Cgroup {
 
     /// Moves process `pid` into every hierarchy.
     pub fn attach(&self, pid: i32) -> Result<()> {
-        self.write_procs(pid).map_err(|err| err.context(CANNOT_APPLY))
+        self.write_procs(pid).map_err(|err| err.context(CANNOT_APPLY).at("linux.cgroupsPath"))
     }
 
     /// As [`Cgroup::attach`], in the words that `exec` is expected to fail with.
@@ -266,7 +267,9 @@ impl Cgroup {
         let pid = pid.to_string();
         self.places.iter().try_for_each(|place| {
             let file = format!("{}/cgroup.procs", place.dir);
-            dir::write(&file, &pid).doing(|| format!("write {pid} to {file}"))
+            dir::write(&file, &pid)
+                .doing(|| format!("write {pid} to {file}"))
+                .map_err(explain_threaded)
         })
     }
 
@@ -321,6 +324,17 @@ impl Cgroup {
             [place] if place.controllers.is_empty() => Some(place),
             _ => None,
         }
+    }
+}
+
+/// Says why a cgroup that is threaded, or below one that is, does not do what others do
+/// (cgroup-v2.rst, "Threads").
+fn explain_threaded(err: Error) -> Error {
+    match err.errno() {
+        Some(Errno::EOPNOTSUPP) => {
+            err.hint("its cgroup.type says that it is threaded or beside such: use another")
+        }
+        _ => err,
     }
 }
 
