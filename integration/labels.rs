@@ -94,8 +94,12 @@ fn profiles_and_labels_are_refused_where_the_kernel_has_none() {
     c.end();
 }
 
-/// Whether this kernel lacks AppArmor, and SELinux.
+/// Whether this kernel lacks AppArmor, and SELinux. One that has been started without AppArmor
+/// still tells so.
 fn absent() -> (bool, bool) {
     let apparmor = fs::read("/sys/module/apparmor/parameters/enabled");
-    (apparmor.is_err(), !Path::new("/sys/fs/selinux/enforce").exists())
+    (
+        !apparmor.is_ok_and(|text| text.starts_with(b"Y")),
+        !Path::new("/sys/fs/selinux/enforce").exists(),
+    )
 }
