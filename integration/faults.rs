@@ -139,6 +139,7 @@ fn some_system_calls_of_each_command_fail() {
     at_calls(FAILING, every(7), idle, delete);
     at_calls(FAILING, every(8), idle, |c| c.act("kill").args(&["KILL"]));
     at_calls(FAILING, every(9), idle, |c| c.act("state"));
+    at_calls(FAILING, every(9), idle, |c| c.act("ps"));
 }
 
 /// A state that cannot be read now is no reason to forget what the container has.

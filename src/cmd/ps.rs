@@ -6,6 +6,7 @@ use std::process::Command;
 use crate::cli::{Global, Output, Ps};
 use crate::error::{Doing, Error, Result};
 use crate::state::Root;
+use crate::sys::spawn::output;
 
 /// Shows the processes of a container: their ids as JSON, or the lines of ps(1).
 ///
@@ -32,12 +33,11 @@ fn ps(args: &[OsString]) -> Result<String> {
     if args.is_empty() {
         command.arg("-ef");
     }
-    let output = command.args(args).output().doing(|| "run ps")?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::new(format!("ps: {}: {}", output.status, text.trim_end())));
+    let (status, text) = output(command.args(args)).doing(|| "run ps")?;
+    match status.success() {
+        true => Ok(text),
+        false => Err(Error::new(format!("ps: {status}: {}", text.trim_end()))),
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The title line, and the lines whose column `PID` is among `pids`.

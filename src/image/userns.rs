@@ -9,7 +9,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid, getpid};
@@ -17,6 +17,7 @@ use nix::unistd::{getegid, geteuid, getpid};
 use super::tree;
 use crate::error::{Doing, Error, Result};
 use crate::sys::process::{self, Fork};
+use crate::sys::spawn::output;
 use crate::sys::xattr;
 
 /// Which ids of the host stand for those inside: first inside, first outside, how many.
@@ -217,10 +218,9 @@ fn enter_with_helpers(maps: &Maps) -> Result<bool> {
 fn map_with_helpers(pid: i32, maps: &Maps) -> std::result::Result<(), String> {
     for (program, map) in [("newuidmap", &maps.uids), ("newgidmap", &maps.gids)] {
         let mut command = Command::new(program);
-        command.arg(pid.to_string()).args(words(map)).stdin(Stdio::null());
-        let output = command.output().map_err(|err| format!("run {program}: {err}"))?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
+        let run = output(command.arg(pid.to_string()).args(words(map)));
+        let (status, said) = run.map_err(|err| format!("run {program}: {err}"))?;
+        if !status.success() {
             return Err(format!("map ids with {program}: {}", said.trim()));
         }
     }

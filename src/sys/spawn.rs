@@ -2,9 +2,10 @@
 //! for a process that is none.
 
 use std::ffi::CString;
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, ExitStatus, Stdio};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -36,6 +37,24 @@ pub fn detached(command: &mut Command) -> &mut Command {
     let detach = || nix::unistd::setsid().map(drop).map_err(std::io::Error::from);
     // SAFETY: setsid(2) is async-signal-safe and the closure neither allocates nor locks.
     unsafe { command.pre_exec(detach) }
+}
+
+/// Runs a program to its end; all that it prints, to both streams. `Command::output` panics where the
+/// kernel does not let it wait for two pipes.
+///
+/// # Errors
+/// It cannot be started, or not be read.
+pub fn output(command: &mut Command) -> std::io::Result<(ExitStatus, String)> {
+    let (mut ours, theirs) = std::io::pipe()?;
+    let mut child =
+        command.stdin(Stdio::null()).stdout(theirs.try_clone()?).stderr(theirs).spawn()?;
+    // Our copies of its end, or there would be no end.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut said = Vec::new();
+    let read = ours.read_to_end(&mut said);
+    drop(ours);
+    let status = child.wait()?;
+    read.map(|_| (status, String::from_utf8_lossy(&said).into_owned()))
 }
 
 /// Waits until the process `pid` has ended, whoever its parent is (`pidfd_open(2)`).
