@@ -64,6 +64,35 @@ fn profiles_are_enforced() {
     c.assert_nothing_left();
 }
 
+/// Labels of the policy of Debian: of a process, and of the file systems that are made for it.
+#[test]
+fn labels_are_enforced() {
+    let (_, no_selinux) = absent();
+    if no_selinux {
+        eprintln!("not here: this kernel has no SELinux");
+        return;
+    }
+    let process = "unconfined_u:unconfined_r:unconfined_t:s0";
+    let of_files = "system_u:object_r:tmp_t:s0";
+    let labelled = |own: &str, files: &str| {
+        Container::sh("cat /proc/self/attr/current; grep ' /dev ' /proc/mounts").with(|c| {
+            c["process"]["selinuxLabel"] = json!(own);
+            c["linux"]["mountLabel"] = json!(files);
+        })
+    };
+    let said = labelled(process, of_files).run();
+    assert!(said.starts_with(process) && said.contains(&format!("context={of_files}")), "{said}");
+    let none = "tare:has:none:s0";
+    for (own, files, at) in
+        [(none, of_files, "process.selinuxLabel = "), (process, none, "linux.mountLabel = ")]
+    {
+        let c = labelled(own, files);
+        let said = c.boot("run", &[]).fails(1);
+        assert!(said.contains(at) || !is_tare(), "{said}");
+        c.assert_nothing_left();
+    }
+}
+
 /// A security setting that this kernel lacks is never skipped.
 #[test]
 fn profiles_and_labels_are_refused_where_the_kernel_has_none() {

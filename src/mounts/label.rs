@@ -2,6 +2,8 @@
 
 use std::ffi::CStr;
 
+use nix::errno::Errno;
+
 use super::{FsOption, Kind, Mount};
 use crate::error::{Error, Result};
 use crate::path::c_string;
@@ -9,8 +11,22 @@ use crate::path::c_string;
 /// The option by which SELinux labels all of a file system.
 const CONTEXT: &CStr = c"context";
 
+/// What the kernel makes of a label that its policy does not have.
+const UNKNOWN: &str = "the SELinux policy has no such label: the kernel's log names it";
+
 /// Those of the kernel's own are labelled by its policy; the last one takes no such option.
 const UNLABELLED: [&CStr; 4] = [c"proc", c"sysfs", c"cgroup2", c"mqueue"];
+
+impl FsOption {
+    /// Why the kernel does not take it, if it is the label.
+    pub(super) fn refused(&self, errno: Errno) -> Error {
+        let err = Error::from(errno);
+        match self.key.as_c_str() == CONTEXT {
+            true => err.at("linux.mountLabel").hint(UNKNOWN),
+            false => err,
+        }
+    }
+}
 
 impl Mount {
     /// Has a new file system labelled; what is bound keeps the labels that it has.

@@ -286,7 +286,7 @@ impl Mount {
                 Err(Errno::EINVAL) if option.key.as_c_str() == c"iversion" => continue,
                 Err(errno) => match option.index {
                     Some(i) => self.fault(errno, &format!("options[{i}]")),
-                    None => Error::from(errno),
+                    None => option.refused(errno),
                 },
             };
             return Err(explain(err, &context.messages()));
