@@ -139,8 +139,7 @@ impl Move {
                 }
             })?;
         }
-        let up = Message::new(RTM_NEWLINK, 0).body(&link_header(index, libc::IFF_UP as u32));
-        there.request(up).map(drop).doing(|| format!("bring up {name}"))
+        bring_up(there, name, index)
     }
 
     fn stuck(&self, errno: Errno) -> Error {
@@ -237,6 +236,21 @@ fn addresses(route: &Route, device: i32) -> std::result::Result<Vec<Address>, Er
     let request = Message::new(RTM_GETADDR, libc::NLM_F_DUMP as u16).body(&[0; 8]);
     let answers = route.request(request)?;
     Ok(answers.iter().filter_map(|body| Address::parse(body, device)).collect())
+}
+
+fn bring_up(there: &Route, name: &str, index: i32) -> Result<()> {
+    let up = Message::new(RTM_NEWLINK, 0).body(&link_header(index, libc::IFF_UP as u32));
+    there.request(up).map(drop).doing(|| format!("bring up {name}"))
+}
+
+/// Brings up the loopback device of the network namespace behind `target`.
+///
+/// # Errors
+/// The namespace cannot be entered, or the kernel refuses.
+pub fn loopback(target: BorrowedFd) -> Result<()> {
+    let there = route_in(target)?;
+    let index = link(&there, "lo")?.ok_or(Errno::ENODEV)?;
+    bring_up(&there, "lo", index)
 }
 
 /// Whether `target` is the runtime's own network namespace.

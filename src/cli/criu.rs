@@ -47,6 +47,12 @@ pub fn checkpoint(id: String, found: &Matches) -> Result<Checkpoint> {
         pre_dump: found.on("pre-dump"),
         status_fd: found.number("status-fd")?.filter(|fd| *fd != -1),
     };
+    let lazy = dump.settings.on("lazy-pages") && !dump.pre_dump;
+    if lazy && dump.page_server.is_none() {
+        // criu would wait for ever, at a port that nobody knows.
+        return Err(Error::new("--lazy-pages needs --page-server ADDRESS:PORT")
+            .hint("criu serves the memory there"));
+    }
     Ok(Checkpoint { id, dump })
 }
 

@@ -164,7 +164,10 @@ fn save(
         }
     };
     criu.idle = false;
-    criu.session.perform(kind, &options, &mut notify).map(drop)
+    criu.session.perform(kind, &options, &mut notify)?;
+    // It waits for the next one then, and would complain of the end.
+    criu.idle = dump.pre_dump;
+    Ok(())
 }
 
 /// The container's mounts that are the host's, from the steps by which it was made.
@@ -232,10 +235,10 @@ impl Criu {
 
 impl Drop for Criu {
     fn drop(&mut self) {
-        self.session.close();
         if self.idle {
             let _ = pidfd::signal(self.process.fd.as_fd(), libc::SIGKILL);
         }
+        self.session.close();
         let _ = waitpid(Pid::from_raw(self.process.pid), None);
     }
 }

@@ -16,12 +16,22 @@ pub fn explain(err: Error, settings: &Settings, name: &str) -> Error {
     let text = std::fs::read(&file).unwrap_or_default();
     let errors = errors(&String::from_utf8_lossy(&text));
     let Some(words) = errors else { return err };
-    let newer = match is_about_kernel(&words) {
-        true => "this kernel is too new for this version of criu: a newer one is needed; ",
-        false => "",
-    };
+    let cure = cure(&words);
     Error::new(format!("{message}: {words}"))
-        .hint(format!("{newer}criu's log is {}", file.display()))
+        .hint(format!("{cure}criu's log is {}", file.display()))
+}
+
+fn cure(words: &str) -> &'static str {
+    match () {
+        () if is_about_kernel(words) => {
+            "this kernel is too new for this version of criu: a newer one is needed; "
+        }
+        // What is inherited has the path of its number.
+        () if words.contains("file fd/") || words.contains("File fd/") => {
+            "input and output that were files have to be files of the same length; "
+        }
+        () => "",
+    }
 }
 
 /// criu looks at the vDSO of the kernel, which newer kernels lay out in new ways.
@@ -59,6 +69,14 @@ mod tests {
         assert_eq!(errors("(00.1) Warn (criu/x.c:1): hm\n"), None);
         let many: String = (0..9).map(|n| format!("Error (x:{n}): no {n}\n")).collect();
         assert_eq!(errors(&many).as_deref(), Some("no 6; no 7; no 8"));
+    }
+
+    #[test]
+    fn a_file_of_another_length_is_named() {
+        for words in ["Can't open file fd/1: Illegal seek", "File fd/2 has bad size 6 (expect 0)"] {
+            assert!(cure(words).contains("files of the same length"), "{words}");
+        }
+        assert_eq!(cure("File etc/fd/1 is gone"), "");
     }
 
     #[test]

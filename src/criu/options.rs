@@ -207,6 +207,8 @@ pub struct Restore {
     pub read_only: bool,
     /// Where its root file system is mounted for criu.
     pub root: PathBuf,
+    /// Whether it has a network namespace of its own, which criu leaves as the kernel makes it.
+    pub loopback: bool,
     /// Network devices of the host that it gets.
     pub devices: Vec<Move>,
     /// The hooks of the runtime, which run once the namespaces are made.

@@ -10,6 +10,7 @@ use super::{Parent, Process, net_namespace, out_of_place};
 use crate::criu::{Kind, Notice, Restore, Session, namespace_key};
 use crate::error::{Doing, Result};
 use crate::namespaces::NEWNS;
+use crate::netdev;
 use crate::path::Root;
 use crate::rootfs;
 use crate::step::ChildStep;
@@ -69,6 +70,9 @@ impl Parent<'_> {
         match notice.script.as_str() {
             "setup-namespaces" => {
                 let pid = notice.pid;
+                if restore.loopback {
+                    netdev::loopback(net_namespace(pid)?.as_fd())?;
+                }
                 restore.devices.iter().try_for_each(|device| {
                     net_namespace(pid)
                         .and_then(|namespace| device.perform(namespace.as_fd()))

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::hooks::{Hook, Point};
 use crate::host::Host;
 use crate::mounts::Kind;
-use crate::namespaces::{NEWNS, Namespaces};
+use crate::namespaces::{NEWNET, NEWNS, Namespaces};
 use crate::netdev::Move;
 use crate::path::as_path;
 use crate::spec::config::Spec;
@@ -29,7 +29,9 @@ pub fn restore(
 ) -> Result<Plan> {
     let new = container(spec, host, options)?;
     let namespaces = spec.linux.as_ref().map_or(&[][..], |linux| &linux.namespaces);
-    restore.joins = Namespaces::plan(namespaces)?.joins;
+    let namespaces = Namespaces::plan(namespaces)?;
+    restore.loopback = namespaces.new & NEWNET != 0;
+    restore.joins = namespaces.joins;
     restore.annotations = spec.annotations.clone();
     restore.read_only = spec.root.as_ref().is_some_and(|root| root.readonly);
     restore.devices = spec.linux.as_ref().map_or(Ok(Vec::new()), Move::plan)?;
