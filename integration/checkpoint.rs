@@ -273,6 +273,37 @@ fn files_of_the_host_are_connected_again() {
     c.end();
 }
 
+/// A payload that has its caller's terminal gets that of who restores it.
+#[test]
+fn a_terminal_of_the_host_is_connected_again() {
+    let Some(_) = criu() else { return };
+    if peers_fail("other files of the host cannot be saved") {
+        return;
+    }
+    let c = Container::sh(&COUNT.replace("sleep", "echo said $i; sleep")).share();
+    let count = || fs::read_to_string(c.shared().join("count")).unwrap_or_default();
+    let start = |cmd: Cmd| {
+        let terminal = nix::pty::openpty(None, None).unwrap();
+        let ends = [(); 2].map(|()| terminal.slave.try_clone().unwrap());
+        let mut command = cmd.under(&["setsid", "--ctty", "--wait"]).command();
+        let [input, output] = ends;
+        command.stdin(input).stdout(output).stderr(terminal.slave);
+        assert!(command.status().unwrap().success());
+        terminal.master
+    };
+    let first = start(c.boot("run", &["--detach"]));
+    eventually("it counts", || !count().is_empty());
+    checkpoint(&c, &[]).ok();
+    let before = count();
+    let second = start(restore(&c, &["--detach"]));
+    eventually("it counts on", || count() != before);
+    let mut said = [0; 64];
+    let count = File::from(second).read(&mut said).unwrap();
+    assert!(String::from_utf8_lossy(&said[..count]).starts_with("said "), "{said:?}");
+    drop(first);
+    c.end();
+}
+
 #[test]
 fn a_terminal_is_handed_out_again() {
     let Some(_) = criu() else { return };

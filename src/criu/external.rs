@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Doing, Error, Result};
@@ -105,9 +105,9 @@ impl Descriptors {
         std::fs::write(&file, text).doing(|| format!("write {}", file.display()))
     }
 
-    /// Files of the host, which criu has to be told at the checkpoint.
+    /// Files and terminals of the host, which criu has to be told at the checkpoint.
     pub fn files(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str).filter(|name| name.starts_with("file["))
+        self.0.iter().map(String::as_str).filter(|name| is_of_host(name))
     }
 
     /// What a restored container gets from its runtime: name and number.
@@ -119,11 +119,16 @@ impl Descriptors {
 
 /// Whether whoever starts the container gives it this one.
 fn is_given(name: &str) -> bool {
-    name.starts_with("file[") || name.contains("pipe:")
+    is_of_host(name) || name.contains("pipe:")
+}
+
+fn is_of_host(name: &str) -> bool {
+    name.starts_with("file[") || name.starts_with("tty[")
 }
 
 /// A pipe is `pipe:[INODE]`; a file on a mount that the container does not have is
-/// `file[MOUNT:INODE]`, both hexadecimal; anything else is its path, and criu's own matter.
+/// `file[MOUNT:INODE]`, a terminal there `tty[DEVICE:FILESYSTEM]`, all hexadecimal; anything else is
+/// its path, and criu's own matter.
 fn name_of(pid: i32, fd: i32, mounts: &str) -> Result<String> {
     let path = format!("/proc/{pid}/fd/{fd}");
     let link = match std::fs::read_link(&path) {
@@ -143,9 +148,18 @@ fn name_of(pid: i32, fd: i32, mounts: &str) -> Result<String> {
     if mounts.lines().any(own) {
         return Ok(link);
     }
-    let inode = std::fs::metadata(&path).doing(|| format!("stat {path}"))?.ino();
+    let found = std::fs::metadata(&path).doing(|| format!("stat {path}"))?;
+    if found.file_type().is_char_device() && is_terminal(found.rdev()) {
+        return Ok(format!("tty[{:x}:{:x}]", found.rdev(), found.dev()));
+    }
+    let inode = found.ino();
     let mount: u32 = mount.parse().unwrap_or_default();
     Ok(format!("file[{mount:x}:{inode:x}]"))
+}
+
+/// Consoles and terminals, real and pseudo (devices.txt of the kernel's documentation).
+fn is_terminal(device: u64) -> bool {
+    matches!(nix::sys::stat::major(device), 4 | 5 | 136..=143)
 }
 
 #[cfg(test)]
@@ -165,6 +179,9 @@ mod tests {
         let inode = std::fs::metadata("/dev/null").unwrap().ino();
         assert!(outside.starts_with("file[") && outside.ends_with(&format!(":{inode:x}]")));
         assert_eq!(name_of(own, 9999, &mounts).unwrap(), "");
+        let terminal = nix::pty::openpty(None, None).unwrap().slave;
+        let name = name_of(own, terminal.as_raw_fd(), "1 0 0:1 / / rw - x x rw").unwrap();
+        assert!(name.starts_with("tty["), "{name}");
     }
 
     #[test]
