@@ -247,13 +247,14 @@ fn map_without_privileges(pid: i32, file: &str, text: &str, maps: &[IdMapping]) 
     let words = text.split_ascii_whitespace();
     let mut command = std::process::Command::new(helper);
     let run = sys::spawn::output(command.arg(pid.to_string()).args(words));
-    let (status, said) = run.map_err(|err| {
+    let output = run.map_err(|err| {
         Error::io(format!("write {file} by {helper}"), &err)
             .hint("Debian's package uidmap has the helpers that map more than the own id")
     })?;
-    if status.success() {
+    if output.status.success() {
         return Ok(());
     }
+    let said = String::from_utf8_lossy(&output.stderr);
     Err(Error::new(format!("write {file}: {}", said.trim())).hint(format!(
         "/etc/{} has to give these ids to the calling user",
         if file == "gid_map" { "subgid" } else { "subuid" }

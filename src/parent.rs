@@ -31,7 +31,7 @@ use crate::sys::process::{Fork, fork_into};
 use crate::sys::{self, pidfd};
 use crate::terminal;
 use crate::trace::Trace;
-use crate::wire::{Channel, Msg, send_fd};
+use crate::wire::{Channel, MOST_FDS, Msg, send_fd};
 
 /// The name of the socket in the state directory on which a created container waits.
 pub const START_SOCKET: &str = "start";
@@ -246,7 +246,7 @@ impl<'a> Parent<'a> {
             ParentStep::JoinRdt(rdt) => rdt.join(self.pid()),
             ParentStep::OomScore(score) => self.set_oom_score(*score),
             ParentStep::Continue => self.send(&Msg::Continue),
-            ParentStep::ContinueInto(now, late) => self.continue_into([now, late]),
+            ParentStep::ContinueIntoCgroups => self.continue_into_cgroups(),
             ParentStep::AwaitNamespaces => match self.receive()? {
                 Msg::InNamespaces => Ok(()),
                 _ => Err(out_of_place()),
@@ -289,13 +289,16 @@ impl<'a> Parent<'a> {
         record.container.save(&record.state)
     }
 
-    fn continue_into(&mut self, cgroups: [&Cgroup; 2]) -> Result<()> {
-        let opened = |cgroup: &Cgroup| cgroup.entrances(&mut std::iter::empty());
+    /// The child's time is the dearer one: it gets the files opened by which it joins its cgroups.
+    fn continue_into_cgroups(&self) -> Result<()> {
         let mut fds: Vec<OwnedFd> = Vec::new();
-        for cgroup in cgroups {
-            let entrances = opened(cgroup).map_err(|err| err.context(CANNOT_APPLY))?;
-            fds.extend(entrances.into_iter().map(OwnedFd::from));
+        for cgroup in self.plan.joined_cgroups() {
+            let opened = cgroup.entrances(&mut std::iter::empty());
+            let opened = opened.map_err(|err| err.context(CANNOT_APPLY))?;
+            fds.extend(opened.into_iter().map(OwnedFd::from));
         }
+        // It opens the rest itself.
+        fds.truncate(MOST_FDS);
         let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         self.channel()?.send_with_fds(&Msg::Continue, &borrowed)?;
         sys::process::close_all(fds);
@@ -340,6 +343,7 @@ impl<'a> Parent<'a> {
                 child::main(self.plan, inherited, trace)
             }
             Fork::Parent(pid, fd) => {
+                // An exec has nothing else to do meanwhile, and may ask for certain CPUs.
                 if self.record.is_some() {
                     crate::scheduling::spread(pid.as_raw());
                 }

@@ -81,6 +81,15 @@ const USUAL_STEPS: usize = 90;
 const _: () = assert!(USUAL_STEPS * size_of::<Entry<ChildStep>>() <= crate::sys::heap::LARGEST);
 
 impl Plan {
+    /// What the child joins of the v1 cgroups, in order.
+    pub fn joined_cgroups(&self) -> impl Iterator<Item = &Cgroup> {
+        let joined = self.child.iter().find_map(|entry| match &entry.step {
+            ChildStep::JoinCgroup(now, late) => Some([now, late]),
+            _ => None,
+        });
+        joined.into_iter().flatten()
+    }
+
     /// The steps that are mounts, in order.
     pub fn mounts(&self) -> impl Iterator<Item = &ChildStep> {
         let steps = self.child.iter().map(|entry| &entry.step);

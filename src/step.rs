@@ -81,8 +81,8 @@ pub enum ParentStep {
     OomScore(i32),
     /// Tells the child to go on.
     Continue,
-    /// The same, with the files by which it joins these cgroups, some at once and some later.
-    ContinueInto(Cgroup, Cgroup),
+    /// The same, with the files by which it joins its cgroups.
+    ContinueIntoCgroups,
     /// Waits until the child is in all of its namespaces.
     AwaitNamespaces,
     /// Looks whether a network device can be moved into the container.
@@ -316,7 +316,9 @@ impl fmt::Display for ParentStep {
             Self::JoinRdt(rdt) => write!(f, "join the resctrl group {}", rdt.group().display()),
             Self::OomScore(score) => write!(f, "set oom_score_adj to {score}"),
             Self::Continue => f.write_str("tell the child to go on"),
-            Self::ContinueInto(..) => f.write_str("open the cgroups for the child to go on into"),
+            Self::ContinueIntoCgroups => {
+                f.write_str("open the cgroups for the child to go on into")
+            }
             Self::AwaitNamespaces => f.write_str("wait until the child is in its namespaces"),
             Self::CheckNetDevice(device) => write!(f, "see whether it is possible to {device}"),
             Self::MoveNetDevice(device) => device.fmt(f),

@@ -33,11 +33,12 @@ fn ps(args: &[OsString]) -> Result<String> {
     if args.is_empty() {
         command.arg("-ef");
     }
-    let (status, text) = output(command.args(args)).doing(|| "run ps")?;
-    match status.success() {
-        true => Ok(text),
-        false => Err(Error::new(format!("ps: {status}: {}", text.trim_end()))),
+    let output = output(command.args(args)).doing(|| "run ps")?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        return Err(Error::new(format!("ps: {}: {}", output.status, text.trim_end())));
     }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The title line, and the lines whose column `PID` is among `pids`.

@@ -22,15 +22,13 @@ pub fn explain(err: Error, settings: &Settings, name: &str) -> Error {
 }
 
 fn cure(words: &str) -> &'static str {
-    match () {
-        () if is_about_kernel(words) => {
-            "this kernel is too new for this version of criu: a newer one is needed; "
-        }
+    if is_about_kernel(words) {
+        "this kernel is too new for this version of criu: a newer one is needed; "
+    } else if words.contains("file fd/") || words.contains("File fd/") {
         // What is inherited has the path of its number.
-        () if words.contains("file fd/") || words.contains("File fd/") => {
-            "input and output that were files have to be files of the same length; "
-        }
-        () => "",
+        "input and output that were files have to be files of the same length; "
+    } else {
+        ""
     }
 }
 

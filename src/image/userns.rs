@@ -219,8 +219,9 @@ fn map_with_helpers(pid: i32, maps: &Maps) -> std::result::Result<(), String> {
     for (program, map) in [("newuidmap", &maps.uids), ("newgidmap", &maps.gids)] {
         let mut command = Command::new(program);
         let run = output(command.arg(pid.to_string()).args(words(map)));
-        let (status, said) = run.map_err(|err| format!("run {program}: {err}"))?;
-        if !status.success() {
+        let output = run.map_err(|err| format!("run {program}: {err}"))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
             return Err(format!("map ids with {program}: {}", said.trim()));
         }
     }

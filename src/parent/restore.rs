@@ -69,16 +69,15 @@ impl Parent<'_> {
     fn notice(&mut self, notice: Notice, restore: &Restore) -> Result<()> {
         match notice.script.as_str() {
             "setup-namespaces" => {
-                let pid = notice.pid;
+                let namespace = net_namespace(notice.pid)?;
                 if restore.loopback {
-                    netdev::loopback(net_namespace(pid)?.as_fd())?;
+                    netdev::loopback(namespace.as_fd())?;
                 }
                 restore.devices.iter().try_for_each(|device| {
-                    net_namespace(pid)
-                        .and_then(|namespace| device.perform(namespace.as_fd()))
-                        .map_err(|e| e.or_doing(|| device.to_string()))
+                    let moved = device.perform(namespace.as_fd());
+                    moved.map_err(|e| e.or_doing(|| device.to_string()))
                 })?;
-                self.restore_hooks(restore, pid)
+                self.restore_hooks(restore, notice.pid)
             }
             "post-restore" => {
                 self.adopt(notice.pid)?;

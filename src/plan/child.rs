@@ -358,18 +358,11 @@ impl Context<'_> {
 /// Joins the v1 cgroups; the memory one too if it is to be `early`, else later. The child is born in
 /// the v2 one.
 pub(super) fn join_cgroup(cgroup: &Cgroup, early: bool) -> ChildStep {
-    let (now, late) = joined_at(cgroup.split("").1, early);
-    ChildStep::JoinCgroup(now, late)
-}
-
-/// What the child joins of the v1 cgroups as soon as it can, and what later.
-pub(super) fn joined_at(v1: Cgroup, early: bool) -> (Cgroup, Cgroup) {
+    let (_, v1) = cgroup.split("");
+    let (memory, rest) = v1.split("memory");
     match early {
-        true => (v1, Cgroup::default()),
-        false => {
-            let (memory, rest) = v1.split("memory");
-            (rest, memory)
-        }
+        true => ChildStep::JoinCgroup(v1, Cgroup::default()),
+        false => ChildStep::JoinCgroup(rest, memory),
     }
 }
 

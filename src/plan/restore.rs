@@ -123,7 +123,7 @@ fn stays(step: &ParentStep) -> bool {
         | ParentStep::WriteIdMaps(..)
         | ParentStep::OomScore(_)
         | ParentStep::Continue
-        | ParentStep::ContinueInto(..)
+        | ParentStep::ContinueIntoCgroups
         | ParentStep::AwaitHooks
         | ParentStep::Hook(_)
         | ParentStep::AwaitReady

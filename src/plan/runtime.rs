@@ -1,6 +1,5 @@
 //! The runtime's steps of a new container.
 
-use super::child::joined_at;
 use super::{Context, Options, Plan, host_hierarchies};
 use crate::cgroup::{self, Cgroup, Version};
 use crate::error::Result;
@@ -11,7 +10,6 @@ use crate::namespaces::{NEWCGROUP, NEWNET, NEWTIME, Namespaces};
 use crate::netdev::Move;
 use crate::spec::config::TimeOffset;
 use crate::step::ParentStep;
-use crate::wire::MOST_FDS;
 
 impl Context<'_> {
     pub(super) fn parent_steps(&self, plan: &mut Plan) -> Result<()> {
@@ -161,13 +159,11 @@ impl Context<'_> {
     /// Where the runtime makes the cgroups while the child is busy, it opens what that would have to.
     fn go_on(&self, cgroup: Option<&Cgroup>) -> ParentStep {
         let is_meanwhile = self.shares_time() && !self.by_systemd();
-        let v1 = cgroup.filter(|_| is_meanwhile).map(|cgroup| cgroup.split("").1);
-        match v1.filter(|v1| (1..=MOST_FDS).contains(&v1.places().len())) {
-            Some(v1) => {
-                let (now, late) = joined_at(v1, self.namespaces.new & NEWCGROUP != 0);
-                ParentStep::ContinueInto(now, late)
-            }
-            None => ParentStep::Continue,
+        let is_v1 =
+            |cgroup: &Cgroup| cgroup.places().iter().any(|place| !place.controllers.is_empty());
+        match is_meanwhile && cgroup.is_some_and(is_v1) {
+            true => ParentStep::ContinueIntoCgroups,
+            false => ParentStep::Continue,
         }
     }
 

@@ -26,7 +26,7 @@ fn runtime_turns(plan: &Plan) -> VecDeque<Turn> {
     let wants = plan.child.iter().filter(|entry| matches!(entry.step, ChildStep::WantSource(_)));
     let sources = wants.count();
     let turns = plan.parent.iter().flat_map(|entry| match entry.step {
-        ParentStep::Continue | ParentStep::ContinueInto(..) => vec![Say(Word::Continue)],
+        ParentStep::Continue | ParentStep::ContinueIntoCgroups => vec![Say(Word::Continue)],
         ParentStep::AwaitInitPid => vec![Hear(Word::InitPid)],
         ParentStep::AwaitNamespaces => vec![Hear(Word::InNamespaces)],
         ParentStep::SupplySources => {
@@ -83,18 +83,13 @@ fn assert_meets(plan: &Plan, what: &str) {
     assert!(down.iter().all(|word| *word == Word::Continue) && down.len() <= 1, "{what}: {down:?}");
 }
 
-/// What the runtime opens is what the child joins; whether there is any.
+/// Where the runtime opens cgroups, the child joins some; whether it does.
 fn assert_opened(plan: &Plan, what: &str) -> bool {
-    let opened = plan.parent.iter().find_map(|entry| match &entry.step {
-        ParentStep::ContinueInto(now, late) => Some((now, late)),
-        _ => None,
-    });
-    let joined = plan.child.iter().find_map(|entry| match &entry.step {
-        ChildStep::JoinCgroup(now, late) => Some((now, late)),
-        _ => None,
-    });
-    assert!(opened.is_none() || opened == joined, "{what}");
-    opened.is_some()
+    let opens = |entry: &Entry<ParentStep>| matches!(entry.step, ParentStep::ContinueIntoCgroups);
+    let opened = plan.parent.iter().any(opens);
+    let joined = plan.joined_cgroups().any(|cgroup| !cgroup.places().is_empty());
+    assert!(!opened || joined, "{what}");
+    opened
 }
 
 /// The ids of a mount.

@@ -5,9 +5,10 @@ use std::ffi::CString;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 
@@ -39,22 +40,24 @@ pub fn detached(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(detach) }
 }
 
-/// Runs a program to its end; all that it prints, to both streams. `Command::output` panics where the
-/// kernel does not let it wait for two pipes.
+/// Runs a program to its end. [`Command::output`] panics where the kernel does not let it wait for two
+/// pipes at once.
 ///
 /// # Errors
 /// It cannot be started, or not be read.
-pub fn output(command: &mut Command) -> std::io::Result<(ExitStatus, String)> {
-    let (mut ours, theirs) = std::io::pipe()?;
-    let mut child =
-        command.stdin(Stdio::null()).stdout(theirs.try_clone()?).stderr(theirs).spawn()?;
-    // Our copies of its end, or there would be no end.
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut said = Vec::new();
-    let read = ours.read_to_end(&mut said);
-    drop(ours);
+pub fn output(command: &mut Command) -> std::io::Result<Output> {
+    let (mut errors, theirs) = std::io::pipe()?;
+    // They are read last: who says more than the pipe holds is not to wait for that.
+    fcntl(&theirs, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(theirs).spawn();
+    // Takes our copy of its end, or there would be none.
+    command.stderr(Stdio::null());
+    let (mut child, mut stdout, mut stderr) = (spawned?, Vec::new(), Vec::new());
+    let read = child.stdout.take().map_or(Ok(0), |mut output| output.read_to_end(&mut stdout));
     let status = child.wait()?;
-    read.map(|_| (status, String::from_utf8_lossy(&said).into_owned()))
+    read?;
+    errors.read_to_end(&mut stderr)?;
+    Ok(Output { status, stdout, stderr })
 }
 
 /// Waits until the process `pid` has ended, whoever its parent is (`pidfd_open(2)`).
