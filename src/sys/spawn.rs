@@ -76,3 +76,16 @@ pub fn wait_for(pid: i32) -> Result<(), Errno> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_program_says_is_kept_apart_and_blocks_it_never() {
+        let script = "head -c 300000 /dev/zero >&2; echo done; exit 3";
+        let output = output(Command::new("sh").args(["-c", script])).unwrap();
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(3), &b"done\n"[..]));
+        assert!(!output.stderr.is_empty());
+    }
+}
