@@ -134,6 +134,108 @@ fn what_cannot_be_set_is_refused() {
     c.end();
 }
 
+/// A node for /dev/fuse: opening it does nothing, and it is no default device.
+const FUSE: &str = "mknod /tmp/fuse c 10 229; ";
+
+/// Device rules that allow `access` to [`FUSE`], and reading from another device.
+fn rules(access: &str, minor: u32) -> Value {
+    json!([{"allow": false, "access": "rwm"},
+           {"allow": true, "type": "c", "major": 10, "minor": minor, "access": "r"},
+           {"allow": true, "type": "c", "major": 10, "minor": 229, "access": access}])
+}
+
+/// `script` in a container that may make nodes and has device rules.
+fn with_devices(script: &str, rules: &Value) -> Container {
+    Container::sh(&format!("{FUSE}{script}")).with(|c| {
+        c["linux"]["resources"]["devices"] = rules.clone();
+        for set in ["bounding", "effective", "permitted"] {
+            c["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_MKNOD"));
+        }
+    })
+}
+
+fn update_devices(c: &Container, rules: &Value) {
+    let text = json!({"devices": rules}).to_string();
+    c.act("update").args(&["-r", "-"]).stdin(text.as_bytes()).ok();
+}
+
+/// What opening the node succeeds for.
+fn opens(c: &Container) -> String {
+    c.exec_sh(
+        "(exec 3</tmp/fuse) 2>/dev/null && echo -n r; (exec 3>/tmp/fuse) 2>/dev/null && echo -n w; \
+         exec 3<>/dev/null",
+    )
+}
+
+#[test]
+fn device_rules_are_replaced() {
+    let c = with_devices("exec sleep 600", &rules("r", 236));
+    c.run_detached();
+    c.wait_for("running");
+    eventually("the node is there", || c.exec_sh("echo /tmp/*").contains("fuse"));
+    assert_eq!(opens(&c), "r");
+    for (access, allowed) in [("rw", "rw"), ("w", "w"), ("m", ""), ("r", "r")] {
+        update_devices(&c, &rules(access, 236));
+        assert_eq!(opens(&c), allowed);
+    }
+    update_devices(&c, &json!([{"allow": true, "access": "rwm"}]));
+    assert_eq!(opens(&c), "rw");
+    update_devices(&c, &json!([{"allow": false}]));
+    assert_eq!(opens(&c), "");
+    update_devices(&c, &rules("r", 236));
+    assert_eq!(opens(&c), "r");
+    // No rules and no list are no others.
+    for text in ["{}", r#"{"devices": []}"#, r#"{"devices": null}"#] {
+        c.act("update").args(&["-r", "-"]).stdin(text.as_bytes()).ok();
+        assert_eq!(opens(&c), "r");
+    }
+    let wrong = br#"{"devices": [{"allow": true, "type": "c", "access": "x"}]}"#;
+    let said = c.act("update").args(&["-r", "-"]).stdin(wrong).fails(1);
+    assert!(said.contains("devices[0].access") && said.contains("stdin:1:"), "{said}");
+    assert_eq!(opens(&c), "r");
+    c.end();
+}
+
+/// Engines send a container's own rules with every update of its other limits.
+#[test]
+fn the_same_device_rules_leave_what_others_have_added() {
+    if is_v2() {
+        return;
+    }
+    let own = rules("r", 236);
+    let c = with_devices("exec sleep 600", &own);
+    c.run_detached();
+    eventually("the node is there", || c.exec_sh("echo /tmp/*").contains("fuse"));
+    let dir = c.exec_sh("sed -n 's/.*:devices://p' /proc/self/cgroup");
+    let file = format!("/sys/fs/cgroup/devices{}/devices.allow", dir.trim());
+    std::fs::write(file, "c 10:229 w").unwrap();
+    assert_eq!(opens(&c), "rw");
+    update_devices(&c, &own);
+    assert_eq!(opens(&c), "rw");
+    update_devices(&c, &rules("r", 237));
+    update_devices(&c, &own);
+    assert_eq!(opens(&c), "rw", "what is in neither list is another's");
+    c.end();
+}
+
+/// What the old rules and the new ones allow is never refused in between.
+#[test]
+fn device_rules_are_replaced_in_one_stroke() {
+    let script = "while command exec 3</tmp/fuse 4<>/dev/null; do echo >/tmp/some; done; \
+                  echo refused >/tmp/refused; sleep 600";
+    let c = with_devices(script, &rules("r", 236));
+    c.run_detached();
+    eventually("the loop runs", || c.exec_sh("echo /tmp/*").contains("some"));
+    for minor in (0..20).map(|n| 230 + n % 2) {
+        update_devices(&c, &rules("r", minor));
+    }
+    assert!(!c.exec_sh("echo /tmp/*").contains("refused"));
+    // The loop does see a refusal.
+    update_devices(&c, &rules("w", 236));
+    eventually("it is refused", || c.exec_sh("echo /tmp/*").contains("refused"));
+    c.end();
+}
+
 #[test]
 fn stats_are_one_line_in_runcs_shape() {
     let c = idle();

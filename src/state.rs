@@ -132,6 +132,9 @@ pub struct State {
     /// Whether it was made from a checkpoint. Its processes have executed nothing since their fork.
     #[serde(default)]
     pub restored: bool,
+    /// The device rules in words, if an update has set others than config.json's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<String>,
     /// Hooks that are still to be run.
     #[serde(default)]
     pub hooks: LaterHooks,
@@ -161,6 +164,7 @@ impl State {
             rdt: None,
             shared_pid_namespace: false,
             restored: false,
+            devices: None,
             hooks: LaterHooks::default(),
         }
     }

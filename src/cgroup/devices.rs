@@ -28,6 +28,9 @@ const DEFAULT: [&str; 11] = [
     "c 5:2 rwm",
     "c 10:200 rwm",
 ];
+const ALLOW: &str = "allow ";
+const DENY: &str = "deny ";
+const ALL_ALLOWED: &str = "allow a";
 const DEFAULT_AT: &str = "linux.resources.devices";
 
 /// One rule, checked; no number means all.
@@ -65,6 +68,60 @@ pub fn settings(rules: &[DeviceRule], host: &Hierarchies) -> Result<Vec<Setting>
     }
     refuse_holes(&parsed, first, allow_all)?;
     Ok(exceptions(&parsed, reset, allow_all))
+}
+
+/// The rules that are written, in the words of `tare explain`: `deny a, allow c 1:3 rwm, …`.
+pub fn words(settings: &[Setting]) -> String {
+    let word = |setting: &Setting| match (&setting.how, setting.file.as_ref()) {
+        (How::Attach(_), _) => setting.value.to_string(),
+        (_, "devices.allow") => format!("{ALLOW}{}", setting.value),
+        _ => format!("{DENY}{}", setting.value),
+    };
+    match settings {
+        [] => ALL_ALLOWED.into(),
+        settings => settings.iter().map(word).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// What has to be written for `new` where the rules of `old`, in [`words`], are in force: what both
+/// allow is allowed all the time. On v2 the new filter takes the old one's place.
+pub fn changes(old: &str, new: &[Setting]) -> Vec<Setting> {
+    let Some(first) = new.first() else { return vec![all_allowed()] };
+    if matches!(first.how, How::Attach(_)) {
+        return new.to_vec();
+    }
+    let words = words(new);
+    let of_all = |word: &&str| matches!(*word, "allow a" | "deny a");
+    let start = |words: &str| words.split(", ").filter(of_all).last().map(str::to_owned);
+    let base = start(&words);
+    if base != start(old) {
+        return new.to_vec();
+    }
+    // An exception is taken back by its opposite.
+    let (exception, file) = match base.as_deref() {
+        Some("deny a") => (ALLOW, "devices.deny"),
+        _ => (DENY, "devices.allow"),
+    };
+    let gone =
+        old.split(", ").filter(|word| !of_all(word) && words.split(", ").all(|w| w != *word));
+    let gone = gone.filter_map(|word| word.strip_prefix(exception));
+    let undone = gone.map(|rule| Setting {
+        file: file.into(),
+        value: rule.to_owned().into(),
+        at: DEFAULT_AT.into(),
+        how: How::Write,
+    });
+    undone.chain(new.iter().filter(|setting| setting.value != "a").cloned()).collect()
+}
+
+/// v2: a filter that takes an earlier one's place and forbids nothing.
+fn all_allowed() -> Setting {
+    Setting {
+        file: "devices".into(),
+        value: ALL_ALLOWED.into(),
+        at: DEFAULT_AT.into(),
+        how: How::Attach(Filter::new(&[], true, true)),
+    }
 }
 
 /// v1: everything allowed or denied, then what is different.

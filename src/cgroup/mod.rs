@@ -56,6 +56,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Doing, Error, Result};
 use crate::spec::config::Resources;
 
+pub use devices::{changes as device_changes, settings as device_settings, words as device_words};
 pub use hierarchies::{Hierarchies, Hierarchy, Version};
 pub use mounts::CgroupMount;
 pub use permitted::{HANDED_ON, delegate_file};

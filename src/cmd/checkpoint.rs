@@ -19,7 +19,6 @@ use crate::namespaces::Namespaces;
 use crate::parent::Process;
 use crate::plan::{self, Options};
 use crate::spec::config::Spec;
-use crate::spec::load;
 use crate::state::{ABSENT, Container, Root, State, Status};
 use crate::sys::pidfd;
 use crate::sys::process::{Fork, close_on_exec_from, exit_now, fork_into, inherited};
@@ -50,7 +49,7 @@ fn checkpoint(global: &Global, container: &Container, mut dump: Dump) -> Result<
     let status = dump.status_fd.take().map(status_descriptor).transpose()?;
     // Nothing of the caller's is criu's matter.
     close_on_exec_from(3).doing(|| "close descriptors of the caller")?;
-    let spec = saved(container)?;
+    let spec = super::saved_spec(container)?;
     // Others may stop and delete it meanwhile: criu can be at it for long (--lazy-pages).
     container.unlock();
     let frozen = Frozen::new(&state)?;
@@ -119,12 +118,6 @@ fn status_descriptor(number: i32) -> Result<OwnedFd> {
         libc::O_RDONLY => Err(Error::new(format!("{}: not writable", invalid()))),
         _ => Ok(fd),
     }
-}
-
-fn saved(container: &Container) -> Result<Spec> {
-    let text = String::from_utf8(container.config()?)
-        .map_err(|_| Error::new("the saved config.json is not UTF-8"))?;
-    Ok(load::parse(&text, Path::new("config.json"))?.0)
 }
 
 /// Has criu do it.

@@ -21,10 +21,12 @@ pub mod update;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::Path;
 
 use crate::cli::{self, Aim, Command, Global, table};
 use crate::error::{Doing, Error, Result};
 use crate::log;
+use crate::spec::{config::Spec, load};
 use crate::state::{Container, State, Status, not_running};
 
 /// Exit code of a failed `exec`: callers tell the runtime's failures from the payload's by it.
@@ -102,6 +104,13 @@ const COMMIT: &str = match option_env!("TARE_COMMIT") {
 fn version() -> String {
     let (version, spec) = (env!("CARGO_PKG_VERSION"), crate::spec::VERSION);
     format!("tare version {version}\ncommit: {COMMIT}\nspec: {spec}\n")
+}
+
+/// The configuration as it was at `create`.
+fn saved_spec(container: &Container) -> Result<Spec> {
+    let text = String::from_utf8(container.config()?)
+        .map_err(|_| Error::new("the saved config.json is not UTF-8"))?;
+    Ok(load::parse(&text, Path::new("config.json"))?.0)
 }
 
 /// A failure as what it is where the container has ended meanwhile under another caller's hands.

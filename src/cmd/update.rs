@@ -2,18 +2,20 @@
 
 use std::path::Path;
 
-use crate::cgroup::{self, Cgroup, Hierarchies};
+use crate::cgroup::{self, Cgroup, Hierarchies, Setting};
 use crate::cli::Global;
 use crate::cli::update::Update;
 use crate::error::{Error, Result};
+use crate::host;
 use crate::log;
 use crate::rdt::{self, Rdt};
-use crate::spec::config::{IntelRdt, Resources};
+use crate::spec::config::{DeviceRule, IntelRdt, Resources};
 use crate::spec::load;
 use crate::state::{Container, Root, State, Status, not_running};
 
-/// Changes the limits of a container. What is not named stays; device rules stay always, as in
-/// runc.
+/// Changes the limits of a container. What is not named stays; so do device rules that are those the
+/// container has already: engines send them with every update, and what a tool has added to them
+/// since, such as a GPU, is to stay.
 ///
 /// # Errors
 /// The container is missing or not running, a limit is wrong, or the kernel refuses it.
@@ -31,8 +33,8 @@ pub fn run(global: &Global, options: Update) -> Result<i32> {
     let shares = options.rdt.as_ref();
     let shares = shares.map_or(Ok(()), |config| change_shares(&container, &state, config));
     let updated = shares.and_then(|()| match &options.file {
-        Some(path) => from_file(path, cgroup),
-        None => apply(options.limits, cgroup),
+        Some(path) => from_file(path, &container, &state, cgroup),
+        None => apply(options.limits, &container, &state, cgroup),
     });
     let failed = |err| super::or_ended(&container, &state, err);
     let context = |err: Error| failed(err).context(format!("cannot update \"{}\"", options.id));
@@ -53,7 +55,7 @@ fn change_shares(container: &Container, state: &State, config: &IntelRdt) -> Res
     rdt.make(state.pid)
 }
 
-fn from_file(path: &Path, cgroup: &Cgroup) -> Result<()> {
+fn from_file(path: &Path, container: &Container, state: &State, cgroup: &Cgroup) -> Result<()> {
     let (text, path) = match path == Path::new("-") {
         true => (load::read_stdin()?, Path::new("stdin")),
         false => (load::read(path)?, path),
@@ -61,14 +63,54 @@ fn from_file(path: &Path, cgroup: &Cgroup) -> Result<()> {
     let (resources, warnings) = load::parse::<Resources>(&text, path)?;
     log::warn_all(&warnings);
     // The paths of errors begin at config.json's root; this file holds the resources alone.
-    apply(resources, cgroup).map_err(|err| load::place_part(&text, path, "linux.resources.", err))
+    apply(resources, container, state, cgroup)
+        .map_err(|err| load::place_part(&text, path, "linux.resources.", err))
 }
 
-fn apply(mut resources: Resources, cgroup: &Cgroup) -> Result<()> {
+/// Writes the limits, and device rules where others than the container's are asked for.
+fn apply(
+    mut resources: Resources,
+    container: &Container,
+    state: &State,
+    cgroup: &Cgroup,
+) -> Result<()> {
     cgroup.complete(&mut resources);
-    let limits = cgroup::limits(&resources, &Hierarchies::probe()?)?;
+    let host = Hierarchies::probe()?;
+    let mut limits = cgroup::limits(&resources, &host)?;
     cgroup::ignored(&resources).for_each(|(at, why)| log::warn(&format!("{at}: {why}")));
     cgroup.check(&limits)?;
-    cgroup.unit().map_or(Ok(()), |unit| unit.set(&cgroup::properties(&limits)))?;
-    cgroup.apply(&limits)
+    let mut properties = cgroup::properties(&limits);
+    let rules = other_rules(&resources.devices, container, state, &host)?;
+    if let Some((old, new)) = &rules {
+        properties.extend(cgroup::properties(new));
+        limits.extend(cgroup::device_changes(old, new));
+    }
+    cgroup.unit().map_or(Ok(()), |unit| unit.set(&properties))?;
+    cgroup.apply(&limits)?;
+    rules.map_or(Ok(()), |(_, new)| {
+        container.save(&State { devices: Some(cgroup::device_words(&new)), ..state.clone() })
+    })
+}
+
+/// The container's device rules in words and those that are to take their place, unless they are the
+/// same. None are asked for by an empty list, and none were set by a caller who may not.
+fn other_rules(
+    rules: &[DeviceRule],
+    container: &Container,
+    state: &State,
+    host: &Hierarchies,
+) -> Result<Option<(String, Vec<Setting>)>> {
+    if rules.is_empty() || host::is_unprivileged() {
+        return Ok(None);
+    }
+    let new = cgroup::device_settings(rules, host)?;
+    let old = match &state.devices {
+        Some(words) => words.clone(),
+        None => {
+            let resources = super::saved_spec(container)?.linux.and_then(|linux| linux.resources);
+            let rules = resources.unwrap_or_default().devices;
+            cgroup::device_words(&cgroup::device_settings(&rules, host)?)
+        }
+    };
+    Ok((old != cgroup::device_words(&new)).then_some((old, new)))
 }
