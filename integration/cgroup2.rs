@@ -220,6 +220,25 @@ fn exec_follows_init_into_a_cgroup_of_its_own() {
     c.end();
 }
 
+/// systemd as a payload leaves its first cgroup before it enables controllers there, which a process
+/// that came meanwhile would keep it from.
+#[test]
+fn exec_leaves_the_cgroup_alone_that_init_has_left() {
+    only_v2();
+    if peers_fail("they go where they may, and follow init from where they may not") {
+        return;
+    }
+    let script = "cd /sys/fs/cgroup; mkdir init; echo 1 > init/cgroup.procs; \
+                  echo done > /shared/ready; sleep 605";
+    let c = delegated(Container::sh(script)).share();
+    c.run_detached();
+    eventually("init has moved", || c.shared().join("ready").exists());
+    assert_eq!(c.exec_sh("grep ^0:: /proc/self/cgroup"), "0::/init\n");
+    c.exec(&["--detach"], &["sleep", "606"]).ok();
+    assert_eq!(read(&c, "cgroup.procs"), "");
+    c.end();
+}
+
 #[test]
 fn exec_into_a_named_cgroup() {
     only_v2();

@@ -229,7 +229,9 @@ impl<'a> Parent<'a> {
                 self.made.push(cgroup.clone());
                 Ok(())
             }
-            ParentStep::JoinUnit(cgroup) => cgroup.join_unit(self.pid()),
+            ParentStep::JoinUnit(cgroup) => {
+                self.cgroup_of_init(cgroup).as_ref().unwrap_or(cgroup).join_unit(self.pid())
+            }
             ParentStep::Limits(cgroup, limits) => cgroup.apply(limits),
             ParentStep::InitialCpus(cpus) => cpus.apply("initial"),
             ParentStep::Clone(flags, cgroup) => self.clone_child(*flags, cgroup.as_ref(), trace),
@@ -327,7 +329,7 @@ impl<'a> Parent<'a> {
     fn clone_child(&mut self, flags: u64, cgroup: Option<&Cgroup>, trace: &Trace) -> Result<()> {
         crate::scheduling::log_affinity();
         let (ours, theirs) = Channel::pair()?;
-        let (fork, born_there) = self.clone_in(flags, cgroup)?;
+        let (fork, to_join) = self.clone_in(flags, cgroup)?;
         match fork {
             Fork::Child => {
                 let inherited = Inherited {
@@ -353,25 +355,29 @@ impl<'a> Parent<'a> {
                 // criu leaves it to us to hand the terminal out.
                 self.console = self.console.take().filter(|_| self.criu.is_some());
                 self.start = None;
-                match cgroup.filter(|_| !born_there) {
-                    Some(cgroup) if self.record.is_none() => cgroup.join(self.pid()),
-                    Some(cgroup) => cgroup.attach(self.pid()),
-                    None => Ok(()),
+                match to_join {
+                    Some(cgroup) if self.record.is_none() => cgroup.join(self.pid())?,
+                    Some(cgroup) => cgroup.attach(self.pid())?,
+                    None => {}
                 }
+                self.follow_init(cgroup);
+                Ok(())
             }
         }
     }
 
-    /// Clones in the v2 cgroup, where there is one; whether the child was born there.
-    fn clone_in(&self, flags: u64, cgroup: Option<&Cgroup>) -> Result<(Fork, bool)> {
-        let Some((cgroup, place)) = cgroup.and_then(|c| Some((c, c.places().first()?))) else {
-            return clone_into(flags, None);
+    /// Clones in the v2 cgroup, where there is one, or in that of init below; also the cgroup that
+    /// the child was not born in, but has to join.
+    fn clone_in(&self, flags: u64, cgroup: Option<&Cgroup>) -> Result<(Fork, Option<Cgroup>)> {
+        let Some(cgroup) = cgroup.filter(|cgroup| !cgroup.places().is_empty()) else {
+            return Ok((clone_into(flags, None)?.0, None));
         };
-        let cloned = clone_into(flags, Some(Path::new(&place.dir))).or_else(|err| {
+        let first = self.cgroup_of_init(cgroup).unwrap_or_else(|| cgroup.clone());
+        let cloned = clone_in_cgroup(flags, first.clone()).or_else(|err| {
             let is_full = matches!(err.errno(), Some(Errno::EBUSY | Errno::ENOENT | Errno::ENODEV));
             let other = self.plan.init_pid.filter(|_| is_full);
-            match other.and_then(|pid| cgroup.of_process(pid)).filter(|dir| *dir != place.dir) {
-                Some(dir) => clone_into(flags, Some(Path::new(&dir))),
+            match other.and_then(|pid| cgroup.of_process(pid)).filter(|other| *other != first) {
+                Some(other) => clone_in_cgroup(flags, other),
                 None => Err(err),
             }
         });
@@ -383,6 +389,23 @@ impl<'a> Parent<'a> {
             }
             false => err.context(CANNOT_APPLY),
         })
+    }
+
+    /// The cgroup below the container's that its init has moved to, as systemd does: a process that
+    /// was put into the upper one would keep it from enabling controllers there.
+    fn cgroup_of_init(&self, cgroup: &Cgroup) -> Option<Cgroup> {
+        let own = cgroup.of_process(self.plan.init_pid?)?;
+        own.is_below(cgroup).then_some(own)
+    }
+
+    /// Moves the child after an init that has moved while it was born. Where that is denied, the
+    /// child is where it was to be.
+    fn follow_init(&self, cgroup: Option<&Cgroup>) {
+        let Some(cgroup) = cgroup else { return };
+        let Some(init) = self.cgroup_of_init(cgroup) else { return };
+        if cgroup.of_process(self.pid()).is_some_and(|child| child != init) {
+            let _ = init.join(self.pid());
+        }
     }
 
     /// The child forked once more; its own child is init, and a child of ours too.
@@ -687,6 +710,13 @@ fn clone_into(flags: u64, dir: Option<&Path>) -> Result<(Fork, bool)> {
         }
         Err(errno) => Err(in_dir(errno)),
     }
+}
+
+/// As [`clone_into`]; the cgroup is returned if the child has to join it.
+fn clone_in_cgroup(flags: u64, cgroup: Cgroup) -> Result<(Fork, Option<Cgroup>)> {
+    let dir = cgroup.places().first().map(|place| Path::new(&place.dir));
+    let (fork, born_there) = clone_into(flags, dir)?;
+    Ok((fork, Some(cgroup).filter(|_| !born_there)))
 }
 
 fn clone_failed(errno: Errno, flags: u64) -> Error {

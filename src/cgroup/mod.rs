@@ -223,10 +223,21 @@ impl Cgroup {
     }
 
     /// The v2 cgroup that process `pid` is in, which need not be the container's.
-    pub fn of_process(&self, pid: i32) -> Option<String> {
+    pub fn of_process(&self, pid: i32) -> Option<Cgroup> {
         let text = dir::read(&format!("/proc/{pid}/cgroup")).ok()?;
         let own = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-        Some(format!("{}{}", self.v2()?.mountpoint, own.trim_end_matches('/')))
+        let place = self.v2()?;
+        let dir = format!("{}{}", place.mountpoint, own.trim_end_matches('/'));
+        let places = vec![Place { dir, there: None, ..place.clone() }];
+        Some(Cgroup { places, unit: self.unit.clone() })
+    }
+
+    /// Whether this cgroup of v2 is one below `other`.
+    pub fn is_below(&self, other: &Cgroup) -> bool {
+        let below = |(own, other): (&Place, &Place)| {
+            own.dir.strip_prefix(&other.dir).is_some_and(|rest| rest.starts_with('/'))
+        };
+        self.v2().zip(other.v2()).is_some_and(below)
     }
 
     /// Refuses those of `settings` that are limits not above the usage, if that is asked for:
