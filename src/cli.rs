@@ -282,11 +282,15 @@ fn global(found: &Matches) -> Result<Global> {
     };
     let rootless = match found.text("rootless")?.as_deref() {
         None | Some("" | "auto") => Rootless::Auto,
-        Some("true" | "1") => Rootless::Yes,
-        Some("false" | "0") => Rootless::No,
-        Some(other) => {
-            return Err(Error::new(format!("--rootless is true, false or auto, not {other:?}")));
-        }
+        Some(other) => match flags::truth(other.as_ref()) {
+            Some(true) => Rootless::Yes,
+            Some(false) => Rootless::No,
+            None => {
+                return Err(Error::new(format!(
+                    "--rootless is true, false or auto, not {other:?}"
+                )));
+            }
+        },
     };
     Ok(Global {
         root: found.path("root"),

@@ -271,11 +271,23 @@ fn value_of(
             None => Err(Error::new(format!("flag needs an argument: -{}", flag.long))),
         },
         (None, None) => Ok(None),
-        (None, Some(value)) if value == "true" || value == "false" => Ok(Some(value)),
-        (None, Some(value)) => {
-            let why = format!("invalid boolean value {value:?} for -{}: parse error", flag.long);
-            Err(Error::new(why).hint("a switch takes no value, or true or false"))
-        }
+        (None, Some(value)) => match truth(&value) {
+            Some(on) => Ok(Some(if on { "true" } else { "false" }.into())),
+            None => {
+                let why =
+                    format!("invalid boolean value {value:?} for -{}: parse error", flag.long);
+                Err(Error::new(why).hint("a switch takes no value, or true or false"))
+            }
+        },
+    }
+}
+
+/// A truth value in the spellings that runc's parser takes.
+pub fn truth(text: &OsStr) -> Option<bool> {
+    match text.as_bytes() {
+        b"1" | b"t" | b"T" | b"true" | b"TRUE" | b"True" => Some(true),
+        b"0" | b"f" | b"F" | b"false" | b"FALSE" | b"False" => Some(false),
+        _ => None,
     }
 }
 
@@ -323,7 +335,14 @@ mod tests {
         let found = parse(&["-dt", "-eA=1", "--env", "B=2", "id"], Until::End).unwrap();
         assert!(found.on("detach") && found.on("tty") && !found.on("no-subreaper"));
         assert_eq!(found.texts("env").unwrap(), ["A=1", "B=2"]);
-        assert!(!parse(&["--detach=false"], Until::End).unwrap().on("detach"));
+        for value in ["0", "f", "F", "false", "FALSE", "False"] {
+            let arg = format!("--detach={value}");
+            assert!(!parse(&[&arg], Until::End).unwrap().on("detach"), "{arg}");
+        }
+        for value in ["1", "t", "T", "true", "TRUE", "True"] {
+            let arg = format!("-d={value}");
+            assert!(parse(&[&arg], Until::End).unwrap().on("detach"), "{arg}");
+        }
         assert!(parse(&["-no-subreaper"], Until::End).unwrap().on("no-subreaper"));
     }
 
