@@ -58,7 +58,7 @@ const TABLE: &[(&str, [&str; 6])] = &[
             "cannot exec in a stopped container",
         ],
     ),
-    ("pause", [ABSENT, NOT_RUNNING, OK, OK, "container already paused", NOT_RUNNING]),
+    ("pause", [ABSENT, NOT_RUNNING, OK, OK, NOT_RUNNING, NOT_RUNNING]),
     ("resume", [ABSENT, NOT_PAUSED, NOT_PAUSED, NOT_PAUSED, OK, NOT_PAUSED]),
     ("ps", [ABSENT, OK, OK, OK, OK, OK]),
     (

@@ -55,9 +55,9 @@ fn cgroup(state: &State) -> Result<&Cgroup> {
 
 /// Callers look for "container not running" and "container not paused".
 fn refusal(what: &str, status: Status) -> Error {
-    match (what, status) {
-        ("pause", Status::Paused) => Error::new("container already paused"),
-        ("resume", _) => Error::new("container not paused").hint(format!("it is {status}")),
-        _ => not_running().hint(format!("it is {status}")),
-    }
+    let err = match what {
+        "resume" => Error::new("container not paused"),
+        _ => not_running(),
+    };
+    err.hint(format!("it is {status}"))
 }
