@@ -223,6 +223,10 @@ fn a_step_that_fails_names_its_place() {
     let said = c.verb("exec").args(&["--process", file.to_str().unwrap(), &c.id]).fails(255);
     let place = "process.json:3:10  cwd = \"/proc/none\"";
     assert!(said.contains(place), "{said}");
+    // What such a file has to say itself is not looked for in config.json.
+    fs::write(&file, "{\"cwd\": \"/\"}").unwrap();
+    let said = c.verb("exec").args(&["--process", file.to_str().unwrap(), &c.id]).fails(255);
+    assert!(said.contains("process.json:1:1  args (missing)"), "{said}");
     let said = c.exec(&["--cwd", "/proc/none"], &["true"]).fails(255);
     assert!(said.contains("--> --cwd\n"), "{said}");
     let file = c.shared().join("resources.json");

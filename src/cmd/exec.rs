@@ -116,8 +116,9 @@ const PART: &str = "process.";
 /// Whether what is wrong at the path `at` is to be looked for in `own`, the text of such a file: it
 /// stands there, or is missing and was not inherited from `config` either.
 fn is_from(own: &str, at: &str, config: &str) -> bool {
+    let inherited = |part: &str| INHERITED.iter().any(|member| part.starts_with(member));
     let part = at.strip_prefix(PART);
-    part.is_some_and(|part| load::holds(own, part) || !load::holds(config, at))
+    part.is_some_and(|part| load::holds(own, part) || !inherited(part) || !load::holds(config, at))
 }
 
 /// What on the command line, not in the configuration, the part of a process at `path` comes from.
@@ -231,6 +232,19 @@ fn from_file(text: &str, path: &Path, spec: &Spec, options: &Exec) -> Result<Pro
     inherit(&mut process, spec.process.as_ref());
     Ok(process)
 }
+
+/// What [`inherit`] fills in.
+const INHERITED: [&str; 9] = [
+    "apparmorProfile",
+    "capabilities",
+    "execCPUAffinity",
+    "ioPriority",
+    "oomScoreAdj",
+    "rlimits",
+    "scheduler",
+    "selinuxLabel",
+    "user.umask",
+];
 
 /// What a process of the caller's own leaves open is as for the container's, as in runc.
 fn inherit(process: &mut Process, container: Option<&Process>) {
