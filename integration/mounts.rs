@@ -369,6 +369,18 @@ fn a_mount_on_the_root_takes_its_place() {
 }
 
 #[test]
+fn words_for_a_file_system_are_told_and_ignored_on_a_bind_mount() {
+    let c = Container::sh("grep ' /m ' /proc/mounts");
+    let source = c.shared().display().to_string();
+    let c = c.mount("bind", &source, "/m", &["bind", "ro", "size=1m"]);
+    let answer = c.boot("run", &[]).answer();
+    assert!(answer.code == 0 && answer.stdout.contains(" ro,"), "{answer:?}");
+    let told = "mounts[7].options[2]: \\\"size=1m\\\" is for a file system";
+    assert!(answer.stderr.contains(told) || !is_tare(), "{answer:?}");
+    c.assert_nothing_left();
+}
+
+#[test]
 fn files_of_proc_that_inform_are_covered_and_no_others() {
     for file in ["uptime", "loadavg", "stat", "meminfo", "cpuinfo", "diskstats", "swaps"] {
         let c = Container::sh(&format!("cat /proc/{file}"));
@@ -381,6 +393,7 @@ fn files_of_proc_that_inform_are_covered_and_no_others() {
         ("bind", "cgroups"),
         ("bind", "self/attr/current"),
         ("bind", "1/status"),
+        ("bind", "net/dev"),
         ("bind", "sys/kernel/core_pattern"),
         ("tmpfs", "sys"),
         ("tmpfs", "self/../sys"),

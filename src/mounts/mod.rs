@@ -28,12 +28,11 @@ use crate::sys::mount::{Attributes, FsContext, attach, attr, clone_tree, set_att
 use crate::sys::process::close_later;
 
 /// Files below /proc that lxcfs and its like bind their own over: they inform, nothing trusts them.
-const COVERABLE: [&str; 11] = [
+const COVERABLE: [&str; 10] = [
     "cpuinfo",
     "diskstats",
     "loadavg",
     "meminfo",
-    "net/dev",
     "slabinfo",
     "stat",
     "swaps",

@@ -136,6 +136,18 @@ impl Mount {
         Ok(mount)
     }
 
+    /// What of the entry is not done, and why: the file system of a bind mount has its options already,
+    /// and shares them with the host. (runc refuses such words, but for mount(2)'s own flags.)
+    pub fn ignored(&self, entry: &config::Mount) -> Option<String> {
+        if !self.is_bind() {
+            return None;
+        }
+        let foreign = |word: &String| !word.is_empty() && effect(word).is_none();
+        let i = entry.options.iter().position(foreign)?;
+        let (at, word) = (&self.at, entry.options.get(i)?);
+        Some(format!("{at}.options[{i}]: {word:?} is for a file system, a bind mount has its own"))
+    }
+
     /// Whether the entry may ask for a mapping of ids.
     pub fn maps_ids(entry: &config::Mount) -> bool {
         let asks = |word: &String| matches!(effect(word), Some(Effect::IdMap(_)));
@@ -216,7 +228,7 @@ impl Mount {
             self.kind = Kind::Bind(self.source(entry, bundle)?, false);
         }
         match &self.kind {
-            // File system words on a bind mount have no meaning and are ignored by every runtime.
+            // They have no meaning here: see `ignored`.
             Kind::Bind(..) => self.options.clear(),
             Kind::Remount => {
                 if entry.options.iter().any(|o| o == "bind" || o == "rbind") {
@@ -270,6 +282,23 @@ mod tests {
         assert_eq!(mount.attributes.set, 0);
         assert_eq!(mount.attributes.clear, attr::RDONLY | ATIME);
         assert!(matches!(mount.kind, Kind::Bind(_, true)));
+    }
+
+    #[test]
+    fn tells_what_a_bind_mount_ignores() {
+        let ignored = |json: &str| {
+            let e = entry(json);
+            Mount::plan(2, &e, Path::new("/")).unwrap().ignored(&e)
+        };
+        let words = r#"{"destination":"/a","source":"/b","options":["sync","rbind","","size=1m"]}"#;
+        let said = ignored(words).unwrap();
+        assert!(said.starts_with("mounts[2].options[3]: \"size=1m\" is for"), "{said}");
+        for json in [
+            r#"{"destination":"/a","source":"/b","options":["sync","rbind","","rro"]}"#,
+            r#"{"destination":"/a","type":"tmpfs","options":["size=1m"]}"#,
+        ] {
+            assert_eq!(ignored(json), None, "{json}");
+        }
     }
 
     #[test]

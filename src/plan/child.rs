@@ -207,6 +207,7 @@ impl Context<'_> {
         for (index, entry) in self.spec.mounts.iter().enumerate() {
             let mut mount = Mount::plan(index, entry, &self.options.bundle)?;
             mount.map_ids(entry, self.linux, self.namespaces)?;
+            plan.warnings.extend(mount.ignored(entry));
             let is_cgroup =
                 matches!(&mount.kind, Kind::FileSystem(name) if name.as_c_str() == c"cgroup");
             if is_cgroup && !std::mem::replace(&mut joined, true) {
