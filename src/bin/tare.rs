@@ -1,6 +1,10 @@
 //! Entry of the runtime.
 #![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
+// Others link all of std, which has uses for what is left out.
+#[cfg(all(quick_start, any(panic = "abort", clippy)))]
+#[path = "../sys/libc_lean.rs"]
+mod libc_lean;
 #[cfg(quick_start)]
 #[path = "../sys/libc_start.rs"]
 mod libc_start;

@@ -28,8 +28,8 @@ const DEFAULT: [&str; 11] = [
     "c 5:2 rwm",
     "c 10:200 rwm",
 ];
-const ALLOW: &str = "allow ";
-const DENY: &str = "deny ";
+const ALLOW: &str = ", allow ";
+const DENY: &str = ", deny ";
 const ALL_ALLOWED: &str = "allow a";
 const DEFAULT_AT: &str = "linux.resources.devices";
 
@@ -72,46 +72,47 @@ pub fn settings(rules: &[DeviceRule], host: &Hierarchies) -> Result<Vec<Setting>
 
 /// The rules that are written, in the words of `tare explain`: `deny a, allow c 1:3 rwm, …`.
 pub fn words(settings: &[Setting]) -> String {
-    let word = |setting: &Setting| match (&setting.how, setting.file.as_ref()) {
-        (How::Attach(_), _) => setting.value.to_string(),
-        (_, "devices.allow") => format!("{ALLOW}{}", setting.value),
-        _ => format!("{DENY}{}", setting.value),
-    };
-    match settings {
-        [] => ALL_ALLOWED.into(),
-        settings => settings.iter().map(word).collect::<Vec<_>>().join(", "),
+    let mut words = String::new();
+    for setting in settings {
+        words += match (setting.file.as_ref(), words.is_empty()) {
+            ("devices.allow", true) => "allow ",
+            ("devices.allow", false) => ALLOW,
+            ("devices.deny", true) => "deny ",
+            ("devices.deny", false) => DENY,
+            // v2 has one setting, of such words.
+            _ => "",
+        };
+        words += &setting.value;
     }
+    if words.is_empty() { ALL_ALLOWED.into() } else { words }
 }
 
 /// What has to be written for `new` where the rules of `old`, in [`words`], are in force: what both
 /// allow is allowed all the time. On v2 the new filter takes the old one's place.
-pub fn changes(old: &str, new: &[Setting]) -> Vec<Setting> {
-    let Some(first) = new.first() else { return vec![all_allowed()] };
-    if matches!(first.how, How::Attach(_)) {
-        return new.to_vec();
-    }
-    let words = words(new);
-    let of_all = |word: &&str| matches!(*word, "allow a" | "deny a");
-    let start = |words: &str| words.split(", ").filter(of_all).last().map(str::to_owned);
-    let base = start(&words);
-    if base != start(old) {
-        return new.to_vec();
+pub fn changes(old: &str, new: Vec<Setting>) -> Vec<Setting> {
+    let words = words(&new);
+    match new.first().map(|first| &first.how) {
+        None => return vec![all_allowed()],
+        Some(How::Write) if allows_all(old) == allows_all(&words) => {}
+        Some(_) => return new,
     }
     // An exception is taken back by its opposite.
-    let (exception, file) = match base.as_deref() {
-        Some("deny a") => (ALLOW, "devices.deny"),
-        _ => (DENY, "devices.allow"),
-    };
-    let gone =
-        old.split(", ").filter(|word| !of_all(word) && words.split(", ").all(|w| w != *word));
-    let gone = gone.filter_map(|word| word.strip_prefix(exception));
-    let undone = gone.map(|rule| Setting {
-        file: file.into(),
-        value: rule.to_owned().into(),
-        at: DEFAULT_AT.into(),
-        how: How::Write,
-    });
-    undone.chain(new.iter().filter(|setting| setting.value != "a").cloned()).collect()
+    let (exception, allow) = if allows_all(old) { (DENY, true) } else { (ALLOW, false) };
+    let exceptions =
+        |words| str::split(words, ',').filter_map(|word| word.strip_prefix(&exception[1..]));
+    let mut changes = Vec::new();
+    for rule in exceptions(old) {
+        if exceptions(&words).all(|other| other != rule) {
+            changes.push(setting(allow, rule.to_owned().into(), DEFAULT_AT.into()));
+        }
+    }
+    changes.extend(new.into_iter().filter(|setting| setting.value != "a"));
+    changes
+}
+
+/// v1: whether what [`words`] do not name is allowed.
+fn allows_all(words: &str) -> bool {
+    words.starts_with("deny a, allow a")
 }
 
 /// v2: a filter that takes an earlier one's place and forbids nothing.
@@ -159,7 +160,7 @@ fn filter(rules: &[Rule], allow_all: bool, only_theirs: bool) -> Option<Setting>
     let word = if allow_all { "allow" } else { "deny" };
     let mut value = format!("{word} a");
     for rule in &all {
-        value += if rule.allow { ", allow " } else { ", deny " };
+        value += if rule.allow { ALLOW } else { DENY };
         value += &rule.line(rule.kind);
     }
     Some(Setting {

@@ -81,15 +81,18 @@ fn apply(
     cgroup.check(&limits)?;
     let mut properties = cgroup::properties(&limits);
     let rules = other_rules(&resources.devices, container, state, &host)?;
-    if let Some((old, new)) = &rules {
-        properties.extend(cgroup::properties(new));
-        limits.extend(cgroup::device_changes(old, new));
+    let mut changed = state.clone();
+    if let Some((old, new)) = rules {
+        properties.extend(cgroup::properties(&new));
+        changed.devices = Some(cgroup::device_words(&new));
+        limits.extend(cgroup::device_changes(&old, new));
     }
     cgroup.unit().map_or(Ok(()), |unit| unit.set(&properties))?;
     cgroup.apply(&limits)?;
-    rules.map_or(Ok(()), |(_, new)| {
-        container.save(&State { devices: Some(cgroup::device_words(&new)), ..state.clone() })
-    })
+    match changed.devices == state.devices {
+        true => Ok(()),
+        false => container.save(&changed),
+    }
 }
 
 /// The container's device rules in words and those that are to take their place, unless they are the

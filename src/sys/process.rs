@@ -1,6 +1,6 @@
 //! Processes: clone3(2), setns(2), descriptors over execve(2), and execve(2) itself.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -212,11 +212,20 @@ unsafe impl Send for Strings {}
 // SAFETY: as above.
 unsafe impl Sync for Strings {}
 
-/// What a signal is called (strsignal(3)), in lower case as Go has it.
+// SAFETY: glibc 2.32 and later.
+unsafe extern "C" {
+    fn sigdescr_np(signal: c_int) -> *const c_char;
+}
+
+/// What a signal is called (sigdescr_np(3)), in lower case as Go has it.
 pub fn signal_words(signal: i32) -> String {
-    // SAFETY: the text is valid until the next call, and tare has one thread.
-    let text = unsafe { std::ffi::CStr::from_ptr(libc::strsignal(signal)) };
-    text.to_string_lossy().to_lowercase()
+    // SAFETY: null or a text without end.
+    let text = unsafe { sigdescr_np(signal) };
+    match text.is_null() {
+        true => format!("signal {signal}"),
+        // SAFETY: as above.
+        false => unsafe { CStr::from_ptr(text) }.to_string_lossy().to_lowercase(),
+    }
 }
 
 /// Replaces this program (execve(2)); returns only the reason why it could not.
