@@ -244,8 +244,8 @@ const WEIGHT: &str = "a weight is a number from 10 to 1000 (from 1 with BFQ)";
 const NO_DEVICE: &str = "there is no block device with these numbers";
 const IDLE: &str = "a container with cpu.idle has no weight: set cpu.idle to 0 first";
 const BURST: &str = "a burst cannot be above the quota";
-const QUOTA: &str = "a period is from 1000 to 1000000 microseconds, a quota 1000 or more and no larger a \
-                     share of its period than that of the cgroup above";
+const QUOTA: &str = "a period is from 1000 to 1000000 microseconds, a quota 1000 or more, no less than \
+                     the burst, and no larger a share of its period than that of the cgroup above";
 
 fn hint(setting: &Setting, dir: &str, errno: Errno) -> Option<Cow<'static, str>> {
     let file = setting.file.as_ref();

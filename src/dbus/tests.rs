@@ -42,6 +42,7 @@ fn text_is_parsed_as_glib_does() {
         ("byte 0xff", "y", "255"),
         ("'inactive-or-failed'", "s", "inactive-or-failed"),
         (r#""it\'s""#, "s", "it's"),
+        (r"'\u00e9\U0001F600\tx\\'", "s", "é😀\tx\\"),
         ("['a', 'b']", "as", "[a, b]"),
         ("[uint32 1, 2]", "au", "[1, 2]"),
         ("@as []", "as", "[]"),
@@ -72,6 +73,10 @@ fn text_is_parsed_as_glib_does() {
         "((((((((((1))))))))))",
         "5x",
         "'a\0'",
+        r"'\u0000'",
+        r"'\u00e'",
+        r"'\u+0e9'",
+        r"'\ud800'",
     ];
     for text in bad {
         assert_eq!(parse(text), None, "{text}");

@@ -106,11 +106,7 @@ impl<'a> Parser<'a> {
         loop {
             match chars.next()? {
                 c if c == quote => break,
-                '\\' => text.push(match chars.next()? {
-                    'n' => '\n',
-                    't' => '\t',
-                    other => other,
-                }),
+                '\\' => text.push(escaped(&mut chars)?),
                 // The protocol has no such byte in a string.
                 '\0' => return None,
                 other => text.push(other),
@@ -150,6 +146,31 @@ impl<'a> Parser<'a> {
         let value = Value::Struct(parts);
         (kind.is_empty() || kind == value.signature()).then_some(value)
     }
+}
+
+/// The character that is written as what follows a backslash.
+fn escaped(chars: &mut std::str::Chars) -> Option<char> {
+    Some(match chars.next()? {
+        'a' => '\x07',
+        'b' => '\x08',
+        'f' => '\x0c',
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        'v' => '\x0b',
+        'u' => unicode(chars, 4)?,
+        'U' => unicode(chars, 8)?,
+        other => other,
+    })
+}
+
+/// The character with the number that the next `count` digits are; never 0, as above.
+fn unicode(chars: &mut std::str::Chars, count: usize) -> Option<char> {
+    let (digits, rest) = chars.as_str().split_at_checked(count)?;
+    *chars = rest.chars();
+    let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let number = u32::from_str_radix(digits, 16).ok().filter(|number| is_hex && *number != 0)?;
+    char::from_u32(number)
 }
 
 /// A number of the type `kind`, if it has room for it.
