@@ -505,6 +505,40 @@ fn a_cgroup_that_takes_no_processes_is_named() {
     fs::remove_dir(dir(&c)).unwrap();
 }
 
+/// Below a cgroup with processes a container has no limits; that cgroup stays what it is.
+#[test]
+fn a_cgroup_above_with_processes_stays_a_domain() {
+    if !controllers(&["pids", "memory"]) || peers_fail("they make it threaded") {
+        return;
+    }
+    let c = Container::idle();
+    let above = dir(&c);
+    fs::create_dir(&above).unwrap();
+    let mut child = Command::new("sleep").arg("606").spawn().unwrap();
+    fs::write(above.join("cgroup.procs"), child.id().to_string()).unwrap();
+    let below = |resources: Value| {
+        let path = format!("/{}/below", c.id);
+        limited(Container::idle(), resources).with(|c| c["linux"]["cgroupsPath"] = json!(path))
+    };
+    let free = below(json!({}));
+    free.run_detached();
+    let pids = fs::read_to_string(above.join("below/cgroup.procs")).unwrap();
+    assert_eq!(pids.trim(), free.pid().to_string());
+    free.end();
+    let refused = below(json!({"pids": {"limit": 9}}));
+    let said = refused.boot("run", &["--detach"]).fails(1);
+    assert!(said.contains("linux.resources.pids.limit"), "{said}");
+    assert!(
+        said.contains("pids controller is not enabled") && said.contains("of its own"),
+        "{said}"
+    );
+    refused.assert_nothing_left();
+    assert_eq!(read(&c, "cgroup.type"), "domain");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::remove_dir(above).unwrap();
+}
+
 /// A payload that has moved into a threaded cgroup of its own is found there.
 #[test]
 fn threaded_cgroups_of_the_payload() {

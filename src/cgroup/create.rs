@@ -163,12 +163,20 @@ fn enable_controllers(place: &Place) {
         let Some(parent) = place.dir.get(..end) else { return };
         let file = format!("{parent}/cgroup.subtree_control");
         // One that cannot be enabled must not keep the others back.
-        if dir::write(&file, &words.join(" ")).is_err() {
+        if dir::write(&file, &words.join(" ")).is_err() && !has_own_processes(parent) {
             for word in &words {
                 let _ = dir::write(&file, word);
             }
         }
     }
+}
+
+/// Whether processes are in the cgroup itself, which is not the root of all. Enabling the controllers of
+/// threads, such as pids, would succeed, but make it threaded: cgroups below take no processes then
+/// (cgroup-v2.rst, "Threads").
+fn has_own_processes(dir: &str) -> bool {
+    dir::exists(&format!("{dir}/cgroup.type"))
+        && dir::read(&format!("{dir}/cgroup.procs")).is_ok_and(|pids| !pids.is_empty())
 }
 
 /// Refuses a cgroup in which something is going on already.
