@@ -141,6 +141,28 @@ fn update_tells_systemd() {
     gone(&c);
 }
 
+/// What systemd has other words for is the same after a reload.
+#[test]
+fn shares_of_processors_and_disks_outlive_a_reload() {
+    if !booted() || !is_v2() || peers_fail("they tell systemd of other weights, or of none") {
+        return;
+    }
+    let c = Container::idle().systemd("system.slice").with(|c| {
+        c["linux"]["resources"] = json!({"blockIO": {"weight": 300}, "cpu": {"idle": 1}});
+    });
+    c.run_detached();
+    let stays = |expected: [&str; 3]| {
+        let files = || ["io.bfq.weight", "cpu.idle", "cpu.weight"].map(|file| read(&c, "", file));
+        assert_eq!(files(), expected);
+        Cmd::new(&["systemctl", "daemon-reload"]).ok();
+        assert_eq!(files(), expected, "after a reload");
+    };
+    stays(["default 300", "1", "0"]);
+    c.act("update").args(&["--blkio-weight", "500", "--cpu-idle", "0"]).ok();
+    stays(["default 500", "0", "100"]);
+    gone(&c);
+}
+
 #[test]
 fn annotations_are_properties() {
     if !booted() {

@@ -5,6 +5,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::unistd::{Uid, chown};
 
+use super::properties::for_bfq;
 use super::{CANNOT_APPLY, Cgroup, Place, Property, dir, explain_threaded, freezer, tree};
 use crate::error::{Doing, Error, Result};
 
@@ -52,10 +53,28 @@ impl Cgroup {
     pub fn start_unit(&self, pid: i32, properties: &[Property]) -> Result<()> {
         let Some(unit) = &self.unit else { return Ok(()) };
         unit.start(pid, !self.is_v2(), properties)?;
-        self.settle(pid).inspect_err(|_| {
+        let settled = self.settle(pid).and_then(|()| unit.set(&self.bfq_weights(properties)));
+        settled.inspect_err(|_| {
             // The first failure is the one to tell.
             let _ = unit.stop();
         })
+    }
+
+    /// What of `properties` has to have another value because BFQ is at work here.
+    fn bfq_weights(&self, properties: &[Property]) -> Vec<Property> {
+        let weights: Vec<_> = properties.iter().filter_map(for_bfq).collect();
+        let has_bfq = |place: &Place| dir::exists(&format!("{}/io.bfq.weight", place.dir));
+        if weights.is_empty() || !self.v2().is_some_and(has_bfq) { Vec::new() } else { weights }
+    }
+
+    /// Tells systemd of changed limits; without a unit there is nothing to tell.
+    ///
+    /// # Errors
+    /// systemd refuses one of them.
+    pub fn tell(&self, properties: &[Property]) -> Result<()> {
+        let Some(unit) = &self.unit else { return Ok(()) };
+        // Of two values of a property the last one holds.
+        unit.set(&[properties, &self.bfq_weights(properties)].concat())
     }
 
     fn settle(&self, pid: i32) -> Result<()> {

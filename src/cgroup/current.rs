@@ -11,6 +11,7 @@ impl Cgroup {
         let Some(place) = self.v2() else { return };
         if let Some(cpu) = &mut resources.cpu {
             cpu.quota = quota(place, cpu).or(cpu.quota);
+            cpu.shares = shares(place, cpu).or(cpu.shares);
         }
         if let Some(memory) = &mut resources.memory {
             complete_memory(place, memory);
@@ -25,6 +26,16 @@ fn quota(place: &Place, cpu: &Cpu) -> Option<i64> {
     }
     let text = dir::read_record(&format!("{}/cpu.max", place.dir)).ok()?;
     Some(text.split_whitespace().next()?.parse().unwrap_or(-1))
+}
+
+/// The shares that the kernel gives to what is no longer idle, which systemd has to know of.
+fn shares(place: &Place, cpu: &Cpu) -> Option<u64> {
+    const DEFAULT: u64 = 1024;
+    if cpu.idle != Some(0) || cpu.shares.is_some_and(|shares| shares != 0) {
+        return None;
+    }
+    let idle = dir::read_number(&format!("{}/cpu.idle", place.dir)).ok()?;
+    (idle == 1).then_some(DEFAULT)
 }
 
 /// The limit of memory, where that of memory+swap is set alone. The other way round nothing is

@@ -48,7 +48,7 @@ const NUMBERS: [(&str, &str, u64); 12] = [
     ("memory.min", "MemoryMin", 0),
     ("memory.swap.max", "MemorySwapMax", 0),
     ("cpu.weight", "CPUWeight", 1),
-    ("io.weight", "IOWeight", 1),
+    ("io.weight", IO_WEIGHT, 1),
     ("pids.max", "TasksMax", 1),
     ("memory.limit_in_bytes", "MemoryLimit", 1),
     ("cpu.shares", "CPUShares", 1),
@@ -101,6 +101,22 @@ fn number(text: &str) -> Option<u64> {
         "max" | "-1" => Some(u64::MAX),
         number => number.parse().ok(),
     }
+}
+
+/// The share of disks, of which systemd makes a weight of its own for BFQ.
+const IO_WEIGHT: &str = "IOWeight";
+
+/// A weight of `blockIO.weight` for a cgroup in which BFQ has it: systemd converts the property with
+/// other bounds than those of the specification, and would write something else when it is reloaded.
+pub(super) fn for_bfq(property: &Property) -> Option<Property> {
+    let Value::Fixed(b't', number) = property.value else { return None };
+    if property.name != IO_WEIGHT || property.at != "linux.resources.blockIO.weight" {
+        return None;
+    }
+    let weight = super::v2::bfq_weight(number);
+    // The inverse of systemd's, which keeps weights up to the default.
+    let number = if weight <= 100 { weight } else { 100 + (weight - 100) * 11 };
+    Some(Property { value: Value::Fixed(b't', number), ..property.clone() })
 }
 
 /// Processor time per period; the two come in one file or in two.
@@ -319,6 +335,24 @@ mod tests {
         }
         assert_eq!(words(&[("cpu.idle", "1")]), ["CPUWeight=0"]);
         assert!(words(&[("cpu.idle", "0")]).is_empty());
+    }
+
+    #[test]
+    fn weights_of_bfq_come_back_from_systemd() {
+        for weight in 10..=1000 {
+            let property = |number, at: &'static str| Property {
+                name: IO_WEIGHT.into(),
+                value: Value::Fixed(b't', number),
+                at: at.into(),
+            };
+            let told = super::super::v2::io_weight(weight);
+            let exact = for_bfq(&property(told, "linux.resources.blockIO.weight")).unwrap();
+            let Value::Fixed(b't', number) = exact.value else { panic!() };
+            // BFQ_WEIGHT in systemd's src/core/cgroup.c
+            let bfq = if number <= 100 { number } else { 100 + (number - 100) * 900 / 9900 };
+            assert_eq!(bfq, u64::from(weight));
+            assert_eq!(for_bfq(&property(told, "linux.resources.unified")), None);
+        }
     }
 
     #[test]

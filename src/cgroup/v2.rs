@@ -139,12 +139,22 @@ fn io(writes: &mut Writes, block: &BlockIo) -> Result<()> {
     Ok(())
 }
 
-/// Any file of the cgroup; the kernel takes one line at a time.
+/// Files that move processes, of the host too, or end them.
+const MOVES: [&str; 3] = ["cgroup.procs", "cgroup.threads", "cgroup.kill"];
+
+/// Any file of the cgroup; the kernel takes one line at a time. An empty one lifts limits of cpuset, and
+/// would set others to 0.
 fn unified(writes: &mut Writes, file: &str, value: &str) -> Result<()> {
     let at = member("linux.resources.unified", file);
     if file.contains('/') {
         let message = format!("unified resource {file:?} must be a file name (no slashes)");
         return refuse(message, at);
+    }
+    if MOVES.contains(&file) {
+        return refuse(format!("unified resource {file:?} is no limit: it acts on processes"), at);
+    }
+    if value.is_empty() && !file.starts_with("cpuset.") {
+        return refuse(format!("unified resource {file:?} has no value"), at);
     }
     if !file.split_once('.').is_some_and(|(name, rest)| !name.is_empty() && !rest.is_empty()) {
         let form = "must be in the form CONTROLLER.PARAMETER";
@@ -231,6 +241,11 @@ fn exp10(exponent: f64) -> f64 {
 /// `io.weight` (1 to 10,000) for a weight of v1 (10 to 1,000).
 pub fn io_weight(weight: u16) -> u64 {
     1 + u64::from(weight.saturating_sub(10)) * 9999 / 990
+}
+
+/// The inverse of [`io_weight`].
+pub fn bfq_weight(weight: u64) -> u64 {
+    10 + (weight.clamp(1, 10_000) - 1).saturating_mul(990).div_ceil(9999)
 }
 
 #[cfg(test)]
@@ -401,6 +416,11 @@ mod tests {
                 .message()
                 .contains("no slashes")
         );
+        assert_refused(r#"{"unified":{"memory.max":""}}"#, "no value", "unified[\"memory.max\"]");
+        for file in MOVES {
+            let json = format!(r#"{{"unified":{{"{file}":"1"}}}}"#);
+            assert_refused(&json, "acts on processes", &format!("unified[{file:?}]"));
+        }
         let message = plan(r#"{"unified":{"memory":"1"}}"#).unwrap_err().message();
         assert!(message.contains("must be in the form CONTROLLER.PARAMETER"), "{message}");
     }

@@ -87,7 +87,7 @@ fn apply(
         changed.devices = Some(cgroup::device_words(&new));
         limits.extend(cgroup::device_changes(&old, new));
     }
-    cgroup.unit().map_or(Ok(()), |unit| unit.set(&properties))?;
+    cgroup.tell(&properties)?;
     cgroup.apply(&limits)?;
     match changed.devices == state.devices {
         true => Ok(()),
