@@ -49,6 +49,33 @@ fn umask_is_0022_or_as_ordered() {
     assert_eq!(c.run(), "640\n0027\n");
 }
 
+/// A shell's trap, nohup(1) and services of systemd start programs that way.
+#[test]
+fn what_the_caller_ignores_or_blocks_does_not_stay() {
+    let ignore = "--ignore-signal=HUP,INT,QUIT,PIPE,TERM,CHLD,USR1,WINCH";
+    let caller = ["env", ignore, "--block-signal=TERM,CHLD,USR2"];
+    let c = Container::new(&["/bin/cat", "/proc/self/status"]);
+    let ignored = |said: &str| field(said, "SigIgn").to_owned();
+    let said = c.boot("run", &[]).under(&caller).ok();
+    assert_eq!(ignored(&said), "0000000000000000");
+    if is_tare() {
+        assert_eq!(field(&said, "SigBlk"), "0000000000000000");
+    }
+    let c = Container::idle();
+    c.run_detached();
+    let said = c.exec(&[], &["/bin/cat", "/proc/self/status"]).under(&caller).ok();
+    assert_eq!(ignored(&said), "0000000000000000");
+    c.end();
+}
+
+#[test]
+fn the_size_of_files_may_be_limited_to_nothing() {
+    let script = "trap '' XFSZ; echo more > /tmp/f && exit 3; exit 4";
+    let limit = json!([{"type": "RLIMIT_FSIZE", "hard": 0, "soft": 0}]);
+    let c = Container::sh(script).with(|c| c["process"]["rlimits"] = limit);
+    assert_eq!(c.boot("run", &[]).answer().code, 4);
+}
+
 #[test]
 fn environment_is_the_configurations() {
     let env = json!(["PATH=/bin", "A=b=c", "EMPTY=", "HOME=/tmp"]);

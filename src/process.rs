@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::{AccessFlags, access};
 
@@ -49,6 +49,11 @@ impl Rlimit {
     /// Whether the hard limit is above the caller's own, which takes CAP_SYS_RESOURCE.
     pub fn is_raised(&self) -> bool {
         sys::process::rlimit(self.resource).is_ok_and(|(_, hard)| self.hard > hard)
+    }
+
+    /// Whether a file of `size` bytes is too large under it.
+    pub fn is_below(&self, size: usize) -> bool {
+        self.name == "RLIMIT_FSIZE" && self.soft < size as u64
     }
 
     /// Sets it for the process `pid`; 0 is this one.
@@ -243,10 +248,10 @@ pub fn own_stdio(uid: u32) -> Result<()> {
     Ok(())
 }
 
-/// Undoes what the runtime changed about signals for itself.
+/// Has the payload start with no signal ignored or blocked, whatever the runtime and its caller
+/// (nohup(1), a service of systemd) made of them: that would stay so over execve(2).
 pub fn reset_signals() -> Result<()> {
-    // What is ignored stays so over execve(2).
-    sys::process::default_signal(Signal::SIGPIPE)?;
+    sys::process::default_signals();
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).doing(|| "unblock signals")
 }
 

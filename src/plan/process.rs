@@ -12,6 +12,7 @@ use crate::seccomp::{self, Filter};
 use crate::security::{Capabilities, Credentials};
 use crate::spec::config::{Linux, Process, Seccomp};
 use crate::step::{ChildStep, Entry, ParentStep};
+use crate::sys::stub;
 
 /// The umask of a payload whose configuration names none (runc's).
 const DEFAULT_UMASK: u32 = 0o022;
@@ -106,6 +107,8 @@ fn rlimit_steps(plan: &mut Plan, process: &Process, user_namespace: bool) -> Res
     for (index, entry) in process.rlimits.iter().enumerate() {
         let at = format!("process.rlimits[{index}]");
         let limit = Rlimit::plan(index, entry)?;
+        // The stub is a file that is written after that.
+        plan.exposed |= limit.is_below(stub::MAX_SIZE);
         let ready = |entry: &Entry<ParentStep>| matches!(entry.step, ParentStep::AwaitReady);
         match plan.parent.iter().position(ready).filter(|_| user_namespace) {
             Some(ready) => {

@@ -334,11 +334,16 @@ pub fn euid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// Restores the default disposition of `which`.
-pub fn default_signal(which: nix::sys::signal::Signal) -> Result<(), Errno> {
-    use nix::sys::signal::{SigHandler, signal};
-    // SAFETY: the default disposition runs no code of ours.
-    unsafe { signal(which, SigHandler::SigDfl) }.map(drop)
+/// Restores the default disposition of every signal, also of those that the C library keeps to itself:
+/// posix_spawn(3) leaves them ignored.
+pub fn default_signals() {
+    let (all, default) = (1..=64, [0u64; 4]);
+    for signal in all {
+        // SAFETY: reads a struct sigaction of the kernel, which with nothing but zeros is the default
+        // disposition and runs no code of ours, and a set of eight bytes. SIGKILL and SIGSTOP have no
+        // other.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, 0, 8) };
+    }
 }
 
 /// Blocks every signal, so that none is lost before someone waits for it.

@@ -25,7 +25,8 @@ macro_rules! entry {
 }
 
 /// What is needed of Rust's start-up code: standard streams that are open, so that no file of
-/// ours ever takes the place of one, and no death by SIGPIPE.
+/// ours ever takes the place of one, and no death by SIGPIPE. The end of a child is told even if the
+/// caller ignores that of its own: such a disposition is inherited, and nothing could be waited for.
 ///
 /// Aborts if a stream is missing and /dev/null cannot stand in for it.
 pub fn prepare() {
@@ -43,6 +44,9 @@ pub fn prepare() {
             std::process::abort();
         }
     }
-    // SAFETY: no handler is installed, the signal is ignored.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // SAFETY: no handler is installed, the one signal is ignored, the other is not.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
 }

@@ -19,6 +19,9 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
+/// No stub is larger, in bytes: the kernel takes 4,096 instructions of a filter and as long a path.
+pub const MAX_SIZE: usize = 1 << 16;
+
 /// What a stub does before it calls execve(2).
 #[derive(Debug, Clone, Copy)]
 pub struct Params<'a> {
