@@ -447,6 +447,23 @@ fn an_overlay_is_a_mount_like_any_other() {
     assert_eq!(std::fs::read_to_string(format!("{}/up", dirs[1])).unwrap(), "new\n");
 }
 
+/// More layers than fit into one value of fsconfig(2), and all options in one string: mount(2) takes both.
+#[test]
+fn an_overlay_may_have_many_layers() {
+    let c = Container::sh("cat /merged/*");
+    let layers: Vec<_> = (0..9).map(|i| host_dir(&c, &format!("{i}{}", "l".repeat(60)))).collect();
+    for (i, dir) in layers.iter().enumerate() {
+        std::fs::write(format!("{dir}/{i}"), format!("{i}\n")).unwrap();
+    }
+    let c = c.mount(
+        "overlay",
+        "overlay",
+        "/merged",
+        &[&format!("xino=off,lowerdir={}", layers.join(":"))],
+    );
+    assert_eq!(c.run(), "0\n1\n2\n3\n4\n5\n6\n7\n8\n");
+}
+
 #[test]
 fn host_paths_stay_as_they_were() {
     let before = std::fs::metadata("/dev/null").unwrap();

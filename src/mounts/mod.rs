@@ -46,6 +46,9 @@ const COVERABLE: [&str; 10] = [
 const SHOWN: [(&CStr, u64); 4] =
     [(c"sysfs", NEWNET), (c"proc", NEWPID), (c"mqueue", NEWIPC), (c"cgroup2", NEWCGROUP)];
 
+const TOO_LONG: &str =
+    "the kernel takes values of up to 255 bytes; through a symbolic link a path is shorter";
+
 /// All attributes that a bind mount's options decide between them.
 const BIND_ATTRIBUTES: u64 =
     attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC | attr::NOSYMFOLLOW;
@@ -288,7 +291,11 @@ impl Mount {
                     None => option.refused(errno),
                 },
             };
-            return Err(explain(err, &context.messages()));
+            let size = option.value.as_ref().map_or(0, |value| value.as_bytes().len());
+            return Err(match size > options::MAX_VALUE {
+                true => err.hint(TOO_LONG),
+                false => explain(err, &context.messages()),
+            });
         }
         Ok(())
     }

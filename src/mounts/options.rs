@@ -35,6 +35,9 @@ enum Effect {
     FileSystem,
 }
 
+/// As long as a value of fsconfig(2) can be, in bytes.
+pub(super) const MAX_VALUE: usize = 255;
+
 const ATIME: u64 = attr::ATIME_MASK;
 
 /// All words with a meaning of their own; `features` lists them. Any other goes to the file system.
@@ -113,6 +116,21 @@ fn effect(word: &str) -> Option<Effect> {
     OPTIONS.get(found).map(|(_, effect)| *effect)
 }
 
+/// The words for the file system in one option: mount(2), for which runc joins them all, parts them at
+/// each comma but those of a quoted label, an overlay's that are escaped, and tmpfs's between numbers.
+fn parts(option: &str) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut before) = (false, ' ');
+    let mut after = option.chars().skip(1);
+    option.split(move |c| {
+        quoted ^= c == '"';
+        let next = after.next();
+        let parts =
+            c == ',' && !quoted && before != '\\' && !next.is_some_and(|c| c.is_ascii_digit());
+        before = c;
+        parts
+    })
+}
+
 impl Mount {
     /// Reads entry `index` of `mounts`; relative sources lie below `bundle`.
     pub fn plan(index: usize, entry: &config::Mount, bundle: &Path) -> Result<Self> {
@@ -182,8 +200,11 @@ impl Mount {
             Some(Effect::CopyUp) => self.copy_up = Some(i),
             // Together with the entry's mappings: see `map_ids`.
             Some(Effect::IdMap(_) | Effect::Nothing) => {}
-            Some(Effect::FileSystem) | None if word.is_empty() => {}
-            Some(Effect::FileSystem) | None => self.fs_option(Some(i), word)?,
+            Some(Effect::FileSystem) | None => {
+                for word in parts(word).filter(|word| !word.is_empty()) {
+                    self.fs_option(Some(i), word)?;
+                }
+            }
         }
         Ok(())
     }
@@ -207,10 +228,45 @@ impl Mount {
             Some((key, value)) => (key, Some(value)),
             None => (word, None),
         };
+        if let Some(layers) = value.filter(|value| key == "lowerdir" && value.len() > MAX_VALUE) {
+            return self.layers(index, layers);
+        }
+        // The quotes are mount(2)'s, around a label with commas.
+        let value = value.map(|value| match key.ends_with("context") {
+            true => value.trim_matches('"'),
+            false => value,
+        });
         let value = value.map(c_string).transpose()?;
         let option = FsOption { key: c_string(key)?, value, index };
         self.options.push(option);
         Ok(())
+    }
+
+    /// The layers of an overlay, one by one: that many do not fit into one value of fsconfig(2). Such
+    /// a path is taken as it is (Documentation/filesystems/overlayfs.rst, "Specifying layers via new
+    /// mount api").
+    fn layers(&mut self, index: Option<usize>, layers: &str) -> Result<()> {
+        let (mut key, mut path) = (c"lowerdir+", String::new());
+        let mut rest = layers.chars();
+        loop {
+            match rest.next() {
+                Some('\\') => path.extend(rest.next()),
+                Some(c) if c != ':' => path.push(c),
+                end => {
+                    match path.is_empty() {
+                        // What follows two colons has only the data.
+                        true => key = c"datadir+",
+                        false => {
+                            let value = Some(c_string(std::mem::take(&mut path))?);
+                            self.options.push(FsOption { key: key.into(), value, index });
+                        }
+                    }
+                    if end.is_none() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
     }
 
     fn source(&self, entry: &config::Mount, bundle: &Path) -> Result<CString> {
@@ -284,6 +340,18 @@ mod tests {
         assert!(matches!(mount.kind, Kind::Bind(_, true)));
     }
 
+    /// What the file system is told with these options, as words.
+    fn told(options: &str) -> Vec<String> {
+        let json = format!(r#"{{"destination":"/a","type":"overlay","options":[{options}]}}"#);
+        let mount = Mount::plan(0, &entry(&json), Path::new("/")).unwrap();
+        let text = |s: &std::ffi::CStr| s.to_str().unwrap().to_owned();
+        let word = |o: &FsOption| match o.value.as_deref() {
+            Some(value) => format!("{}={}", text(&o.key), text(value)),
+            None => text(&o.key),
+        };
+        mount.options.iter().map(word).filter(|word| word != "source=overlay").collect()
+    }
+
     #[test]
     fn tells_what_a_bind_mount_ignores() {
         let ignored = |json: &str| {
@@ -299,6 +367,25 @@ mod tests {
         ] {
             assert_eq!(ignored(json), None, "{json}");
         }
+    }
+
+    #[test]
+    fn an_option_may_hold_several_words() {
+        assert_eq!(told(r#""uid=5,gid=6,","size=1""#), ["uid=5", "gid=6", "size=1"]);
+        assert_eq!(told(r#""mpol=bind:0-3,5,size=1""#), ["mpol=bind:0-3,5", "size=1"]);
+        assert_eq!(told(r#""lowerdir=/a\\,b,x""#), [r"lowerdir=/a\,b", "x"]);
+        let label = r#""context=\"u:r:t:s0:c1,c2\",size=1""#;
+        assert_eq!(told(label), ["context=u:r:t:s0:c1,c2", "size=1"]);
+    }
+
+    #[test]
+    fn many_layers_are_told_one_by_one() {
+        let long = format!("/{}", "l".repeat(300));
+        let told = told(&format!(r#""lowerdir={long}:/a\\:b:/c::/d::/e","x""#));
+        let layer = |path: &str| format!("lowerdir+={path}");
+        let data = |path: &str| format!("datadir+={path}");
+        let x = "x".to_owned();
+        assert_eq!(told, [layer(&long), layer("/a:b"), layer("/c"), data("/d"), data("/e"), x]);
     }
 
     #[test]
