@@ -2,8 +2,12 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::terminal::{ConsoleSocket, Session};
-use common::{Container, eventually};
+use common::{Container, eventually, peers_fail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 fn with_terminal(c: Container) -> Container {
@@ -122,6 +126,48 @@ fn much_output_comes_whole() {
     assert_eq!(code, 0);
     assert_eq!(said.lines().count(), 20001);
     assert_eq!(said.matches("\r\n").count(), 20001, "some lines are not translated");
+}
+
+/// Has the command read 300,000 bytes once the payload is ready for them, and counts what it writes.
+fn pasted(c: &Container, ready: &str) -> String {
+    let paste = "while [ ! -e \"$0\" ]; do sleep 0.05; done; head -c 300000 /dev/zero | tr '\\0' a";
+    let script = format!("paste() {{ {paste}; }}; paste | \"$@\" | wc -c");
+    let ready = c.rootfs().join(ready);
+    c.boot("run", &[]).under(&["sh", "-c", &script, ready.to_str().unwrap()]).ok()
+}
+
+#[test]
+fn much_input_is_answered_while_it_comes() {
+    let script = "stty raw -echo; touch /tmp/ready; head -c 300000 | cat";
+    let c = with_terminal(Container::sh(script));
+    if peers_fail("runc asks for a terminal of its caller's") {
+        return;
+    }
+    assert_eq!(pasted(&c, "tmp/ready"), "300000\n");
+}
+
+#[test]
+fn signals_arrive_while_nobody_reads_the_output() {
+    let c = with_terminal(Container::sh("trap 'touch /tmp/got; exit 7' TERM; yes & wait"));
+    if peers_fail("runc asks for a terminal of its caller's") {
+        return;
+    }
+    let (unread, output) = std::io::pipe().unwrap();
+    let mut run = c.boot("run", &[]).command().stdout(output).spawn().unwrap();
+    eventually("running", || c.act("state").answer().stdout.contains("running"));
+    // The trap is set, and the pipe full.
+    std::thread::sleep(Duration::from_millis(300));
+    let pid = Pid::from_raw(run.id() as i32);
+    kill(pid, Signal::SIGTERM).unwrap();
+    eventually("the payload has the signal", || c.rootfs().join("tmp/got").exists());
+    // What is left of the output is for nobody.
+    eventually("the end", || {
+        kill(pid, Signal::SIGTERM).unwrap();
+        run.try_wait().unwrap().is_some()
+    });
+    assert_eq!(run.wait().unwrap().code(), Some(7));
+    drop(unread);
+    c.assert_nothing_left();
 }
 
 #[test]

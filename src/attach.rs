@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -58,21 +59,29 @@ fn reap(init: i32) -> Result<Option<i32>> {
     }
 }
 
-/// Copies between the caller's terminal and the container's.
+/// Copies between the caller's terminal and the container's. It never waits for one side alone: the
+/// payload may have to write before it reads, and the other way round.
 struct Relay {
     process: Process,
     master: OwnedFd,
     signals: SignalFd,
     /// Settings of the caller's terminal, to be restored in the end.
     saved: Option<Termios>,
+    /// Whether there may be more to read from the caller.
     input: bool,
+    /// On the way to the payload.
+    typed: Buffer,
+    /// On the way to the caller.
+    shown: Buffer,
 }
 
 impl Relay {
     fn new(process: Process, master: OwnedFd) -> Result<Self> {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&SigSet::all(), flags).doing(|| "make a signalfd")?;
-        let mut relay = Relay { process, master, signals, saved: None, input: true };
+        fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).doing(|| "set up the terminal")?;
+        let (typed, shown) = (Buffer::default(), Buffer::default());
+        let mut relay = Relay { process, master, signals, saved: None, input: true, typed, shown };
         if isatty(stdio(0)).unwrap_or(false) {
             let settings = tcgetattr(stdio(0)).doing(|| "read the settings of the terminal")?;
             let mut raw = settings.clone();
@@ -87,39 +96,49 @@ impl Relay {
 
     fn run(mut self) -> Result<i32> {
         loop {
-            let ready = self.wait_for_any()?;
-            if ready.master {
-                copy(self.master.as_fd(), stdio(1));
+            let [signal, master, input, output] = self.wait_for_any()?;
+            if output {
+                self.shown.write(stdio(1));
             }
-            if ready.input && !copy(stdio(0), self.master.as_fd()) {
+            if master {
+                self.typed.write(self.master.as_fd());
+                if self.shown.is_empty() {
+                    self.shown.read(self.master.as_fd());
+                }
+            }
+            if input && !self.typed.read(stdio(0)) {
                 self.input = false;
             }
-            if ready.signal
-                && let Some(code) = self.signals()?
-            {
+            if signal && let Some(code) = self.signals()? {
                 self.drain();
                 return Ok(code);
             }
         }
     }
 
-    fn wait_for_any(&self) -> Result<Ready> {
-        let input = if self.input { PollFlags::POLLIN } else { PollFlags::empty() };
-        let mut fds = [
-            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.master.as_fd(), PollFlags::POLLIN),
-            PollFd::new(stdio(0), input),
+    /// Waits until one of signals, master, stdin and stdout is ready for what there is to be done.
+    fn wait_for_any(&self) -> Result<[bool; 4]> {
+        let wanted = |flags, is| if is { flags } else { PollFlags::empty() };
+        let master = wanted(PollFlags::POLLIN, self.shown.is_empty())
+            | wanted(PollFlags::POLLOUT, !self.typed.is_empty());
+        let asked = [
+            (self.signals.as_fd(), PollFlags::POLLIN),
+            (self.master.as_fd(), master),
+            (stdio(0), wanted(PollFlags::POLLIN, self.input && self.typed.is_empty())),
+            (stdio(1), wanted(PollFlags::POLLOUT, !self.shown.is_empty())),
         ];
-        let used = if self.input { 3 } else { 2 };
-        match poll(fds.get_mut(..used).unwrap_or_default(), PollTimeout::NONE) {
-            Err(Errno::EINTR) => return Ok(Ready::default()),
+        // Of one that is not asked, poll(2) would tell all the same that its other side is gone.
+        let mut fds = asked.map(|(fd, flags)| match flags.is_empty() {
+            true => PollFd::new(self.signals.as_fd(), flags),
+            false => PollFd::new(fd, flags),
+        });
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(Errno::EINTR) => return Ok([false; 4]),
             other => other.doing(|| "wait for the terminal")?,
         };
-        let [signal, master, input] = fds;
-        let any = |fd: &PollFd| fd.revents().is_some_and(|events| !events.is_empty());
-        let ready =
-            Ready { signal: any(&signal), master: any(&master), input: self.input && any(&input) };
-        if ready.master && master.revents() == Some(PollFlags::POLLHUP) && !ready.signal {
+        let ready = fds.each_ref().map(|fd| fd.any().unwrap_or(true));
+        let [signal, master, ..] = &fds;
+        if master.revents() == Some(PollFlags::POLLHUP) && signal.any() == Some(false) {
             // Nobody has the terminal open just now; that may change, so look again in a while.
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
@@ -142,13 +161,29 @@ impl Relay {
         Ok(None)
     }
 
-    /// Copies what the payload wrote last.
-    fn drain(&self) {
+    /// Copies what the payload wrote last, unless a signal says that nobody waits for it any more.
+    fn drain(&mut self) {
+        const HARMLESS: [i32; 4] = [libc::SIGCHLD, libc::SIGWINCH, libc::SIGURG, libc::SIGPIPE];
         loop {
-            let mut fds = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
-            let more = matches!(poll(&mut fds, PollTimeout::ZERO), Ok(n) if n > 0);
-            if !more || !copy(self.master.as_fd(), stdio(1)) {
+            if self.shown.is_empty() {
+                self.shown.read(self.master.as_fd());
+            }
+            if self.shown.is_empty() {
                 return;
+            }
+            let mut fds = [
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(stdio(1), PollFlags::POLLOUT),
+            ];
+            let _ = poll(&mut fds, PollTimeout::NONE);
+            let output = fds.last().and_then(PollFd::any) == Some(true);
+            while let Ok(Some(info)) = self.signals.read_signal() {
+                if !HARMLESS.contains(&(info.ssi_signo as i32)) {
+                    return;
+                }
+            }
+            if output {
+                self.shown.write(stdio(1));
             }
         }
     }
@@ -162,33 +197,41 @@ impl Drop for Relay {
     }
 }
 
+/// What was read and has not been written yet.
 #[derive(Default)]
-struct Ready {
-    signal: bool,
-    master: bool,
-    input: bool,
-}
+struct Buffer(Vec<u8>);
 
-/// Copies once; false at the end of `from`. The reader of a broken `to` is its own loss.
-fn copy(from: BorrowedFd, to: BorrowedFd) -> bool {
-    let mut buffer = [0; 8192];
-    let count = match read(from, &mut buffer) {
-        Ok(0) | Err(Errno::EIO) => return false,
-        Ok(count) => count,
-        Err(Errno::EINTR | Errno::EAGAIN) => return true,
-        Err(_) => return false,
-    };
-    let mut rest = buffer.get(..count).unwrap_or_default();
-    while !rest.is_empty() {
-        match write(to, rest) {
-            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => {
-                let mut fds = [PollFd::new(to, PollFlags::POLLOUT)];
-                let _ = poll(&mut fds, PollTimeout::NONE);
+impl Buffer {
+    /// As much as a pipe takes without a wait once poll(2) has said that it takes any.
+    const PIECE: usize = libc::PIPE_BUF;
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Reads once; false at the end of `from`.
+    fn read(&mut self, from: BorrowedFd) -> bool {
+        let mut buffer = [0; 8192];
+        match read(from, &mut buffer) {
+            Ok(0) => false,
+            Ok(count) => {
+                self.0.extend_from_slice(buffer.get(..count).unwrap_or_default());
+                true
             }
-            Err(_) => break,
+            Err(errno) => [Errno::EINTR, Errno::EAGAIN].contains(&errno),
         }
     }
-    true
+
+    /// Writes once. The reader of a broken `to` is its own loss.
+    fn write(&mut self, to: BorrowedFd) {
+        let piece = self.0.get(..Self::PIECE).unwrap_or(&self.0);
+        if piece.is_empty() {
+            return;
+        }
+        match write(to, piece) {
+            Ok(written) => drop(self.0.drain(..written)),
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(_) => self.0.clear(),
+        }
+    }
 }
