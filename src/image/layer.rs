@@ -37,6 +37,8 @@ use crate::sys::xattr;
 const WHITEOUT: &[u8] = b".wh.";
 /// The whiteout of everything that lower layers have in a directory.
 const OPAQUE: &[u8] = b".wh..wh..opq";
+/// Prefix of aufs's own files, such as `.wh..wh.plnk`: old Dockers packed them as well.
+const AUFS: &[u8] = b".wh..wh.";
 /// Components that a name may have; the kernel's own limit is 4096 bytes.
 const MAX_DEPTH: usize = 256;
 /// Steps of making one parent directory, links included; the kernel follows 40 links.
@@ -116,7 +118,11 @@ impl Unpacker {
     fn entry(&mut self, entry: &Entry, content: &mut impl Read) -> Result<()> {
         let path = clean(&entry.path)?;
         let (parent, name) = split(&path);
-        if parent.split(|b| *b == b'/').any(|part| part.starts_with(WHITEOUT)) {
+        let mut above = parent.split(|b| *b == b'/');
+        if above.clone().any(|part| part.starts_with(AUFS) && part != OPAQUE) {
+            return Ok(());
+        }
+        if above.any(|part| part.starts_with(WHITEOUT)) {
             return Err(Error::new("a whiteout cannot hold other files"));
         }
         if name.is_empty() {
@@ -277,8 +283,7 @@ impl Unpacker {
     fn whiteout(&mut self, parent: &[u8], name: &[u8], hidden: &[u8]) -> Result<()> {
         let hidden = match hidden {
             _ if name == OPAQUE => None,
-            // aufs's own files, such as `.wh..wh.plnk`, are no part of an image.
-            _ if hidden.starts_with(WHITEOUT) => return Ok(()),
+            _ if name.starts_with(AUFS) => return Ok(()),
             b"" | b"." | b".." => {
                 return Err(Error::new("a whiteout without a name to remove"));
             }

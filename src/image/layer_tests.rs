@@ -189,7 +189,8 @@ fn the_root_is_described_but_not_replaced() {
 fn whiteouts_take_overlay_form() {
     let place = Place::new();
     let names = archive().dir("d").file("d/.wh.gone", "").dir("o").file("o/.wh..wh..opq", "");
-    place.unpack(names.file(".wh..wh.plnk", "")).unwrap();
+    let aufs = names.dir(".wh..wh.plnk").file(".wh..wh.plnk/12.3", "x").file(".wh..wh.aufs", "");
+    place.unpack(aufs.hardlink(".wh..wh.plnk/a/b", ".wh..wh.aufs")).unwrap();
     let gone = fs::symlink_metadata(place.tree("d/gone")).unwrap();
     assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
     let at = tree::open(&place.0).unwrap();

@@ -136,7 +136,7 @@ fn index(raw: Raw) -> Result<Document> {
 
 fn image(raw: Raw) -> Result<Document> {
     let config = raw.config.ok_or_else(|| Error::new("manifest: it has no config"))?;
-    if ![media::OCI_CONFIG, media::DOCKER_CONFIG].contains(&config.media_type.as_str()) {
+    if !media::is_image(&config.media_type, raw.artifact_type.as_deref()) {
         let kind = raw.artifact_type.unwrap_or(config.media_type);
         return Err(Error::new(format!("this is an artifact ({kind}), not a container image")));
     }
@@ -217,9 +217,9 @@ mod tests {
     fn refuses_what_is_no_image() {
         let helm = image_json("application/vnd.cncf.helm.config.v1+json", media::OCI_LAYER);
         assert!(refusal(&helm, media::OCI_MANIFEST).contains("artifact"));
-        let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
-        let foreign = image_json(media::DOCKER_CONFIG, foreign);
-        assert!(refusal(&foreign, media::OCI_MANIFEST).contains("layers[0] is a foreign layer"));
+        let secret = format!("{}+encrypted", media::OCI_LAYER_GZIP);
+        let secret = image_json(media::DOCKER_CONFIG, &secret);
+        assert!(refusal(&secret, media::OCI_MANIFEST).contains("layers[0] is an encrypted layer"));
         let old = r#"{"schemaVersion":1,"name":"x","fsLayers":[]}"#;
         assert!(refusal(old, "application/json").contains("schema 1"));
         assert!(refusal(old, media::DOCKER_MANIFEST).contains("schema 1"));

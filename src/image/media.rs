@@ -19,6 +19,16 @@ pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.
 /// Docker's image config.
 pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
+/// Whether a manifest holds an image by the media type of its config. Old registries and Dockers have
+/// mistaken that (distribution#1621); artifacts say of what type they are.
+pub fn is_image(config: &str, artifact: Option<&str>) -> bool {
+    match config {
+        OCI_CONFIG | DOCKER_CONFIG => true,
+        "application/octet-stream" | "application/json" | "text/html" | "" => artifact.is_none(),
+        _ => false,
+    }
+}
+
 /// What a manifest's media type promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manifest {
@@ -58,29 +68,34 @@ impl Compression {
     pub fn of_magic(start: &[u8]) -> Compression {
         match start {
             [0x1f, 0x8b, ..] => Compression::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+            // A frame, or one to be skipped with something about those that follow.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
             _ => Compression::None,
         }
     }
 }
 
-/// The compression that a layer's media type names; `Err` says in words why it is no layer
-/// that can be unpacked.
-pub fn layer(media_type: &str) -> Result<Compression, &'static str> {
-    match media_type {
-        OCI_LAYER | "application/vnd.docker.image.rootfs.diff.tar" => Ok(Compression::None),
-        OCI_LAYER_GZIP | "application/vnd.docker.image.rootfs.diff.tar.gzip" => {
-            Ok(Compression::Gzip)
-        }
-        OCI_LAYER_ZSTD | "application/vnd.docker.image.rootfs.diff.tar.zstd" => {
-            Ok(Compression::Zstd)
-        }
-        t if t.contains(".foreign.") || t.contains("nondistributable") => {
-            Err("a foreign layer, which registries do not hold")
-        }
-        t if t.ends_with("+encrypted") => Err("an encrypted layer"),
+/// Checks that a media type is that of a layer that can be unpacked; `Err` says in words why not. How
+/// it is compressed shows in its content. Layers with restricted distribution are like any other to
+/// who has them (image-spec media-types.md).
+pub fn layer(media_type: &str) -> Result<(), &'static str> {
+    const KINDS: [&str; 4] = [
+        OCI_LAYER,
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        "application/vnd.docker.image.rootfs.diff.tar",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar",
+    ];
+    let packed = |kind: &&str| media_type.strip_prefix(*kind);
+    match KINDS.iter().find_map(packed) {
+        Some("" | "+gzip" | "+zstd" | ".gzip" | ".zstd") => Ok(()),
+        _ if media_type.ends_with("+encrypted") => Err("an encrypted layer"),
         _ => Err("no layer of a container image"),
     }
+}
+
+/// Whether a registry may lack the layer, as it was not to be distributed.
+pub fn is_restricted(media_type: &str) -> bool {
+    media_type.contains(".nondistributable.") || media_type.contains(".foreign.")
 }
 
 /// The media type of a plain, gzip or zstd layer in OCI's words.
@@ -103,10 +118,19 @@ mod tests {
         let signed = "application/vnd.docker.distribution.manifest.v1+prettyjws";
         assert_eq!(manifest(signed), Manifest::Schema1);
         assert_eq!(manifest("application/json"), Manifest::Other);
-        assert_eq!(layer(OCI_LAYER_ZSTD), Ok(Compression::Zstd));
-        for other in [
+        assert!(is_image(OCI_CONFIG, Some("x/y")) && is_image("application/octet-stream", None));
+        assert!(!is_image("application/json", Some("x/y")) && !is_image("x/y", None));
+        for known in [
+            OCI_LAYER,
+            OCI_LAYER_ZSTD,
+            "application/vnd.docker.image.rootfs.diff.tar.gzip",
             "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
             "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        ] {
+            assert_eq!(layer(known), Ok(()), "{known}");
+        }
+        for other in [
+            "application/vnd.oci.image.layer.v1.tar+xz",
             "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
             "application/vnd.wasm.content.layer.v1+wasm",
             "",
@@ -115,5 +139,6 @@ mod tests {
         }
         assert_eq!(Compression::of_magic(&[0x1f, 0x8b, 8]), Compression::Gzip);
         assert_eq!(Compression::of_magic(&[]), Compression::None);
+        assert_eq!(Compression::of_magic(&[0x51, 0x2a, 0x4d, 0x18, 0]), Compression::Zstd);
     }
 }

@@ -19,6 +19,7 @@ use oci_spec::image::ImageConfiguration;
 use super::digest::Digest;
 use super::layer::{self, Unpacked};
 use super::manifest::Descriptor;
+use super::media;
 use super::platform::Platform;
 use super::progress::{Progress, bytes};
 use super::source::{self, Image};
@@ -215,15 +216,21 @@ impl Job<'_> {
         offset: u64,
         lost: &'s AtomicBool,
     ) -> Result<Box<dyn Read + Send + 's>> {
-        let inner = self.source.blob(self.descriptor, offset)?;
+        let inner =
+            self.source.blob(self.descriptor, offset).map_err(|err| match media::is_restricted(
+                &self.descriptor.media_type,
+            ) {
+                true => err.context("a layer that registries were not to hold"),
+                false => err,
+            })?;
         Ok(Box::new(Watched { inner, lost, stop: self.stop }))
     }
 
     fn pass(&self, claim: &Claim, from: impl Read) -> Result<Unpacked> {
-        let Descriptor { media_type, digest, size, .. } = self.descriptor;
+        let Descriptor { digest, size, .. } = self.descriptor;
         let from = Counted { inner: from, progress: self.progress };
         let mut blob = Hashing::new(from, digest, *size);
-        let unpacked = self.inflate_and_unpack(claim, &mut blob, media_type);
+        let unpacked = self.inflate_and_unpack(claim, &mut blob);
         // A wrong digest explains whatever else went wrong, so it is what is told.
         let found = blob.finish();
         match (&unpacked, &found) {
@@ -238,14 +245,9 @@ impl Job<'_> {
         }
     }
 
-    fn inflate_and_unpack(
-        &self,
-        claim: &Claim,
-        blob: &mut impl Read,
-        media_type: &str,
-    ) -> Result<Unpacked> {
+    fn inflate_and_unpack(&self, claim: &Claim, blob: &mut impl Read) -> Result<Unpacked> {
         let limit = self.descriptor.size.saturating_mul(MAX_RATIO).saturating_add(MAX_SLACK);
-        let mut plain = Hashing::new(inflate(blob, media_type)?, self.diff_id, limit);
+        let mut plain = Hashing::new(inflate(blob)?, self.diff_id, limit);
         let unpacked = layer::unpack(&mut plain, &claim.tree())?;
         let (found, _) = plain.finish().doing(|| "read layer")?;
         match found == *self.diff_id {

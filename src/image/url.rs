@@ -44,6 +44,8 @@ impl Url {
 
     /// The URL that a `Location` header means, seen from this one (RFC 3986, section 5.2).
     pub fn join(&self, location: &str) -> Result<Url> {
+        // A fragment is for the reader of the content.
+        let location = location.split('#').next().unwrap_or_default();
         let scheme = if self.https { "https" } else { "http" };
         if location.contains("://") && !location.starts_with(['/', '?']) {
             return Url::parse(location);
@@ -58,7 +60,7 @@ impl Url {
             Some('?') => path,
             _ => folder,
         };
-        Url::parse(&format!("{scheme}://{}{before}{location}", self.authority))
+        Url::parse(&format!("{scheme}://{}{}", self.authority, without_dots(before, location)))
     }
 
     /// Whether both have the same scheme, host and port: what may see the same secrets.
@@ -108,6 +110,33 @@ fn shorten(text: &str) -> String {
     text.split('?').next().unwrap_or_default().chars().take(200).collect()
 }
 
+/// The path and query of two parts, where `.` and `..` mean what they say (RFC 3986, section 5.2.4).
+fn without_dots(before: &str, location: &str) -> String {
+    let (path, query) = match location.find('?') {
+        Some(at) => location.split_at(at),
+        None => (location, ""),
+    };
+    let mut parts = Vec::new();
+    let path = format!("{before}{path}");
+    let mut rest = path.split('/').skip(1).peekable();
+    while let Some(part) = rest.next() {
+        let last = rest.peek().is_none();
+        match part {
+            "." | ".." => {
+                if part == ".." {
+                    parts.pop();
+                }
+                // What they name is a folder.
+                if last {
+                    parts.push("");
+                }
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}{query}", parts.join("/"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +165,9 @@ mod tests {
             ("/y?to=http://z", "https://a.io:5000/y?to=http://z"),
             ("y", "https://a.io:5000/v2/x/blobs/y"),
             ("?p", "https://a.io:5000/v2/x/blobs/d?p"),
+            ("../../y/./z?at=../..#end", "https://a.io:5000/v2/y/z?at=../.."),
+            ("../../../../../y", "https://a.io:5000/y"),
+            ("/a/../b/..", "https://a.io:5000/"),
         ] {
             assert_eq!(base.join(location).unwrap().to_string(), shown, "{location}");
         }
