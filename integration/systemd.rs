@@ -195,6 +195,7 @@ fn wrong_properties_are_refused_and_leave_nothing() {
         let c = annotated(name, value);
         let said = c.boot("run", &["--detach"]).fails(1);
         assert!(!is_tare() || said.contains(&unit(&c)), "{said}");
+        assert!(!is_tare() || said.contains(&format!("org.systemd.property.{name}")), "{said}");
         c.assert_nothing_left();
         assert_eq!(loaded(&c), "not-found");
     }

@@ -159,7 +159,7 @@ impl Unit {
             }
             started => started,
         };
-        let result = started.map_err(|failure| explain(doing(), failure).at(AT))?;
+        let result = started.map_err(|failure| blame(explain(doing(), failure), properties))?;
         if result == "done" {
             return Ok(());
         }
@@ -359,6 +359,24 @@ fn explain(doing: String, failure: Failure) -> Error {
         Failure::Io(err) => Error::io(doing, &err),
     }
 }
+
+/// Says which annotation a refused property may be of: systemd does not tell that of a value that has
+/// another type than it takes.
+fn blame(err: Error, properties: &[Property]) -> Error {
+    let of_annotation = |property: &&Property| property.at.starts_with("annotations");
+    let annotated: Vec<_> = properties.iter().filter(of_annotation).collect();
+    let named = annotated.iter().find(|property| err.message().contains(property.name.as_ref()));
+    let of_any = err.message().contains("propert");
+    match (named, annotated.as_slice()) {
+        (Some(property), _) => err.at(property.at.as_ref()).hint(TYPES),
+        (None, [property]) if of_any => err.at(property.at.as_ref()).hint(TYPES),
+        (None, [_, ..]) if of_any => err.at("annotations").hint(TYPES),
+        _ => err.at(AT),
+    }
+}
+
+const TYPES: &str = "a value has the type of its property (org.freedesktop.systemd1(5)): a weight is \
+                     `uint64 5`, as 5 alone is an int32";
 
 #[cfg(test)]
 mod tests {

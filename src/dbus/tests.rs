@@ -48,6 +48,8 @@ fn text_is_parsed_as_glib_does() {
         ("@as []", "as", "[]"),
         ("@au [1,2]", "au", "[1, 2]"),
         (" [('/dev/null', 'rw')] ", "a(ss)", "[[/dev/null, rw]]"),
+        ("@a(st) [('/dev/vda', 5)]", "a(st)", "[[/dev/vda, 5]]"),
+        ("@(a(yb)as(t)) ([(1, true)], [], (2))", "(a(yb)as(t))", "[[[1, true]], [], [2]]"),
         ("<true>", "v", "true"),
         ("objectpath '/a'", "o", "/a"),
     ];
@@ -69,6 +71,9 @@ fn text_is_parsed_as_glib_does() {
         "true false",
         "@",
         "@s 5",
+        "@(st) ('x')",
+        "@(st) ('x', 1, 2)",
+        "@(s ('x')",
         "(1",
         "((((((((((1))))))))))",
         "5x",

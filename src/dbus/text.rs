@@ -136,16 +136,36 @@ impl<'a> Parser<'a> {
 
     fn structure(&mut self, kind: &str, depth: u32) -> Option<Value> {
         self.skip('(');
+        let mut kinds = match kind {
+            "" => "",
+            _ => kind.strip_prefix('(')?.strip_suffix(')')?,
+        };
         let mut parts = Vec::new();
         while !self.skip(')') {
             if !parts.is_empty() && !self.skip(',') {
                 return None;
             }
-            parts.push(self.value("", depth + 1)?);
+            let (first, rest) = kinds.split_at_checked(first_type(kinds))?;
+            kinds = rest;
+            parts.push(self.value(first, depth + 1)?);
         }
         let value = Value::Struct(parts);
         (kind.is_empty() || kind == value.signature()).then_some(value)
     }
+}
+
+/// How long the first type of a signature is.
+fn first_type(signature: &str) -> usize {
+    let mut open = 0;
+    let end = signature.bytes().position(|byte| {
+        match byte {
+            b'(' => open += 1,
+            b')' => open -= 1,
+            _ => {}
+        }
+        open <= 0 && byte != b'a'
+    });
+    end.map_or(signature.len(), |end| end + 1)
 }
 
 /// The character that is written as what follows a backslash.
