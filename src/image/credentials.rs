@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::error::{Doing, Error, Result};
 use crate::image::reference::{DOCKER_HUB, Reference};
@@ -40,11 +40,18 @@ impl Credentials {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct File {
-    #[serde(default)]
-    auths: HashMap<String, Auth>,
+    #[serde(default, deserialize_with = "or_null")]
+    auths: HashMap<String, Option<Auth>>,
     creds_store: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     cred_helpers: HashMap<String, String>,
+}
+
+/// Tools in Go write `null` where there is nothing, and read it as that.
+fn or_null<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    json: D,
+) -> std::result::Result<T, D::Error> {
+    Option::deserialize(json).map(Option::unwrap_or_default)
 }
 
 #[derive(Default, Deserialize)]
@@ -119,7 +126,7 @@ fn in_file(
     }
     for key in &keys {
         let entry = file.auths.iter().find(|(name, _)| normal(name) == *key);
-        if let Some((name, auth)) = entry {
+        if let Some((name, Some(auth))) = entry {
             let found =
                 decode(auth).map_err(|err| err.context(format!("{}: {name}", path.display())))?;
             if found.is_some() {
@@ -248,16 +255,18 @@ mod tests {
         // dTpw is u:p, YTpiOmM= is a:b:c.
         let json = r#"{"auths":{"a.io":{"auth":"dTpw"},"a.io/team":{"auth":"YTpiOmM="},
             "https://index.docker.io/v1/":{"auth":"dTpw"},"b.io:5000":{"identitytoken":"t"},
-            "https://c.io/v2/":{"username":"x","password":"y"},"e.io":{}}}"#;
+            "https://c.io/v2/":{"username":"x","password":"y"},"e.io":{},"n.io":null},
+            "credHelpers":null}"#;
         let found = |registry, repository| look(json, registry, repository).unwrap();
         assert_eq!(found("a.io", "other/x").as_deref(), Some("u:p"));
         assert_eq!(found("a.io", "team/x").as_deref(), Some("a:b:c"));
         assert_eq!(found("docker.io", "library/x").as_deref(), Some("u:p"));
         assert_eq!(found("b.io:5000", "x").as_deref(), Some("identity t"));
         assert_eq!(found("c.io", "x").as_deref(), Some("x:y"));
-        for registry in ["b.io", "e.io", "evil-a.io", "a.io.evil"] {
+        for registry in ["b.io", "e.io", "n.io", "evil-a.io", "a.io.evil"] {
             assert_eq!(found(registry, "x"), None, "{registry}");
         }
+        assert_eq!(look(r#"{"auths":null}"#, "a.io", "x").unwrap(), None);
     }
 
     #[test]

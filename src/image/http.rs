@@ -2,7 +2,7 @@
 //! time and size. Authorization is above this module; it only keeps secrets at home.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ureq::http::{self, HeaderMap, StatusCode, header};
 use ureq::{Agent, Body};
@@ -158,8 +158,8 @@ impl Http {
 
     /// Waits as the server asks, or else by our own backoff.
     fn wait(&self, reply: Reply, attempt: u32) -> Result<()> {
-        let asked = reply.header(header::RETRY_AFTER).and_then(|text| text.trim().parse().ok());
-        match asked.map(Duration::from_secs) {
+        let asked = reply.header(header::RETRY_AFTER).and_then(|text| retry_after(text.trim()));
+        match asked {
             Some(asked) if asked > self.timing.patience => {
                 let seconds = asked.as_secs();
                 Err(reply.refusal().hint(format!(
@@ -374,9 +374,45 @@ fn server_words(body: &[u8]) -> Option<String> {
     (!safe.is_empty()).then_some(safe)
 }
 
+/// How long `Retry-After` asks to wait: a number of seconds, or until a date (RFC 9110, 10.2.3).
+fn retry_after(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let then = UNIX_EPOCH.checked_add(Duration::from_secs(date(text)?))?;
+    Some(then.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+/// The seconds since 1970 of a date such as `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7).
+fn date(text: &str) -> Option<u64> {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let words: Vec<_> = text.split([' ', ':']).collect();
+    let [_, day, month, year, hour, minute, second, "GMT"] = words.as_slice() else { return None };
+    let number = |word: &&str| word.parse::<u64>().ok().filter(|number| *number < 10_000);
+    // Counted from March on, so that the day that some years have more is the last one.
+    let month = MONTHS.find(month).filter(|at| at % 3 == 0 && month.len() == 3)? as u64 / 3;
+    let year = number(year)?.checked_sub(u64::from(month < 2))?;
+    let day_of_year = (153 * ((month + 10) % 12) + 2) / 5 + number(day)?.checked_sub(1)?;
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year;
+    let days = days.checked_sub(719_468)?;
+    Some(((days * 24 + number(hour)?) * 60 + number(minute)?) * 60 + number(second)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_are_understood() {
+        assert_eq!(date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(date("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
+        assert_eq!(date("Thu, 29 Feb 2024 23:59:59 GMT"), Some(1_709_251_199));
+        for bad in ["", "soon", "Sun, 06 nov 1994 08:49:37 GMT", "Mon, 01 Jan 1900 00:00:00 GMT"] {
+            assert_eq!(retry_after(bad), None, "{bad}");
+        }
+        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+    }
 
     #[test]
     fn secrets_stay_at_home() {
