@@ -49,6 +49,8 @@ const SHOWN: [(&CStr, u64); 4] =
 const TOO_LONG: &str =
     "the kernel takes values of up to 255 bytes; through a symbolic link a path is shorter";
 
+const MANY_LAYERS: &str = "more than 255 bytes of lowerdir need Linux 6.5";
+
 /// All attributes that a bind mount's options decide between them.
 const BIND_ATTRIBUTES: u64 =
     attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC | attr::NOSYMFOLLOW;
@@ -265,7 +267,13 @@ impl Mount {
             }
             err.hint("the kernel has no file system of this type (see /proc/filesystems)")
         })?;
-        let said = |errno| not_permitted(explain(Error::from(errno), &context.messages()), name);
+        let said = |errno| {
+            let err = not_permitted(explain(Error::from(errno), &context.messages()), name);
+            match self.tells(options::LAYER) {
+                true if errno == Errno::EINVAL => err.hint(MANY_LAYERS),
+                _ => err,
+            }
+        };
         self.configure(&context)?;
         if let Some(mode) = mode {
             context.set(c"mode", &mode).map_err(said)?;

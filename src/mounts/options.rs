@@ -1,6 +1,6 @@
 //! What the words in an entry of `mounts` mean (config.md, "Linux mount options").
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::Path;
 
 use nix::mount::MsFlags;
@@ -37,6 +37,9 @@ enum Effect {
 
 /// As long as a value of fsconfig(2) can be, in bytes.
 pub(super) const MAX_VALUE: usize = 255;
+
+/// The key of one layer of an overlay.
+pub(super) const LAYER: &CStr = c"lowerdir+";
 
 const ATIME: u64 = attr::ATIME_MASK;
 
@@ -246,7 +249,7 @@ impl Mount {
     /// a path is taken as it is (Documentation/filesystems/overlayfs.rst, "Specifying layers via new
     /// mount api").
     fn layers(&mut self, index: Option<usize>, layers: &str) -> Result<()> {
-        let (mut key, mut path) = (c"lowerdir+", String::new());
+        let (mut key, mut path) = (LAYER, String::new());
         let mut rest = layers.chars();
         loop {
             match rest.next() {
@@ -344,7 +347,7 @@ mod tests {
     fn told(options: &str) -> Vec<String> {
         let json = format!(r#"{{"destination":"/a","type":"overlay","options":[{options}]}}"#);
         let mount = Mount::plan(0, &entry(&json), Path::new("/")).unwrap();
-        let text = |s: &std::ffi::CStr| s.to_str().unwrap().to_owned();
+        let text = |s: &CStr| s.to_str().unwrap().to_owned();
         let word = |o: &FsOption| match o.value.as_deref() {
             Some(value) => format!("{}={}", text(&o.key), text(value)),
             None => text(&o.key),
