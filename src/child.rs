@@ -21,7 +21,7 @@ use crate::rootfs::{self, Mask, PinnedRoot};
 use crate::seccomp::{self, Filter};
 use crate::state::{State, Status};
 use crate::step::ChildStep;
-use crate::sys::process::{Fork, Strings, exec, exec_fd, exit_now, fork_into};
+use crate::sys::process::{ANY_SIGNAL, Fork, Strings, exec, exec_fd, exit_now, fork_into};
 use crate::sys::stub;
 use crate::terminal::{self, Pty};
 use crate::trace::Trace;
@@ -96,6 +96,8 @@ struct Child<'a> {
     cgroups: Vec<OwnedFd>,
     /// The way into the memory cgroup.
     memory: Vec<Entrance>,
+    /// The signals that may be ignored, as [`Msg::Start`] has them.
+    ignored: i32,
 }
 
 /// Executes the child's steps.
@@ -120,6 +122,7 @@ pub fn main(plan: &Plan, mut inherited: Inherited, trace: &Trace) -> ! {
         filter: None,
         cgroups: Vec::new(),
         memory: Vec::new(),
+        ignored: ANY_SIGNAL,
     };
     if let Err(err) = child.run(trace) {
         child.fail(err);
@@ -531,7 +534,10 @@ impl<'a> Child<'a> {
         self.inherited.channel.send(&Msg::Ready, None)?;
         let Some(listener) = self.inherited.start.take() else {
             return match self.inherited.channel.receive()? {
-                Some(Msg::Start) => Ok(()),
+                Some(Msg::Start(ignored)) => {
+                    self.ignored = ignored;
+                    Ok(())
+                }
                 _ => exit_now(1),
             };
         };
@@ -569,7 +575,7 @@ impl<'a> Child<'a> {
 
     /// The last step. Returns only if the payload cannot be executed.
     fn exec(&mut self) -> Result<()> {
-        process::reset_signals()?;
+        process::reset_signals(self.ignored)?;
         if let Some(filter) = self.filter.filter(|_| self.plan.exposed) {
             self.load(filter)?;
         }
@@ -588,7 +594,7 @@ impl<'a> Child<'a> {
             self.inherited.channel.send(&Msg::Ready, Some(folder.as_fd()))?;
         }
         sys::process::set_parent_death_signal(0)?;
-        process::reset_signals()?;
+        process::reset_signals(ANY_SIGNAL)?;
         let given: Vec<_> = self.inherited.namespaces.iter().map(|(_, fd)| fd.as_fd()).collect();
         Err(criu::become_criu(program, &given))
     }

@@ -27,7 +27,7 @@ use crate::seccomp::Listener;
 use crate::spec::load::Config;
 use crate::state::{Container, Stage, State, Status};
 use crate::step::ParentStep;
-use crate::sys::process::{Fork, fork_into};
+use crate::sys::process::{ANY_SIGNAL, Fork, fork_into};
 use crate::sys::{self, pidfd};
 use crate::terminal;
 use crate::trace::Trace;
@@ -105,6 +105,8 @@ pub struct Parent<'a> {
     rdt: Option<&'a Rdt>,
     /// The cgroups that exist by now.
     made: Vec<Cgroup>,
+    /// The signals that the child may ignore, as [`Msg::Start`] has them.
+    ignored: i32,
 }
 
 /// Which descriptors of the caller the payload gets.
@@ -152,6 +154,7 @@ impl<'a> Parent<'a> {
             folders: Vec::new(),
             rdt: None,
             made: Vec::new(),
+            ignored: ANY_SIGNAL,
         }
     }
 
@@ -179,7 +182,7 @@ impl<'a> Parent<'a> {
         };
         // The child's copy of this process must not be looked into before it is the payload. Where it
         // is to be mapped by an unprivileged runtime, it sees to that itself (`BecomeRoot`).
-        if sys::process::euid() == 0 || !plan.parent.iter().any(maps) {
+        if !plan.parent.iter().any(maps) || sys::process::euid() == 0 {
             sys::security::set_dumpable(false)?;
         }
         for (index, entry) in plan.parent.iter().enumerate() {
@@ -511,7 +514,7 @@ impl<'a> Parent<'a> {
         // The hooks may ask for the state: it has to know the process by now.
         let pid = self.pid();
         if let Some(record) = &mut self.record {
-            record.state.set_init(pid)?;
+            self.ignored = record.state.set_init(pid)?;
             record.container.save(&record.state)?;
         }
         self.hooks_ran = true;
@@ -569,7 +572,7 @@ impl<'a> Parent<'a> {
         };
         let started = self.plan.parent.iter().any(|entry| starts(&entry.step));
         let Some(record) = &mut self.record else { return Ok(()) };
-        record.state.set_init(pid)?;
+        self.ignored = record.state.set_init(pid)?;
         record.state.stage = if started { Stage::Started } else { Stage::Created };
         record.container.save(&record.state)
     }
@@ -589,7 +592,7 @@ impl<'a> Parent<'a> {
     }
 
     fn release(&self) -> Result<()> {
-        match self.send(&Msg::Start) {
+        match self.send(&Msg::Start(self.ignored)) {
             // It has ended: before it was ready, as its last word will tell, or killed since then, as
             // its exit code will.
             Err(err) if err.errno() == Some(Errno::EPIPE) => Ok(()),

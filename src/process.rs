@@ -249,9 +249,10 @@ pub fn own_stdio(uid: u32) -> Result<()> {
 }
 
 /// Has the payload start with no signal ignored or blocked, whatever the runtime and its caller
-/// (nohup(1), a service of systemd) made of them: that would stay so over execve(2).
-pub fn reset_signals() -> Result<()> {
-    sys::process::default_signals();
+/// (nohup(1), a service of systemd) made of them: that would stay so over execve(2). `ignored` has a bit
+/// for each of the signals 1 to 31 that may be.
+pub fn reset_signals(ignored: i32) -> Result<()> {
+    sys::process::default_signals(ignored);
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).doing(|| "unblock signals")
 }
 

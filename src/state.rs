@@ -169,14 +169,15 @@ impl State {
         }
     }
 
-    /// Notes the process that is now the container's init.
+    /// Notes the process that is now the container's init; which of the signals 1 to 31 that ignores, the
+    /// lowest bit is for the first.
     ///
     /// # Errors
     /// The process is gone.
-    pub fn set_init(&mut self, pid: i32) -> Result<()> {
+    pub fn set_init(&mut self, pid: i32) -> Result<i32> {
         let found = stat(pid)?.ok_or_else(|| gone(pid))?;
         (self.pid, self.pid_start) = (pid, found.start);
-        Ok(())
+        Ok(found.ignored)
     }
 
     /// The container's init, if it is alive. A zombie is not.
@@ -299,6 +300,8 @@ struct Stat {
     executed: bool,
     /// Whether it is in exit(2).
     exiting: bool,
+    /// Which of the signals 1 to 31 it ignores.
+    ignored: i32,
 }
 
 /// Flag of a process that is in exit(2) (include/linux/sched.h).
@@ -324,7 +327,7 @@ fn stat(pid: i32) -> Result<Option<Stat>> {
 
 /// The program's name stands in parentheses and may hold anything, so fields are counted from
 /// the last one: the state is the first after it, the flags the seventh, the start time the
-/// twentieth.
+/// twentieth, the ignored signals the thirty-first.
 fn parse_stat(text: &[u8]) -> Option<Stat> {
     let name_end = text.iter().rposition(|byte| *byte == b')')?;
     let fields = std::str::from_utf8(text.get(name_end + 1..)?).ok()?;
@@ -332,9 +335,10 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     let state = fields.next()?;
     let flags: u32 = fields.nth(5)?.parse().ok()?;
     let start = fields.nth(12)?.parse().ok()?;
+    let ignored = fields.nth(10)?.parse().ok()?;
     let alive = !matches!(state, "Z" | "X");
     let executed = flags & PF_FORKNOEXEC == 0;
-    Some(Stat { start, alive, executed, exiting: flags & PF_EXITING != 0 })
+    Some(Stat { start, alive, executed, exiting: flags & PF_EXITING != 0, ignored })
 }
 
 /// Refuses what cannot be a container's id: it has to be one plain file name.

@@ -105,8 +105,8 @@ pub enum Msg {
     Listener(i32),
     /// Everything is done but the start.
     Ready,
-    /// The payload may run.
-    Start,
+    /// The payload may run. The child ignores these of the signals 1 to 31: the lowest bit is the first.
+    Start(i32),
     /// A descriptor of a namespace of this kind (`CLONE_NEW*`) is attached.
     Namespace(i32),
     /// A step failed, and the child is ending.
@@ -141,7 +141,7 @@ impl Msg {
             Msg::Terminal => vec![TERMINAL],
             Msg::Listener(fd) => tagged(LISTENER, &fd.to_ne_bytes()),
             Msg::Ready => vec![READY],
-            Msg::Start => vec![START],
+            Msg::Start(ignored) => tagged(START, &ignored.to_ne_bytes()),
             Msg::Namespace(flag) => tagged(NAMESPACE, &flag.to_ne_bytes()),
             Msg::Failed(err) => {
                 let mut bytes = tagged(FAILED, &encode_error(err));
@@ -168,7 +168,7 @@ impl Msg {
             TERMINAL => Msg::Terminal,
             LISTENER => Msg::Listener(number()?),
             READY => Msg::Ready,
-            START => Msg::Start,
+            START => Msg::Start(number()?),
             NAMESPACE => Msg::Namespace(number()?),
             FAILED => Msg::Failed(decode_error(rest)?),
             _ => return None,

@@ -122,10 +122,11 @@ fn a_reused_pid_is_not_init() {
 
 #[test]
 fn names_of_programs_do_not_confuse_the_start_time() {
-    let line = b"7 (a) Z (b)) S 1 7 7 0 -1 4194560 90 0 0 0 0 0 0 0 20 0 1 0 4711 2 3\n";
+    let line = b"7 (a) Z (b)) S 1 7 7 0 -1 4194560 90 0 0 0 0 0 0 0 20 0 1 0 4711 2 3 9 1 1 1 1 1 0 4 4097 5\n";
     let found = parse_stat(line).unwrap();
-    assert_eq!((found.start, found.alive), (4711, true));
-    assert!(!parse_stat(b"7 (x) Z 1 7 7 0 -1 4 90 0 0 0 0 0 0 0 20 0 1 0 1\n").unwrap().alive);
+    assert_eq!((found.start, found.alive, found.ignored), (4711, true, 4097));
+    let zombie = b"7 (x) Z 1 7 7 0 -1 4 90 0 0 0 0 0 0 0 20 0 1 0 1 0 0 9 0 0 0 0 0 0 0 0 0 0\n";
+    assert!(!parse_stat(zombie).unwrap().alive);
     assert!(parse_stat(b"7 (x) S 1").is_none());
     assert!(parse_stat(b"").is_none());
 }

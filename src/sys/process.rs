@@ -334,15 +334,18 @@ pub fn euid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// Restores the default disposition of every signal, also of those that the C library keeps to itself:
-/// posix_spawn(3) leaves them ignored.
-pub fn default_signals() {
-    let (all, default) = (1..=64, [0u64; 4]);
-    for signal in all {
-        // SAFETY: reads a struct sigaction of the kernel, which with nothing but zeros is the default
-        // disposition and runs no code of ours, and a set of eight bytes. SIGKILL and SIGSTOP have no
-        // other.
-        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, 0, 8) };
+/// All bits of [`default_signals`].
+pub const ANY_SIGNAL: i32 = i32::MAX;
+
+/// Restores the default disposition of the signals 1 to 31 whose bits are set in `which`, the lowest for
+/// the first.
+pub fn default_signals(which: i32) {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    for number in (1..32).filter(|number| which >> (number - 1) & 1 == 1) {
+        let Ok(known) = Signal::try_from(number) else { continue };
+        // SAFETY: the default disposition runs no code of ours. That of SIGKILL and SIGSTOP cannot be
+        // changed and is the default.
+        let _ = unsafe { signal(known, SigHandler::SigDfl) };
     }
 }
 
