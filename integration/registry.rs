@@ -434,10 +434,13 @@ impl Served {
     }
 }
 
-fn quick() -> Timing {
+/// How long a server that does answer may take on a loaded machine.
+const PATIENT: Duration = Duration::from_secs(10);
+
+fn quick(stall: Duration) -> Timing {
     Timing {
         connect: Duration::from_secs(2),
-        stall: Duration::from_millis(500),
+        stall,
         backoff: Duration::from_millis(5),
         patience: Duration::from_secs(3),
         attempts: 3,
@@ -446,8 +449,13 @@ fn quick() -> Timing {
 
 /// Pulls `app` of a server, with waiting times for tests.
 fn quick_pull(server: &Server, options: &Options) -> Result<()> {
+    pull_within(PATIENT, server, options)
+}
+
+/// The same of a server that may be silent for no longer than `stall`.
+fn pull_within(stall: Duration, server: &Server, options: &Options) -> Result<()> {
     let reference = Reference::parse(&format!("{}/app", server.host())).unwrap();
-    let source = Registry::with_timing(reference, options, quick())?;
+    let source = Registry::with_timing(reference, options, quick(stall))?;
     let image = source::resolve(&source, &options.platform)?;
     let layer = &image.layers[0];
     let bytes = read(&source, layer, 0).map_err(|err| Error::io("read", &err))?;
@@ -505,7 +513,9 @@ fn a_server_that_always_cuts_or_stalls_ends_in_an_error() {
             false => served.answer(asked),
         });
         let start = Instant::now();
-        let err = quick_pull(&server, &options(&dir)).unwrap_err().to_string();
+        let err = pull_within(Duration::from_millis(500), &server, &options(&dir))
+            .unwrap_err()
+            .to_string();
         assert!(err.contains("breaks off at 0 of 400000 bytes"), "{err}");
         assert!(start.elapsed() < Duration::from_secs(5));
     }
@@ -516,7 +526,7 @@ fn a_server_that_always_cuts_or_stalls_ends_in_an_error() {
     });
     let start = Instant::now();
     let plain = Options { plain_http: true, ..options(&dir) };
-    let err = quick_pull(&server, &plain).unwrap_err().to_string();
+    let err = pull_within(Duration::from_millis(500), &server, &plain).unwrap_err().to_string();
     assert!(err.contains("does not answer"), "{err}");
     assert!(start.elapsed() < Duration::from_secs(5));
 }
