@@ -13,17 +13,52 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, isatty, read, write};
 
 use crate::error::{Doing, Result};
+use crate::notify::Listener;
 use crate::parent::{Made, Process};
 use crate::sys::pidfd;
 use crate::sys::process::{stdio, wait_signal};
 
 /// Waits for the end of `made`'s process; its exit code, or 128 and the signal that killed it.
-/// All signals have to be blocked since before the process was made, so that none is lost.
-pub fn attach(made: Made) -> Result<i32> {
-    match made.master {
-        Some(master) => Relay::new(made.process, master)?.run(),
-        None => wait(&made.process),
+/// All signals have to be blocked since before the process was made, so that none is lost. With
+/// `notify` the service manager hears that the container is ready; what it has to watch is tare.
+pub fn attach(made: Made, notify: Option<Listener>) -> Result<i32> {
+    if let Some(master) = made.master {
+        return Relay::new(made.process, master, notify)?.run();
     }
+    let ended = match notify {
+        Some(notify) => until_ready(&made.process, &notify)?,
+        None => None,
+    };
+    ended.map_or_else(|| wait(&made.process), Ok)
+}
+
+/// Passes signals on until the container is ready; its exit code if it ends before.
+fn until_ready(process: &Process, notify: &Listener) -> Result<Option<i32>> {
+    let signals = signal_descriptor()?;
+    loop {
+        let mut fds =
+            [signals.as_fd(), notify.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(Errno::EINTR) => {}
+            other => drop(other.doing(|| "wait for the container")?),
+        }
+        if notify.pass_on(std::process::id()) {
+            return Ok(None);
+        }
+        while let Ok(Some(info)) = signals.read_signal() {
+            let signal = info.ssi_signo as i32;
+            if signal != libc::SIGCHLD {
+                forward(process, signal);
+            } else if let Some(code) = reap(process.pid)? {
+                return Ok(Some(code));
+            }
+        }
+    }
+}
+
+fn signal_descriptor() -> Result<SignalFd> {
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    SignalFd::with_flags(&SigSet::all(), flags).doing(|| "make a signalfd")
 }
 
 fn wait(process: &Process) -> Result<i32> {
@@ -73,15 +108,17 @@ struct Relay {
     typed: Buffer,
     /// On the way to the caller.
     shown: Buffer,
+    /// Until the container is ready.
+    notify: Option<Listener>,
 }
 
 impl Relay {
-    fn new(process: Process, master: OwnedFd) -> Result<Self> {
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let signals = SignalFd::with_flags(&SigSet::all(), flags).doing(|| "make a signalfd")?;
+    fn new(process: Process, master: OwnedFd, notify: Option<Listener>) -> Result<Self> {
+        let signals = signal_descriptor()?;
         fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).doing(|| "set up the terminal")?;
         let (typed, shown) = (Buffer::default(), Buffer::default());
-        let mut relay = Relay { process, master, signals, saved: None, input: true, typed, shown };
+        let mut relay =
+            Relay { process, master, signals, saved: None, input: true, typed, shown, notify };
         if isatty(stdio(0)).unwrap_or(false) {
             let settings = tcgetattr(stdio(0)).doing(|| "read the settings of the terminal")?;
             let mut raw = settings.clone();
@@ -96,7 +133,11 @@ impl Relay {
 
     fn run(mut self) -> Result<i32> {
         loop {
-            let [signal, master, input, output] = self.wait_for_any()?;
+            let [signal, master, input, output, said] = self.wait_for_any()?;
+            let notify = self.notify.as_ref().filter(|_| said);
+            if notify.is_some_and(|notify| notify.pass_on(std::process::id())) {
+                self.notify = None;
+            }
             if output {
                 self.shown.write(stdio(1));
             }
@@ -116,16 +157,19 @@ impl Relay {
         }
     }
 
-    /// Waits until one of signals, master, stdin and stdout is ready for what there is to be done.
-    fn wait_for_any(&self) -> Result<[bool; 4]> {
+    /// Waits until one of signals, master, stdin, stdout and the container's socket is ready for what
+    /// there is to be done.
+    fn wait_for_any(&self) -> Result<[bool; 5]> {
         let wanted = |flags, is| if is { flags } else { PollFlags::empty() };
         let master = wanted(PollFlags::POLLIN, self.shown.is_empty())
             | wanted(PollFlags::POLLOUT, !self.typed.is_empty());
+        let said = wanted(PollFlags::POLLIN, self.notify.is_some());
         let asked = [
             (self.signals.as_fd(), PollFlags::POLLIN),
             (self.master.as_fd(), master),
             (stdio(0), wanted(PollFlags::POLLIN, self.input && self.typed.is_empty())),
             (stdio(1), wanted(PollFlags::POLLOUT, !self.shown.is_empty())),
+            (self.notify.as_ref().map_or(self.signals.as_fd(), AsFd::as_fd), said),
         ];
         // Of one that is not asked, poll(2) would tell all the same that its other side is gone.
         let mut fds = asked.map(|(fd, flags)| match flags.is_empty() {
@@ -133,7 +177,7 @@ impl Relay {
             false => PollFd::new(fd, flags),
         });
         match poll(&mut fds, PollTimeout::NONE) {
-            Err(Errno::EINTR) => return Ok([false; 4]),
+            Err(Errno::EINTR) => return Ok([false; 5]),
             other => other.doing(|| "wait for the terminal")?,
         };
         let ready = fds.each_ref().map(|fd| fd.any().unwrap_or(true));

@@ -27,6 +27,7 @@ pub mod labels;
 pub mod mounts;
 pub mod namespaces;
 pub mod netdev;
+pub mod notify;
 pub mod process;
 pub mod protect;
 pub mod rootfs;

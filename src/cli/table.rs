@@ -141,7 +141,9 @@ pub const VERBS: &[Verb] = &[
     Verb {
         name: "start",
         about: "release the process of a created container",
-        details: "",
+        details: "Where $NOTIFY_SOCKET was set for create and is for start, as in a service of the \
+                  type notify, the container has a socket of its own there, and start returns \
+                  once it has said that it is ready (sd_notify(3)). So does run --detach.",
         args: &[ID],
         flags: &[],
         stops: false,

@@ -11,6 +11,7 @@ use crate::cgroup::Manager;
 use crate::cli::{Create, Global};
 use crate::error::{Doing, Result};
 use crate::host::{self, Host};
+use crate::notify::{self, Listener};
 use crate::parent::{self, Made, Parent, Record, Traces};
 use crate::plan::{self, Options, Plan};
 use crate::spec::{self, config::Spec, load::Config};
@@ -47,6 +48,8 @@ pub struct Created {
     pub state: State,
     /// The process and its terminal.
     pub made: Made,
+    /// Where it says that it is ready, if somebody wants to know.
+    pub notify: Option<Listener>,
 }
 
 /// Reads the bundle, plans by `planner`, and executes the plan.
@@ -59,8 +62,12 @@ pub fn create(
     let preserve = parent::settle_descriptors(options.preserve_fds)?;
     let root = state::Root::open(global.root.as_deref())?;
     state::check_id(&options.id)?;
-    let config = spec::load::load(&options.bundle)?;
+    let mut config = spec::load::load(&options.bundle)?;
     log::warn_all(&config.warnings);
+    let notifies = notify::manager().is_some();
+    if notifies {
+        notify::add(&mut config.spec, &root.path().join(&options.id));
+    }
     let place = |err| config.place(err);
     let plan_options = plan_options(options, mode)?;
     let plan = plan(global, &config, &plan_options, planner).map_err(place)?;
@@ -69,6 +76,7 @@ pub fn create(
     }
     log::warn_all(&plan.warnings);
     let container = root.create(&options.id)?;
+    let notify = if notifies { notify_socket(&container, mode)? } else { None };
     let state = new_state(&config, &plan, &plan_options);
     let traces = traces(&plan, options.trace.as_deref())?;
     let record = Record { container: &container, state: state.clone(), config: &config };
@@ -81,7 +89,13 @@ pub fn create(
     // They go with the process: to give their memory back bit by bit would copy the pages that the
     // child still shares.
     std::mem::forget((plan, config));
-    Ok(Created { container, state, made })
+    Ok(Created { container, state, made, notify })
+}
+
+/// Prepares what the container is to say that it is ready; `start` opens the socket anew.
+fn notify_socket(container: &Container, mode: Mode) -> Result<Option<Listener>> {
+    notify::prepare(container).inspect_err(|_| drop(container.remove()))?;
+    Ok(if mode == Mode::Create { None } else { Listener::open(container) })
 }
 
 /// Memory for the times of both sides, if they are wanted.

@@ -43,12 +43,15 @@ pub fn prepare(mode: Mode, no_subreaper: bool) -> Result<()> {
 /// Waits for the end of a container, unless it is detached, and deletes it unless told to `keep`
 /// it. Its exit code.
 pub fn attend(created: Created, mode: Mode, keep: bool) -> Result<i32> {
+    let Created { container, state, made, notify } = created;
+    container.unlock();
     if mode == Mode::Detached {
+        if let (Some(notify), Some(init)) = (notify, state.init()?) {
+            notify.wait(&init, state.pid);
+        }
         return Ok(0);
     }
-    let Created { container, state, made } = created;
-    container.unlock();
-    let code = attach::attach(made);
+    let code = attach::attach(made, notify);
     if !keep {
         clean_up(&container, &state)?;
     }

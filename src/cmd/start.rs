@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use crate::cli::Global;
 use crate::error::{Doing, Error, Result};
+use crate::notify::Listener;
 use crate::spec::config::Spec;
 use crate::spec::load;
 use crate::state::{self, Container, Stage, State, Status};
@@ -30,12 +31,17 @@ fn start(global: &Global, id: &str) -> Result<()> {
         Status::Running => return Err(Error::new("cannot start an already running container")),
         other => return Err(Error::new(format!("cannot start a container in the {other} state"))),
     }
+    let notify = Listener::open(&container);
     release(&container).map_err(|err| placed(&container, &state, err))?;
     state.stage = Stage::Started;
     container.save(&state)?;
     // A hook that hangs must not keep others from deleting the container.
     container.unlock();
-    poststart(&container, &state).inspect_err(|_| stop(&state))
+    poststart(&container, &state).inspect_err(|_| stop(&state))?;
+    if let (Some(notify), Some(init)) = (notify, state.init()?) {
+        notify.wait(&init, state.pid);
+    }
+    Ok(())
 }
 
 /// Runs the poststart hooks.
