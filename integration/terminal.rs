@@ -69,6 +69,9 @@ fn a_terminal_needs_a_console_socket_and_the_reverse() {
     let c = with_terminal(Container::idle());
     c.boot("create", &["--console-socket", "/no/such/socket"]).fails(1);
     c.assert_nothing_left();
+    let said = c.boot("run", &["--console-socket", socket.path.to_str().unwrap()]).fails(1);
+    assert!(said.contains("will not detach or allocate tty"), "{said}");
+    c.assert_nothing_left();
 }
 
 #[test]

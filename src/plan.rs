@@ -221,12 +221,16 @@ fn check_terminal(process: &Process, options: &Options) -> Result<()> {
         .at("process.terminal")
         .hint("give a --console-socket, run without --detach, or set terminal to false"));
     }
-    if !process.terminal && options.console_socket.is_some() {
+    if (!process.terminal || options.attached) && options.console_socket.is_some() {
+        let hint = match process.terminal {
+            true => "leave out --console-socket, or add --detach",
+            false => "leave out --console-socket, or set terminal to true",
+        };
         return Err(Error::new(
             "cannot use console socket if tare will not detach or allocate tty",
         )
         .at("process.terminal")
-        .hint("leave out --console-socket, or set terminal to true"));
+        .hint(hint));
     }
     Ok(())
 }
