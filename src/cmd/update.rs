@@ -81,17 +81,18 @@ fn apply(
     cgroup.check(&limits)?;
     let mut properties = cgroup::properties(&limits);
     let rules = other_rules(&resources.devices, container, state, &host)?;
-    let mut changed = state.clone();
+    let mut devices = None;
     if let Some((old, new)) = rules {
         properties.extend(cgroup::properties(&new));
-        changed.devices = Some(cgroup::device_words(&new));
+        devices = Some(cgroup::device_words(&new));
         limits.extend(cgroup::device_changes(&old, new));
     }
     cgroup.tell(&properties)?;
     cgroup.apply(&limits)?;
-    match changed.devices == state.devices {
-        true => Ok(()),
-        false => container.save(&changed),
+    match devices {
+        None => Ok(()),
+        // As it is by now: its share of caches may be new, too.
+        devices => container.save(&State { devices, ..container.load()? }),
     }
 }
 
