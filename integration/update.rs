@@ -127,6 +127,15 @@ fn what_cannot_be_set_is_refused() {
     let said =
         c.act("update").args(&["-r", "-"]).stdin(b"{\"memory\": {\"limit\": \"big\"}}").fails(1);
     assert!(said.contains("stdin:1:") && said.contains("memory.limit"), "{said}");
+    // One that is refused leaves the others as they were.
+    c.act("update").args(&["--pids-limit", "50", "--cpu-quota", "20000", "--memory", "64M"]).ok();
+    let before = limits(&c);
+    let text = json!({"memory": {"limit": 33554432}, "pids": {"limit": 60},
+                      "cpu": {"quota": 30000, "shares": 500, "cpus": "4095"}})
+    .to_string();
+    let said = c.act("update").args(&["-r", "-"]).stdin(text.as_bytes()).fails(1);
+    assert!(said.contains("cpuset.cpus"), "{said}");
+    assert_eq!(limits(&c), before);
     c.kill("KILL").wait_for("stopped");
     assert!(
         c.act("update").args(&["--pids-limit", "5"]).fails(1).contains("container not running")

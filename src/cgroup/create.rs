@@ -71,7 +71,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// systemd refuses one of them.
-    pub fn tell(&self, properties: &[Property]) -> Result<()> {
+    pub(super) fn tell(&self, properties: &[Property]) -> Result<()> {
         let Some(unit) = &self.unit else { return Ok(()) };
         // Of two values of a property the last one holds.
         unit.set(&[properties, &self.bfq_weights(properties)].concat())

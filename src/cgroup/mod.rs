@@ -251,6 +251,17 @@ impl Cgroup {
         setting::apply(self, settings)
     }
 
+    /// Tells systemd of `properties` and writes `settings`. A refusal leaves all as it was, but for device
+    /// rules and for limits of single devices.
+    pub fn update(&self, properties: &[Property], settings: &[Setting]) -> Result<()> {
+        let before = setting::present(self, settings);
+        self.tell(properties).and_then(|()| self.apply(settings)).inspect_err(|_| {
+            // The first failure is the one to tell.
+            let _ = self.tell(&properties::limits(&before));
+            setting::put_back(self, &before);
+        })
+    }
+
     /// Opens the files by which the calling process moves itself into these cgroups, to be used with
     /// [`Entrance::enter`]. v1 has one for a single thread: moving the caller's own takes none of
     /// the kernel's global locks, which cost milliseconds on a busy host.

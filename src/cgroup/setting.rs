@@ -60,6 +60,35 @@ pub(super) fn apply(cgroup: &Cgroup, settings: &[Setting]) -> Result<()> {
     refused.iter().try_for_each(|setting| writer.write(setting))
 }
 
+/// What the files of `settings` hold now, as settings, the last one first. Those with a line for each
+/// device are left out, and what cannot be read.
+pub(super) fn present(cgroup: &Cgroup, settings: &[Setting]) -> Vec<Setting> {
+    let present = |setting: &Setting| {
+        let file = match &setting.how {
+            How::Write | How::IfThere => &setting.file,
+            How::Or(..) | How::Below | How::Attach(_) => return None,
+        };
+        let text = dir::read(&format!("{}/{file}", cgroup.controller(setting.controller())?.dir));
+        let text = text.ok().filter(|text| text.lines().count() < 2)?;
+        // Nothing at all would not be written.
+        let value = match text.trim_end() {
+            "" => "\n".to_owned(),
+            value => value.to_owned(),
+        };
+        Some(Setting { value: value.into(), ..setting.clone() })
+    };
+    settings.iter().rev().filter_map(present).collect()
+}
+
+/// Writes what can be written of `settings`; twice, as some bound each other.
+pub(super) fn put_back(cgroup: &Cgroup, settings: &[Setting]) {
+    let mut writer = Writer { cgroup, open: None };
+    for setting in settings.iter().chain(settings) {
+        // The failure that led here is the one to tell.
+        let _ = writer.write(setting);
+    }
+}
+
 /// Refuses limits that are not above the usage, where that is asked for.
 pub(super) fn check(cgroup: &Cgroup, settings: &[Setting]) -> Result<()> {
     let mut checks = settings.iter().filter(|setting| setting.how == How::Below);

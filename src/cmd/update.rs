@@ -87,8 +87,7 @@ fn apply(
         devices = Some(cgroup::device_words(&new));
         limits.extend(cgroup::device_changes(&old, new));
     }
-    cgroup.tell(&properties)?;
-    cgroup.apply(&limits)?;
+    cgroup.update(&properties, &limits)?;
     match devices {
         None => Ok(()),
         // As it is by now: its share of caches may be new, too.
