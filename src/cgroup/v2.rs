@@ -160,8 +160,8 @@ fn unified(writes: &mut Writes, file: &str, value: &str) -> Result<()> {
         let form = "must be in the form CONTROLLER.PARAMETER";
         return refuse(format!("unified resource {file:?} {form}"), at);
     }
-    // Nothing is written for an empty value, as with runc, but the file has to be there.
-    let mut lines = value.split_inclusive('\n').chain(value.is_empty().then_some(""));
+    let lines = if value.is_empty() { "\n" } else { value };
+    let mut lines = lines.split_inclusive('\n');
     lines.try_for_each(|line| {
         let line = if line == "\n" { line } else { line.trim_end_matches('\n') };
         writes.put(file.to_owned(), line.to_owned(), at.clone(), How::Write)
@@ -404,7 +404,7 @@ mod tests {
             plan(json).unwrap(),
             [
                 "pids.max=9 @pids.limit",
-                "cpuset.cpus= @unified[\"cpuset.cpus\"]",
+                "cpuset.cpus=\n @unified[\"cpuset.cpus\"]",
                 "io.max=8:0 rbps=1 @unified[\"io.max\"]",
                 "io.max=8:1 wbps=2 @unified[\"io.max\"]",
                 "pids.max=7 @unified[\"pids.max\"]",

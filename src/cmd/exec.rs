@@ -79,9 +79,7 @@ fn execute(
     preserve: Preserve,
     options: &Exec,
 ) -> Result<Made> {
-    let config = container.config()?;
-    let config =
-        String::from_utf8(config).map_err(|_| Error::new("the saved config.json is not UTF-8"))?;
+    let config = super::saved_config(container)?;
     let file = Path::new("config.json");
     let (spec, _) = load::parse::<Spec>(&config, file)?;
     let own = options.process.as_deref().map(|path| load::read(path).map(|text| (text, path)));

@@ -106,11 +106,15 @@ fn version() -> String {
     format!("tare version {version}\ncommit: {COMMIT}\nspec: {spec}\n")
 }
 
+/// The configuration as it was at `create`, as text.
+fn saved_config(container: &Container) -> Result<String> {
+    String::from_utf8(container.config()?)
+        .map_err(|_| Error::new("the saved config.json is not UTF-8"))
+}
+
 /// The configuration as it was at `create`.
 fn saved_spec(container: &Container) -> Result<Spec> {
-    let text = String::from_utf8(container.config()?)
-        .map_err(|_| Error::new("the saved config.json is not UTF-8"))?;
-    Ok(load::parse(&text, Path::new("config.json"))?.0)
+    Ok(load::parse(&saved_config(container)?, Path::new("config.json"))?.0)
 }
 
 /// A failure as what it is where the container has ended meanwhile under another caller's hands.

@@ -64,6 +64,15 @@ pub enum Compression {
 }
 
 impl Compression {
+    /// By the end of a layer's media type.
+    pub fn of_media_type(name: &str) -> Compression {
+        match name.rsplit(['+', '.']).next() {
+            Some("gzip") => Compression::Gzip,
+            Some("zstd") => Compression::Zstd,
+            _ => Compression::None,
+        }
+    }
+
     /// By the first bytes of a file (RFC 1952, RFC 8878).
     pub fn of_magic(start: &[u8]) -> Compression {
         match start {
@@ -76,7 +85,7 @@ impl Compression {
 }
 
 /// Checks that a media type is that of a layer that can be unpacked; `Err` says in words why not. How
-/// it is compressed shows in its content. Layers with restricted distribution are like any other to
+/// it is compressed: [`Compression::of_media_type`]. Layers with restricted distribution are like any other to
 /// who has them (image-spec media-types.md).
 pub fn layer(media_type: &str) -> Result<(), &'static str> {
     const KINDS: [&str; 4] = [

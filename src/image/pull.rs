@@ -247,7 +247,8 @@ impl Job<'_> {
 
     fn inflate_and_unpack(&self, claim: &Claim, blob: &mut impl Read) -> Result<Unpacked> {
         let limit = self.descriptor.size.saturating_mul(MAX_RATIO).saturating_add(MAX_SLACK);
-        let mut plain = Hashing::new(inflate(blob)?, self.diff_id, limit);
+        let mut plain =
+            Hashing::new(inflate(blob, &self.descriptor.media_type)?, self.diff_id, limit);
         let unpacked = layer::unpack(&mut plain, &claim.tree())?;
         let (found, _) = plain.finish().doing(|| "read layer")?;
         match found == *self.diff_id {

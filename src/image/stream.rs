@@ -83,18 +83,22 @@ impl<R: Read, W: Write> Read for Tee<R, W> {
     }
 }
 
-/// Decompresses a layer. Content decides, as with other tools: archives and some builders say "tar" of
-/// compressed layers, or the wrong compression, and a layer without anything may have no bytes at all.
+/// Decompresses a layer. Content decides, because archives and some builders say "tar" of compressed
+/// layers; a layer that is promised to be compressed must be, unless it has no bytes at all.
 ///
 /// # Errors
-/// Those of the stream; a compression that layers do not have.
-pub fn inflate<'a>(mut from: impl Read + 'a) -> Result<Box<dyn Read + 'a>> {
+/// Those of the stream; a compression that layers do not have; content that contradicts the media type.
+pub fn inflate<'a>(mut from: impl Read + 'a, media_type: &str) -> Result<Box<dyn Read + 'a>> {
     let mut start = Vec::new();
     from.by_ref().take(6).read_to_end(&mut start).map_err(|err| Error::io("read layer", &err))?;
     let found = Compression::of_magic(&start);
     if start.starts_with(b"BZh") || start == *b"\xfd7zXZ\0" {
         return Err(Error::new("the layer is compressed with bzip2 or xz")
             .hint("layers are compressed with gzip or zstd, or not at all"));
+    }
+    let promised = Compression::of_media_type(media_type);
+    if ![found, Compression::None].contains(&promised) && !start.is_empty() {
+        return Err(Error::new(format!("layer is {found:?}, its media type says {media_type}")));
     }
     let from = io::Cursor::new(start).chain(BufReader::with_capacity(BUFFER, from));
     Ok(match found {
@@ -115,15 +119,17 @@ fn invalid(what: String) -> io::Error {
 mod tests {
     use super::*;
 
+    const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+
     fn gzip(data: &[u8]) -> Vec<u8> {
         let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         out.write_all(data).unwrap();
         out.finish().unwrap()
     }
 
-    fn read(data: &[u8]) -> Result<String> {
+    fn read(data: &[u8], media_type: &str) -> Result<String> {
         let mut text = String::new();
-        let res = inflate(data)?.read_to_string(&mut text);
+        let res = inflate(data, media_type)?.read_to_string(&mut text);
         res.map(|_| text).map_err(|err| Error::io("read", &err))
     }
 
@@ -140,19 +146,26 @@ mod tests {
     #[test]
     fn content_decides_and_may_have_several_parts() {
         let two = [gzip(b"ab"), gzip(b"cd")].concat();
-        assert_eq!(read(&two).unwrap(), "abcd");
+        assert_eq!(read(&two, "application/vnd.oci.image.layer.v1.tar+gzip").unwrap(), "abcd");
+        assert_eq!(read(&two, TAR).unwrap(), "abcd");
         let mut text = String::new();
-        inflate(ByteByByte(&two)).unwrap().read_to_string(&mut text).unwrap();
+        inflate(ByteByByte(&two), TAR).unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "abcd");
         let skipped = [&[0x5a, 0x2a, 0x4d, 0x18, 2, 0, 0, 0][..], b"no"].concat();
         let frame = |data: &[u8]| zstd::encode_all(data, 1).unwrap();
         let two = [skipped.clone(), frame(b"ab"), frame(b"cd"), skipped].concat();
-        assert_eq!(read(&two).unwrap(), "abcd");
-        assert_eq!(read(b"plain").unwrap(), "plain");
-        assert_eq!(read(b"").unwrap(), "");
+        assert_eq!(read(&two, "application/vnd.oci.image.layer.v1.tar+zstd").unwrap(), "abcd");
+        assert_eq!(read(b"plain", TAR).unwrap(), "plain");
+        assert_eq!(read(b"", "application/vnd.oci.image.layer.v1.tar+gzip").unwrap(), "");
         for other in [&b"BZh9..."[..], b"\xfd7zXZ\0..."] {
-            assert!(read(other).is_err());
+            assert!(read(other, TAR).is_err());
         }
+    }
+
+    #[test]
+    fn a_contradiction_is_refused() {
+        assert!(read(b"plain", "application/vnd.oci.image.layer.v1.tar+gzip").is_err());
+        assert!(read(&gzip(b"x"), "application/vnd.oci.image.layer.v1.tar+zstd").is_err());
     }
 
     #[test]
