@@ -527,6 +527,8 @@ fn a_shared_bind_mount_of_a_shared_root_shares_its_mounts_with_the_host() {
     let cases = [
         ("shared", "rshared", true),
         ("rshared", "shared", true),
+        ("rshared", "rw", true),
+        ("rslave", "rw", false),
         ("shared", "rslave", false),
         ("shared", "rprivate", false),
         ("", "rshared", false),

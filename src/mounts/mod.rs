@@ -176,10 +176,11 @@ impl Mount {
         Ok(mount)
     }
 
-    /// Whether it is to share its mounts with its source.
+    /// Whether it is to share its mounts with its source if the root is shared: unless told otherwise,
+    /// as in runc and crun.
     pub fn is_shared(&self) -> bool {
         self.is_bind()
-            && self.propagation.last().is_some_and(|(flag, _)| *flag == MsFlags::MS_SHARED)
+            && self.propagation.last().is_none_or(|(flag, _)| *flag == MsFlags::MS_SHARED)
     }
 
     fn is_procfs(&self) -> bool {
