@@ -6,6 +6,7 @@ mod common;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -270,6 +271,38 @@ fn files_of_the_host_are_connected_again() {
     start(restore(&c, &["--detach"]), "two");
     eventually("it counts on", || wrote("two").lines().count() > 2);
     assert!(!wrote("two").starts_with("1\n"), "{}", wrote("two"));
+    c.end();
+}
+
+/// A socket that is connected to another one of the same network namespace, a log's, say.
+#[test]
+fn a_socket_of_the_host_is_connected_again() {
+    let Some(_) = criu() else { return };
+    let c = Container::new(&["/bin/say", "here", "again"]);
+    common::compile("say.c", &c.rootfs().join("bin/say"));
+    let path = c.shared().join("log");
+    let log = UnixDatagram::bind(&path).unwrap();
+    log.set_read_timeout(Some(common::limit())).unwrap();
+    let heard = || {
+        let mut word = [0; 8];
+        let length = log.recv(&mut word).unwrap();
+        assert_eq!(&word[..length], b"here");
+    };
+    // criu connects to the name that the socket was bound to.
+    let dir = c.shared().display().to_string();
+    let c = c.mount("bind", &dir, &dir, &["bind", "rw"]).namespace("network", None).with(|c| {
+        c["process"]["env"] = json!([format!("NOTIFY_SOCKET={}", path.display())]);
+    });
+    c.run_detached();
+    heard();
+    let said = checkpoint(&c, &[]).fails(1);
+    assert!(said.contains("--ext-unix-sk"), "{said}");
+    checkpoint(&c, &["--ext-unix-sk"]).ok();
+    log.set_nonblocking(true).unwrap();
+    while log.recv(&mut [0; 8]).is_ok() {}
+    log.set_nonblocking(false).unwrap();
+    restore(&c, &["--ext-unix-sk", "--detach"]).ok();
+    heard();
     c.end();
 }
 

@@ -21,20 +21,24 @@ pub fn explain(err: Error, settings: &Settings, name: &str) -> Error {
         .hint(format!("{cure}criu's log is {}", file.display()))
 }
 
-fn cure(words: &str) -> &'static str {
-    if is_about_kernel(words) {
-        "this kernel is too new for this version of criu: a newer one is needed; "
-    } else if words.contains("file fd/") || words.contains("File fd/") {
-        // What is inherited has the path of its number.
-        "input and output that were files have to be files of the same length; "
-    } else {
-        ""
-    }
-}
+/// Words of criu's that do not say what helps, and what does.
+const CURES: &[(&str, &str)] = &[
+    // criu looks at the vDSO of the kernel, which newer kernels lay out in new ways.
+    ("vdso", TOO_NEW),
+    ("kerndat", TOO_NEW),
+    // What is inherited has the path of its number.
+    ("file fd/", OTHER_FILE),
+    ("File fd/", OTHER_FILE),
+    (
+        "without peer",
+        "a socket whose other end is in another network namespace, such as the host's, cannot be saved; ",
+    ),
+];
+const TOO_NEW: &str = "this kernel is too new for this version of criu: a newer one is needed; ";
+const OTHER_FILE: &str = "input and output that were files have to be files of the same length; ";
 
-/// criu looks at the vDSO of the kernel, which newer kernels lay out in new ways.
-fn is_about_kernel(words: &str) -> bool {
-    words.contains("vdso") || words.contains("kerndat")
+fn cure(words: &str) -> &'static str {
+    CURES.iter().find(|(of, _)| words.contains(of)).map_or("", |(_, cure)| cure)
 }
 
 /// The last errors in the log, without time and place in criu's source.
@@ -75,6 +79,12 @@ mod tests {
             assert!(cure(words).contains("files of the same length"), "{words}");
         }
         assert_eq!(cure("File etc/fd/1 is gone"), "");
+    }
+
+    #[test]
+    fn a_socket_of_another_namespace_is_named() {
+        let words = "unix: Unix socket 13406 without peer 13402";
+        assert!(cure(words).contains("another network namespace"));
     }
 
     #[test]
