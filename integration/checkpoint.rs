@@ -306,6 +306,32 @@ fn a_socket_of_the_host_is_connected_again() {
     c.end();
 }
 
+/// Its socket for that is a mount that config.json does not have.
+#[test]
+fn a_container_that_has_told_its_manager_goes_on() {
+    let Some(_) = criu() else { return };
+    let c = Container::sh(&format!("say READY=1 && {{ {COUNT}; }}")).share();
+    common::compile("say.c", &c.rootfs().join("bin/say"));
+    let path = c.shared().join("manager");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(common::limit())).unwrap();
+    let told = |cmd: Cmd| cmd.env("NOTIFY_SOCKET", path.to_str().unwrap());
+    let run = told(c.boot("run", &["--detach"])).spawn();
+    for word in ["READY=1\n", "BARRIER="] {
+        let mut said = [0; 8];
+        manager.recv(&mut said).unwrap();
+        assert_eq!(said, word.as_bytes());
+    }
+    assert_eq!(run.answer().code, 0);
+    let counter = Counter(c);
+    counter.beyond(2);
+    checkpoint(&counter.0, &[]).ok();
+    let saved = counter.value();
+    told(restore(&counter.0, &["--detach"])).ok();
+    counter.beyond(saved);
+    counter.0.end();
+}
+
 /// A payload that has its caller's terminal gets that of who restores it.
 #[test]
 fn a_terminal_of_the_host_is_connected_again() {

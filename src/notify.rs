@@ -58,6 +58,13 @@ pub fn add(spec: &mut Spec, state: &Path) {
     }
 }
 
+/// As [`add`], for a container that was made with such a socket.
+pub fn add_again(spec: &mut Spec, container: &Container) {
+    if directory(container).is_dir() {
+        add(spec, container.path());
+    }
+}
+
 /// Makes the directory of the socket.
 ///
 /// # Errors

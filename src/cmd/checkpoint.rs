@@ -16,6 +16,7 @@ use crate::criu::{self, Dump, External, Feature, Kind, Notice, Session, Target};
 use crate::error::{Doing, Error, Result};
 use crate::host::Host;
 use crate::namespaces::Namespaces;
+use crate::notify;
 use crate::parent::Process;
 use crate::plan::{self, Options};
 use crate::spec::config::Spec;
@@ -49,7 +50,8 @@ fn checkpoint(global: &Global, container: &Container, mut dump: Dump) -> Result<
     let status = dump.status_fd.take().map(status_descriptor).transpose()?;
     // Nothing of the caller's is criu's matter.
     close_on_exec_from(3).doing(|| "close descriptors of the caller")?;
-    let spec = super::saved_spec(container)?;
+    let mut spec = super::saved_spec(container)?;
+    notify::add_again(&mut spec, container);
     // Others may stop and delete it meanwhile: criu can be at it for long (--lazy-pages).
     container.unlock();
     let frozen = Frozen::new(&state)?;

@@ -46,6 +46,8 @@ pub fn attend(created: Created, mode: Mode, keep: bool) -> Result<i32> {
     let Created { container, state, made, notify } = created;
     container.unlock();
     if mode == Mode::Detached {
+        // What was restored may have been ready for long.
+        let notify = notify.filter(|_| !state.restored);
         if let (Some(notify), Some(init)) = (notify, state.init()?) {
             notify.wait(&init, state.pid);
         }
