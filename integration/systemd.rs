@@ -135,6 +135,14 @@ fn update_tells_systemd() {
     assert_eq!(read(&c, "pids.max", "pids.max"), "40");
     let memory = if is_v2() { "MemoryMax" } else { "MemoryLimit" };
     assert_eq!(show(&c, memory), (48 << 20).to_string());
+    let wrong = ["--pids-limit", "30", "--memory", "32M", "--cpuset-cpus", "4095"];
+    c.act("update").args(&wrong).fails(1);
+    if !peers_fail("they leave what came before the failure") {
+        Cmd::new(&["systemctl", "daemon-reload"]).ok();
+        assert_eq!(show(&c, "TasksMax"), "40");
+        assert_eq!(read(&c, "pids.max", "pids.max"), "40");
+        assert_eq!(show(&c, memory), (48 << 20).to_string());
+    }
     c.act("update").args(&["--pids-limit", "-1"]).ok();
     assert_eq!(show(&c, "TasksMax"), "infinity");
     assert_eq!(read(&c, "pids.max", "pids.max"), "max");
