@@ -135,9 +135,17 @@ fn update_tells_systemd() {
     assert_eq!(read(&c, "pids.max", "pids.max"), "40");
     let memory = if is_v2() { "MemoryMax" } else { "MemoryLimit" };
     assert_eq!(show(&c, memory), (48 << 20).to_string());
-    let wrong = ["--pids-limit", "30", "--memory", "32M", "--cpuset-cpus", "4095"];
-    c.act("update").args(&wrong).fails(1);
+    let devices = show(&c, "DeviceAllow");
+    let wrong =
+        json!({"pids": {"limit": 30}, "memory": {"limit": 32 << 20}, "cpu": {"cpus": "4095"},
+                       "devices": [{"allow": false, "access": "rwm"},
+                                   {"allow": true, "type": "c", "major": 10, "minor": 229,
+                                    "access": "rwm"}]})
+        .to_string();
+    let said = c.act("update").args(&["--resources", "-"]).stdin(wrong.as_bytes()).fails(1);
+    assert!(said.contains("cpuset.cpus") || peers_fail("they name the file alone"), "{said}");
     if !peers_fail("they leave what came before the failure") {
+        assert_eq!(show(&c, "DeviceAllow"), devices);
         Cmd::new(&["systemctl", "daemon-reload"]).ok();
         assert_eq!(show(&c, "TasksMax"), "40");
         assert_eq!(read(&c, "pids.max", "pids.max"), "40");

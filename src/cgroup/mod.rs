@@ -66,6 +66,9 @@ pub use stats::{Stats, Table};
 pub use systemd::{Manager, Unit};
 pub use v1::ignored;
 
+/// What systemd is told of a change, and what is written.
+pub type Change = (Vec<Property>, Vec<Setting>);
+
 /// Where a container's cgroups are: one directory in every mounted hierarchy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
@@ -251,11 +254,13 @@ impl Cgroup {
         setting::apply(self, settings)
     }
 
-    /// Tells systemd of `properties` and writes `settings`. A refusal leaves all as it was, but for device
-    /// rules and for limits of single devices.
-    pub fn update(&self, properties: &[Property], settings: &[Setting]) -> Result<()> {
-        let before = setting::present(self, settings);
-        self.tell(properties).and_then(|()| self.apply(settings)).inspect_err(|_| {
+    /// Writes the new `limits`, then changes device `rules`; systemd is told the properties of each first.
+    /// A refusal leaves all as it was, but for limits of single devices and for rules that were refused in
+    /// part.
+    pub fn update(&self, limits: &Change, rules: &Change) -> Result<()> {
+        let before = setting::present(self, &limits.1);
+        let change = |(told, written): &Change| self.tell(told).and_then(|()| self.apply(written));
+        change(limits).and_then(|()| change(rules)).inspect_err(|_| {
             // The first failure is the one to tell.
             let _ = self.tell(&properties::limits(&before));
             setting::put_back(self, &before);

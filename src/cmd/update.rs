@@ -76,18 +76,16 @@ fn apply(
 ) -> Result<()> {
     cgroup.complete(&mut resources);
     let host = Hierarchies::probe()?;
-    let mut limits = cgroup::limits(&resources, &host)?;
+    let limits = cgroup::limits(&resources, &host)?;
     cgroup::ignored(&resources).for_each(|(at, why)| log::warn(&format!("{at}: {why}")));
     cgroup.check(&limits)?;
-    let mut properties = cgroup::properties(&limits);
-    let rules = other_rules(&resources.devices, container, state, &host)?;
+    let mut rules = cgroup::Change::default();
     let mut devices = None;
-    if let Some((old, new)) = rules {
-        properties.extend(cgroup::properties(&new));
+    if let Some((old, new)) = other_rules(&resources.devices, container, state, &host)? {
         devices = Some(cgroup::device_words(&new));
-        limits.extend(cgroup::device_changes(&old, new));
+        rules = (cgroup::properties(&new), cgroup::device_changes(&old, new));
     }
-    cgroup.update(&properties, &limits)?;
+    cgroup.update(&(cgroup::properties(&limits), limits), &rules)?;
     match devices {
         None => Ok(()),
         // As it is by now: its share of caches may be new, too.
