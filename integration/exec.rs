@@ -71,6 +71,32 @@ fn capabilities_that_cannot_be_had_are_told() {
     c.end();
 }
 
+/// The keys that the first process has are those of the others too.
+#[test]
+fn the_session_keyring_is_the_containers() {
+    // With a user namespace runc makes another for exec.
+    for user_namespace in [false, true].into_iter().filter(|user| is_tare() || !user) {
+        let c = Container::idle().with(|c| {
+            c["linux"]["maskedPaths"] = json!([]);
+            if user_namespace {
+                c["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+                let map = json!([{"containerID": 0, "hostID": 100000, "size": 65536}]);
+                c["linux"]["uidMappings"] = map.clone();
+                c["linux"]["gidMappings"] = map;
+            }
+        });
+        if user_namespace {
+            let dir = c.rootfs();
+            common::Cmd::new(&["chown", "-R", "100000:100000", dir.to_str().unwrap()]).ok();
+        }
+        c.run_detached();
+        let keyrings = c.exec_sh("cat /proc/keys");
+        let name = format!("_ses.{}:", c.id);
+        assert_eq!(keyrings.matches(&name).count(), 1, "{keyrings}");
+        c.end();
+    }
+}
+
 /// What stands in a cgroup that is frozen waits; the flag is for callers who know that.
 #[test]
 fn exec_in_a_paused_container_waits_for_resume() {

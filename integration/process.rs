@@ -75,6 +75,25 @@ fn what_the_caller_ignores_or_blocks_does_not_stay() {
     c.end();
 }
 
+/// Root of the container could take the host's from everybody else: chmod 0 /dev/stdin.
+#[test]
+fn dev_null_as_a_standard_descriptor_is_the_containers() {
+    let from_null = ["sh", "-c", "exec \"$@\" </dev/null", "sh"];
+    let files = ["/bin/stat", "-L", "-c", "%d:%i", "/proc/self/fd/0", "/dev/null"];
+    let same = |said: String| {
+        let (own, null) = said.split_once('\n').unwrap();
+        assert_eq!(own, null.trim_end());
+    };
+    if !is_tare() {
+        return; // runc passes a pipe while it is in the foreground, and the host's to exec.
+    }
+    same(Container::new(&files).boot("run", &[]).under(&from_null).ok());
+    let c = Container::idle();
+    c.run_detached();
+    same(c.exec(&[], &files).under(&from_null).ok());
+    c.end();
+}
+
 #[test]
 fn the_size_of_files_may_be_limited_to_nothing() {
     let script = "trap '' XFSZ; echo more > /tmp/f && exit 3; exit 4";

@@ -245,7 +245,7 @@ impl<'a> Child<'a> {
             ChildStep::ReadOnlyRoot => rootfs::read_only_root(self.root()?),
             ChildStep::RootPropagation(flag, recursive) => rootfs::propagate(*flag, *recursive),
             ChildStep::CloseDescriptors => self.close_descriptors(),
-            ChildStep::Keyring(name) => join_keyring(name),
+            ChildStep::Keyring(name, first) => join_keyring(name, *first),
             ChildStep::Session => terminal::new_session(self.slave.as_ref().map(AsFd::as_fd)),
             ChildStep::Rlimit(limit) => limit.apply(0),
             ChildStep::Label(label) => label.apply(),
@@ -642,11 +642,13 @@ fn no_process() -> Error {
     Error::new("cannot start a container without a process").at("process")
 }
 
-fn join_keyring(name: &str) -> Result<()> {
+fn join_keyring(name: &str, first: bool) -> Result<()> {
     let name = crate::path::c_string(name)?;
     match sys::process::join_session_keyring(&name) {
         // A kernel without keyrings has none to protect.
         Err(Errno::ENOSYS) => Ok(()),
+        Ok(serial) if first => sys::process::share_keyring(serial)
+            .doing(|| "let the processes of exec find the session keyring"),
         other => other.map(drop).map_err(|errno| {
             Error::from(errno).hint("--no-new-keyring keeps the caller's keyring")
         }),

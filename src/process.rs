@@ -2,14 +2,14 @@
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io::Read;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, makedev};
 use nix::unistd::{AccessFlags, access};
 
 use crate::error::{Doing, Error, Result};
@@ -229,13 +229,18 @@ pub fn make_directory(root: &crate::path::Root, cwd: &Path) -> Result<()> {
 }
 
 /// Gives the standard descriptors to the user of the payload, so that it can open /dev/stdout.
-/// /dev/null and what belongs to other file systems' owners stay as they are.
+/// /dev/null becomes the container's; what belongs to other file systems' owners stays as it is.
 pub fn own_stdio(uid: u32) -> Result<()> {
-    let null = nix::sys::stat::makedev(1, 3);
+    let mut null = None;
     for fd in (0..=2).map(sys::process::stdio) {
         let Ok(stat) = fstat(fd) else { continue };
-        let is_char = stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFCHR.bits();
-        if stat.st_uid == uid || (is_char && stat.st_rdev == null) {
+        if is_null(&stat) {
+            if let Some(null) = null.get_or_insert_with(own_null) {
+                sys::process::dup_to(null.as_fd(), fd.as_raw_fd())?;
+            }
+            continue;
+        }
+        if stat.st_uid == uid {
             continue;
         }
         match sys::security::chown_fd(fd, uid, None) {
@@ -246,6 +251,19 @@ pub fn own_stdio(uid: u32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The container's /dev/null, if it has that device there. Through the host's the payload could
+/// change the owner and the mode of the host's file.
+fn own_null() -> Option<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let null = nix::fcntl::open("/dev/null", flags, Mode::empty()).ok()?;
+    fstat(&null).is_ok_and(|stat| is_null(&stat)).then_some(null)
+}
+
+fn is_null(stat: &FileStat) -> bool {
+    let is_char = stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFCHR.bits();
+    is_char && stat.st_rdev == makedev(1, 3)
 }
 
 /// Has the payload start with no signal ignored or blocked, whatever the runtime and its caller

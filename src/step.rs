@@ -227,8 +227,9 @@ pub enum ChildStep {
     /// Closes everything that setting up has opened: no directory of ours may serve as one through
     /// /proc/self/fd (CVE-2024-21626).
     CloseDescriptors,
-    /// Joins a new session keyring of this name.
-    Keyring(String),
+    /// Joins the session keyring of this name; `true` for the first process, which makes it and
+    /// lets those of `exec` find it.
+    Keyring(String, bool),
     /// Starts a session, on the terminal if there is one.
     Session,
     /// Sets a resource limit.
@@ -423,7 +424,7 @@ impl ChildStep {
     fn fmt_late(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CloseDescriptors => f.write_str("close what setting up has opened"),
-            Self::Keyring(name) => write!(f, "join the session keyring {name}"),
+            Self::Keyring(name, _) => write!(f, "join the session keyring {name}"),
             Self::Session => f.write_str("start a new session"),
             Self::Rlimit(limit) => write!(f, "set {}", limit.name),
             Self::Scheduling(scheduling) => fmt::Display::fmt(scheduling, f),

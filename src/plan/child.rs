@@ -60,6 +60,7 @@ impl Context<'_> {
                     host: self.host,
                     options: self.options,
                     user_namespace: self.namespaces.has(NEWUSER),
+                    first: true,
                 };
                 process_steps(plan, process, &around)?;
                 self.start_steps(plan);

@@ -28,6 +28,8 @@ pub(super) struct Around<'a> {
     pub options: &'a Options,
     /// Whether it is in a user namespace of the container's.
     pub user_namespace: bool,
+    /// Whether it is the container's first process, and not one of `exec`.
+    pub first: bool,
 }
 
 /// The child's steps from the set-up container to the payload: the same for init and exec.
@@ -37,7 +39,7 @@ pub(super) fn process_steps(plan: &mut Plan, process: &Process, around: &Around)
     label_steps(plan, process)?;
     plan.child(ChildStep::CloseDescriptors, "");
     if !options.no_new_keyring {
-        plan.child(ChildStep::Keyring(format!("_ses.{}", options.id)), "");
+        plan.child(ChildStep::Keyring(format!("_ses.{}", options.id), around.first), "");
     }
     plan.child(ChildStep::Session, "process.terminal");
     rlimit_steps(plan, process, around.user_namespace)?;

@@ -267,6 +267,19 @@ pub fn join_session_keyring(name: &CStr) -> Result<i32, Errno> {
     .map(|serial| serial as i32)
 }
 
+/// Gives the owner of a new session keyring the right to find it by its name: without it a later
+/// [`join_session_keyring`] makes another one (keyctl(2), `KEYCTL_SETPERM`).
+pub fn share_keyring(serial: i32) -> Result<(), Errno> {
+    const KEYCTL_SETPERM: libc::c_int = 5;
+    // What the kernel gives, with KEY_USR_SEARCH.
+    const PERMISSIONS: u32 = 0x3f1b_0000;
+    // SAFETY: only integers are passed.
+    Errno::result(unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_SETPERM, serial, PERMISSIONS, 0, 0)
+    })
+    .map(drop)
+}
+
 /// Brings up the interface `lo` of the current network namespace (netdevice(7)).
 pub fn loopback_up() -> Result<(), Errno> {
     // SAFETY: only integers are passed.
