@@ -27,7 +27,7 @@ fn user_and_group() {
 
 #[test]
 fn groups_are_exactly_those_listed() {
-    let user = json!({"uid": 0, "gid": 0, "additionalGids": [5, 2147483647, 7]});
+    let user = json!({"uid": 0, "gid": 0, "additionalGids": [5, 7, 2147483647, 7]});
     let c = Container::idle().with(|c| c["process"]["user"] = user);
     assert_eq!(field(&status_of(c), "Groups"), "5 7 2147483647");
 }
@@ -258,6 +258,13 @@ fn sysctls_that_would_reach_the_host_are_refused() {
         .namespace("network", None)
         .with(|c| c["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"}));
     c.boot("run", &[]).fails(1);
+    // Docker names the host's network by a path.
+    let same = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let c = Container::new(&["/bin/true"])
+        .namespace("network", Some("/proc/self/ns/net"))
+        .with(|c| c["linux"]["sysctl"] = json!({"net.core.somaxconn": same.trim()}));
+    let said = c.boot("run", &[]).fails(1);
+    assert!(said.contains("not allowed in host network namespace"), "{said}");
 }
 
 #[test]

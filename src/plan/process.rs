@@ -151,10 +151,14 @@ fn credentials(process: &Process, around: &Around, plan: &mut Plan) -> Credentia
         plan.warnings
             .push(format!("can't raise ambient capability {name}: operation not permitted"));
     }
+    // Engines list some twice, and the kernel keeps them so.
+    let mut groups = process.user.additional_gids.clone();
+    groups.sort_unstable();
+    groups.dedup();
     Credentials {
         uid: process.user.uid,
         gid: process.user.gid,
-        groups: process.user.additional_gids.clone(),
+        groups,
         capabilities,
         groups_may_stay: (around.user_namespace || around.host.rootless)
             && crate::host::is_unprivileged(),

@@ -1,6 +1,9 @@
 //! Refusals of `linux`, and of what only a namespace of `linux` makes possible.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+
+use nix::sys::stat::stat;
 
 use super::super::config::{Device, IntelRdt, Linux, MemoryPolicy, Namespace, NetDevice, Spec};
 use super::super::names::{MEMORY_FLAGS, MEMORY_MODES, PERSONALITIES};
@@ -204,7 +207,7 @@ fn sysctl(name: &str, list: &[Namespace]) -> Result<()> {
     let Some(file) = sysctl_file(name) else {
         return Err(Error::new(format!("sysctl {name:?} is not the name of one")));
     };
-    let has = |kind| find(list, kind).is_some();
+    let has = |kind| find(list, kind).is_some_and(|namespace| !is_own(namespace));
     let (owner, words) = if IPC_SYSCTLS.contains(&&*file) || file.starts_with("fs/mqueue/") {
         ("ipc", format!("sysctl {name:?} is not allowed in the hosts ipc namespace"))
     } else if file.starts_with("net/") {
@@ -221,12 +224,25 @@ fn sysctl(name: &str, list: &[Namespace]) -> Result<()> {
         return Err(Error::new(format!("sysctl {name:?} is not in a separate kernel namespace"))
             .hint("it would change the host"));
     };
-    match has(owner) {
-        true => Ok(()),
-        false => {
+    match (has(owner), find(list, owner)) {
+        (true, _) => Ok(()),
+        (_, None) => {
             Err(Error::new(words).hint(format!("add {{\"type\": {owner:?}}} to linux.namespaces")))
         }
+        _ => Err(Error::new(words)
+            .hint(format!("the {owner} namespace to be joined is the one that tare is in"))),
     }
+}
+
+/// Whether the namespace that is joined is that of this process. Engines name the host's by a path,
+/// too.
+fn is_own(namespace: &Namespace) -> bool {
+    let file = if namespace.kind == "network" { "net" } else { &namespace.kind };
+    let own = || stat(&*Path::new("/proc/self/ns").join(file)).ok();
+    let named = joined(namespace).and_then(|path| stat(path).ok());
+    named.is_some_and(|named| {
+        own().is_some_and(|own| (own.st_dev, own.st_ino) == (named.st_dev, named.st_ino))
+    })
 }
 
 /// Masked and read-only paths.
