@@ -67,6 +67,18 @@ fn the_container_sees_its_own_cgroups() {
 }
 
 #[test]
+fn what_a_cgroup_namespace_mounts_has_a_name() {
+    let v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let c = Container::idle().new_namespace("cgroup");
+    c.run_detached();
+    let own = if v2 { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/pids" };
+    let line = mount_line(&c, own);
+    let kind = if v2 { "cgroup2" } else { "cgroup" };
+    assert!(line.contains(&format!(" - {kind} cgroup ")), "{line}");
+    c.end();
+}
+
+#[test]
 fn the_root_is_the_containers_alone() {
     let said = Container::sh("ls /; readlink /proc/self/root; ls /..").run();
     let names = "bin\ndev\netc\nproc\nroot\nsys\ntmp\n";

@@ -28,7 +28,7 @@ pub fn limits(resources: &Resources, host: &Hierarchies) -> Result<Vec<Setting>>
     if let Some(memory) = &resources.memory {
         writes.memory(memory)?;
     }
-    writes.pids(resources, 0)?;
+    writes.pids(resources)?;
     if let Some(block) = &resources.block_io {
         writes.block_io(block)?;
     }
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn pids() {
         let max = |json| plan(json, &HOST).unwrap().join("");
-        assert_eq!(max(r#"{"pids":{"limit":0}}"#), "pids: pids.max=0 @pids.limit");
+        assert_eq!(max(r#"{"pids":{"limit":0}}"#), "pids: pids.max=max @pids.limit");
         assert_eq!(max(r#"{"pids":{"limit":-1}}"#), "pids: pids.max=max @pids.limit");
         assert_refused(r#"{"pids":{"limit":-2}}"#, "below -1", "pids.limit");
     }

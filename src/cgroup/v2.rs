@@ -23,7 +23,7 @@ pub fn limits(resources: &Resources, host: &Hierarchies) -> Result<Vec<Setting>>
         self::memory(&mut writes, memory)?;
     }
     // The first process is born in its cgroup and counts: less than 1 is the same as 1.
-    writes.pids(resources, 1)?;
+    writes.pids(resources)?;
     if let Some(block) = &resources.block_io {
         io(&mut writes, block)?;
     }
@@ -388,7 +388,7 @@ mod tests {
         assert_eq!(
             plan(json).unwrap(),
             [
-                "pids.max=1 @pids.limit",
+                "pids.max=max @pids.limit",
                 "hugetlb.2MB.max=4 @hugepageLimits[0]",
                 "hugetlb.2MB.rsvd.max=4 if there @hugepageLimits[0]",
                 "rdma.max=mlx5_1 hca_handle=3 @rdma.mlx5_1",

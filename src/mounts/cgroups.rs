@@ -79,6 +79,7 @@ fn own(hierarchy: &CgroupMount) -> std::result::Result<OwnedFd, Errno> {
 /// A new mount of a hierarchy, rooted at the cgroup namespace.
 fn fresh(hierarchy: &CgroupMount) -> std::result::Result<OwnedFd, Errno> {
     let context = FsContext::open(c"cgroup")?;
+    context.set(c"source", c"cgroup")?;
     for word in hierarchy.data.split(',') {
         match word.split_once('=') {
             Some((key, value)) => context.set(&c_string(key)?, &c_string(value)?)?,
