@@ -250,6 +250,33 @@ fn pipes_are_connected_again() {
     c.end();
 }
 
+/// CVE-2026-119101 and its like: what is given to criu by name is not to be another mount's.
+#[test]
+fn mounts_that_the_payload_has_moved_are_not_mixed_up() {
+    let Some(_) = criu() else { return };
+    if !is_tare() {
+        return;
+    }
+    let moves = [
+        ("mv /p /q; ln -s /other /p", "another one is at /other/m"),
+        ("mv /p /q; ln -s /dev /p; mkdir /dev/m", "another one is at /dev/m"),
+        ("mv /p '/q]:x'; ln -s '/q]:x' /p", "criu cannot name the mount at /q]:x/m"),
+    ];
+    for (script, words) in moves {
+        let c = Container::sh(&format!("{script}; {COUNT}")).share();
+        let (one, other) = (c.shared(), c.bundle().join("other"));
+        fs::create_dir(&other).unwrap();
+        let c = c.mount("bind", one.to_str().unwrap(), "/p/m", &["bind", "ro"]);
+        let c = c.mount("bind", other.to_str().unwrap(), "/other/m", &["bind"]);
+        let counter = Counter(c);
+        counter.0.run_detached();
+        counter.beyond(1);
+        let said = checkpoint(&counter.0, &[]).answer();
+        assert!(said.code == 1 && said.stderr.contains(words), "{script}: {said:?}");
+        counter.0.end();
+    }
+}
+
 /// What runc cannot: a payload whose output goes to a file of the host.
 #[test]
 fn files_of_the_host_are_connected_again() {

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::fstat;
+
 use crate::error::{Doing, Error, Result};
 use crate::namespaces::{Join, NEWNET, NEWPID};
 use crate::path::Root;
@@ -23,15 +25,62 @@ pub struct External {
 }
 
 impl External {
+    /// The name by which criu knows it.
+    ///
+    /// # Errors
+    /// criu would read another name.
+    pub fn name(&self) -> Result<&str> {
+        plain(&self.destination)
+    }
+
     /// Where it is in the container whose root is `root`, with all links resolved.
     ///
     /// # Errors
-    /// /proc cannot be read. What is not there any more is where the configuration says.
-    pub fn place(&self, root: &Root) -> Result<PathBuf> {
+    /// /proc cannot be read; something else is there. What is not there any more is where the
+    /// configuration says.
+    fn place(&self, root: &Root) -> Result<PathBuf> {
         let Ok(fd) = root.resolve(&self.destination) else { return Ok(self.destination.clone()) };
         let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
-        std::fs::read_link(&link).doing(|| format!("read {link}"))
+        let place = std::fs::read_link(&link).doing(|| format!("read {link}"))?;
+        let source = std::fs::metadata(&self.source);
+        let found = fstat(&fd).doing(|| format!("stat {}", place.display()))?;
+        match source.is_ok_and(|source| source.dev() != found.st_dev) {
+            true => Err(self.lost(&place)),
+            false => Ok(place),
+        }
     }
+
+    fn lost(&self, place: &Path) -> Error {
+        let (source, place) = (self.source.display(), place.display());
+        Error::new(format!("the mount of {source} cannot be saved: another one is at {place}"))
+    }
+}
+
+/// What criu is told of `mounts`: where each is in the container whose root is `root`, and its name.
+/// Directories may have been moved and replaced by links since: the source of one mount must not be
+/// given to another by the restore (CVE-2026-119101).
+///
+/// # Errors
+/// A mount is not where the configuration has put it.
+pub fn places<'a>(mounts: &'a [External], root: &Root) -> Result<Vec<(String, &'a str)>> {
+    let mut found: Vec<(String, &External)> = Vec::new();
+    for mount in mounts {
+        let place = mount.place(root)?;
+        let other = found.iter().find(|(known, _)| Path::new(known) == place);
+        if other.is_some_and(|(_, other)| other.source != mount.source) {
+            return Err(mount.lost(&place));
+        }
+        found.push((plain(&place)?.to_owned(), mount));
+    }
+    found.into_iter().map(|(place, mount)| Ok((place, mount.name()?))).collect()
+}
+
+/// criu puts `mnt[PATH]:NAME` together, and takes that apart again.
+fn plain(path: &Path) -> Result<&str> {
+    path.to_str().filter(|text| !text.contains(']')).ok_or_else(|| {
+        Error::new(format!("criu cannot name the mount at {}", path.display()))
+            .hint("its path has a ] or is not UTF-8")
+    })
 }
 
 /// The name under which a joined namespace is known in the images; none for those that criu joins

@@ -171,10 +171,8 @@ impl Dump {
     fn container(&self, options: &mut Message, target: &Target) -> Result<()> {
         let root = format!("/proc/{}/root", target.pid);
         let root = Root::open(Path::new(&root)).doing(|| format!("open {root}"))?;
-        for mount in &target.mounts {
-            let place = mount.place(&root)?;
-            let name = mount.destination.to_string_lossy();
-            options.pair(23, &place.to_string_lossy(), &name);
+        for (place, name) in external::places(&target.mounts, &root)? {
+            options.pair(23, &place, name);
         }
         let descriptors = Descriptors::of(target.pid)?;
         descriptors.save(&self.settings.images)?;
@@ -269,8 +267,7 @@ impl Restore {
         // The first process becomes a child of tare, not of criu.
         options.number(26, 1);
         for mount in &self.mounts {
-            let name = mount.destination.to_string_lossy();
-            options.pair(23, &name, &mount.source.to_string_lossy());
+            options.pair(23, mount.name()?, &mount.source.to_string_lossy());
         }
         for (controllers, path) in cgroups.lines().filter_map(cgroup) {
             options.pair(25, controllers, path);

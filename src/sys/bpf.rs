@@ -87,6 +87,10 @@ struct Query {
     attach_flags: u32,
     ids: u64,
     count: u32,
+    reserved: u32,
+    more: [u64; 3],
+    /// Nobody wants it, but kernels since 6.17 write it whatever the size that they are told (mended in 7.2).
+    revision: u64,
 }
 
 #[repr(C)]
