@@ -127,12 +127,8 @@ fn pids_limit_refuses_forks() {
     let (status, stderr) = tree.run(script);
     assert!(stderr.contains("fork"), "{status}: {stderr}");
     tree.cgroup.kill(libc::SIGKILL).unwrap();
-    for none in ["-1", "0"] {
-        tree.limit(r#"{"pids":{"limit":3}}"#).unwrap();
-        tree.limit(&format!(r#"{{"pids":{{"limit":{none}}}}}"#)).unwrap();
-        assert_eq!(tree.run(&format!("{script} 2>&1 >/dev/null")).0.code(), Some(7));
-        tree.cgroup.kill(libc::SIGKILL).unwrap();
-    }
+    tree.limit(r#"{"pids":{"limit":-1}}"#).unwrap();
+    assert_eq!(tree.run(&format!("{script} 2>&1 >/dev/null")).0.code(), Some(7));
 }
 
 #[test]

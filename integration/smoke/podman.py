@@ -79,7 +79,6 @@ def limits(smoke, run):
     value(["--cpus", "0.5"], "cpu", "cpu.cfs_quota_us", "50000")
     value(["--cpu-shares", "512"], "cpu", "cpu.shares", "512")
     value(["--pids-limit", "20"], "pids", "pids.max", "20")
-    value(["--pids-limit", "-1"], "pids", "pids.max", "max")
     value(["--cpuset-cpus", "0"], "cpuset", "cpuset.cpus", "0\n")
     smoke.check([*run, "--memory", "16m", "--memory-swap", "16m", "box", "dd", "if=/dev/zero",
                  "of=/dev/null", "bs=64M", "count=1"], code=137)

@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn pids() {
         let max = |json| plan(json, &HOST).unwrap().join("");
-        assert_eq!(max(r#"{"pids":{"limit":0}}"#), "pids: pids.max=max @pids.limit");
+        assert_eq!(max(r#"{"pids":{"limit":0}}"#), "pids: pids.max=1 @pids.limit");
         assert_eq!(max(r#"{"pids":{"limit":-1}}"#), "pids: pids.max=max @pids.limit");
         assert_refused(r#"{"pids":{"limit":-2}}"#, "below -1", "pids.limit");
     }

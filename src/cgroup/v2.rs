@@ -22,7 +22,6 @@ pub fn limits(resources: &Resources, host: &Hierarchies) -> Result<Vec<Setting>>
     if let Some(memory) = &resources.memory {
         self::memory(&mut writes, memory)?;
     }
-    // The first process is born in its cgroup and counts: less than 1 is the same as 1.
     writes.pids(resources)?;
     if let Some(block) = &resources.block_io {
         io(&mut writes, block)?;
@@ -388,7 +387,7 @@ mod tests {
         assert_eq!(
             plan(json).unwrap(),
             [
-                "pids.max=max @pids.limit",
+                "pids.max=1 @pids.limit",
                 "hugetlb.2MB.max=4 @hugepageLimits[0]",
                 "hugetlb.2MB.rsvd.max=4 if there @hugepageLimits[0]",
                 "rdma.max=mlx5_1 hca_handle=3 @rdma.mlx5_1",

@@ -113,13 +113,14 @@ impl<'a> Writes<'a> {
         Ok(())
     }
 
-    /// The number of tasks; -1 is no limit, and so is 0: Podman makes it of its users' -1.
+    /// The number of tasks; -1 is no limit. 0 leaves the first process alone, which counts: so does 1,
+    /// and systemd knows no 0.
     pub fn pids(&mut self, resources: &Resources) -> Result<()> {
         const AT: &str = "linux.resources.pids.limit";
         match resources.pids.as_ref().and_then(|pids| pids.limit) {
             None => Ok(()),
-            Some(-1..=0) => self.put("pids.max", "max", AT, How::Write),
-            Some(limit @ 1..) => self.number("pids.max", limit, AT),
+            Some(-1) => self.put("pids.max", "max", AT, How::Write),
+            Some(limit @ 0..) => self.number("pids.max", limit.max(1), AT),
             Some(limit) => refuse(format!("pids limit {limit} is below -1, which means none"), AT),
         }
     }
