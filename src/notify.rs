@@ -44,7 +44,7 @@ pub fn manager() -> Option<SocketAddr> {
 
 /// Adds to `spec` what shows the container its socket, in the state directory `state`.
 pub fn add(spec: &mut Spec, state: &Path) {
-    let options = ["bind", "nosuid", "noexec", "nodev", "ro"].map(String::from);
+    let options = ["bind", "private", "nosuid", "noexec", "nodev", "ro"].map(String::from);
     spec.mounts.push(Mount {
         destination: INSIDE.into(),
         kind: None,
