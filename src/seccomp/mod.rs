@@ -62,7 +62,7 @@ pub struct Filter {
     pub unknown: Vec<String>,
 }
 
-/// Compiles a profile; `None` if it allows everything. Neither looks at the host nor changes it.
+/// Compiles a profile; `None` if it asks for nothing: all calls, of whatever architecture. Neither looks at the host nor changes it.
 ///
 /// The native architecture is always included. Errors: words that the specification does not
 /// know, values that cannot be applied, rules that contradict each other, a program too long;
@@ -77,7 +77,9 @@ fn compile_for(config: &Seccomp, family: &Family) -> Result<Option<Filter>> {
     let profile = Profile::read(config, family, default)?;
     let listener = Listener::plan(config, profile.notifies)?;
     let mut flags = rules::flags(config.flags.as_deref(), profile.notifies)?;
-    if default == libc::SECCOMP_RET_ALLOW && config.syscalls.is_empty() {
+    let allows_all = default == libc::SECCOMP_RET_ALLOW && config.syscalls.is_empty();
+    // Who names architectures forbids the calls of all others.
+    if allows_all && config.architectures.is_empty() {
         return Ok(None);
     }
     if listener.is_some() {

@@ -131,6 +131,9 @@ fn listener_and_flags() {
 fn nothing_to_filter() {
     let allow = json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/ignored" });
     assert!(compile(&seccomp(&allow)).expect("compiles").is_none());
+    let native =
+        json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"] });
+    assert!(compile(&seccomp(&native)).expect("compiles").is_some(), "other architectures' calls");
     let mut deny = profile();
     deny["syscalls"] = json!([]);
     assert!(compile(&seccomp(&deny)).expect("compiles").is_some());
