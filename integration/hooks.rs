@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use common::{Container, eventually, is_tare, peers_fail};
@@ -119,6 +121,19 @@ fn hooks_of_the_container_start_in_it_and_write_for_their_owner() {
     let told = |name: &str| std::fs::read_to_string(rootfs.join("tmp").join(name)).unwrap();
     assert_eq!(told("create"), format!("{}\n0022\n", rootfs.display()));
     assert_eq!(told("start"), "/tmp\n0022\n");
+}
+
+#[test]
+fn a_hook_starts_in_a_working_directory_that_the_user_may_not_enter() {
+    let c = Container::new(&["/bin/true"]).with(|c| {
+        c["process"]["cwd"] = json!("/private");
+        c["process"]["user"] = json!({"uid": 7, "gid": 7});
+        c["hooks"] = json!({"startContainer": [host_hook("exit 0")]});
+    });
+    let private = c.rootfs().join("private");
+    std::fs::create_dir(&private).unwrap();
+    std::fs::set_permissions(&private, Permissions::from_mode(0o700)).unwrap();
+    c.run();
 }
 
 #[test]

@@ -399,7 +399,7 @@ impl<'a> Child<'a> {
     fn hook(&self, hook: &Hook) -> Result<()> {
         let Some(state) = &self.inherited.state else { return Ok(()) };
         let state = State { pid: nix::unistd::getpid().as_raw(), ..state.clone() };
-        let run = |status| hook.run(state.for_hooks(status).as_bytes(), Path::new("."), None);
+        let run = |status| hook.run(state.for_hooks(status).as_bytes(), None, None);
         if hook.point == Point::StartContainer {
             return run(Status::Created);
         }

@@ -102,7 +102,8 @@ impl Hook {
         format!("hooks.{}[{}]", self.point.name(), self.index)
     }
 
-    /// Runs it to its end with `state` (JSON) on its standard input, in the directory `cwd`.
+    /// Runs it to its end with `state` (JSON) on its standard input, in the directory `cwd`, or where
+    /// this process is: the payload's user may be in a directory that it cannot enter.
     /// It gets its own environment only, never the container's or the runtime's (CVE-2025-23266).
     /// With `init`, a process descriptor, it is killed when that process ends: nobody waits for a
     /// hook that prepares a container which was deleted meanwhile.
@@ -110,7 +111,7 @@ impl Hook {
     /// # Errors
     /// It cannot be started, fails, runs longer than its time-out (then it is killed), or `init`
     /// ended.
-    pub fn run(&self, state: &[u8], cwd: &Path, init: Option<BorrowedFd>) -> Result<()> {
+    pub fn run(&self, state: &[u8], cwd: Option<&Path>, init: Option<BorrowedFd>) -> Result<()> {
         let name = format!("error running {} hook #{}", self.point.name(), self.index);
         let fail = |what: String| Error::new(format!("{name}: {what}"));
         // Files in memory in place of pipes: a hook that does not read or that writes much can
@@ -118,8 +119,10 @@ impl Hook {
         let (stdin, stdout, stderr) = (memory(state)?, memory(b"")?, memory(b"")?);
         let start = |file: &File| file.try_clone().map(Stdio::from);
         let mut command = Command::new(&self.path);
+        if let Some(cwd) = cwd {
+            command.current_dir(cwd);
+        }
         command
-            .current_dir(cwd)
             .process_group(0)
             .stdin(Stdio::from(stdin))
             .stdout(start(&stdout).map_err(|e| Error::io(&name, &e))?)
