@@ -738,6 +738,17 @@ fn words_that_every_file_system_takes() {
     }
 }
 
+#[test]
+fn times_of_access_without_strictatime_are_the_kernels_default() {
+    for (word, expected) in [("norelatime", true), ("nostrictatime", true), ("strictatime", false)]
+    {
+        let c = Container::sh("grep ' /data ' /proc/self/mountinfo");
+        let answer = c.mount("tmpfs", "tmpfs", "/data", &[word]).boot("run", &[]).answer();
+        assert_eq!(answer.code, 0, "{word}: {answer:?}");
+        assert_eq!(answer.stdout.contains("relatime"), expected, "{word}: {answer:?}");
+    }
+}
+
 /// Runs `c` where its directory `source` is mounted on itself with the attributes `flags`.
 fn run_on(c: &Container, source: &str, flags: &str) -> common::Answer {
     let script = format!(

@@ -44,6 +44,7 @@ pub(super) const LAYER: &CStr = c"lowerdir+";
 const ATIME: u64 = attr::ATIME_MASK;
 
 /// All words with a meaning of their own; `features` lists them. Any other goes to the file system.
+/// `norelatime` is no `strictatime`: like mount(8) it leaves the kernel's default, which is relatime.
 const OPTIONS: &[(&str, Effect)] = &[
     ("async", Effect::FileSystem),
     ("atime", Effect::Attribute(attr::RELATIME, ATIME)),
@@ -65,7 +66,7 @@ const OPTIONS: &[(&str, Effect)] = &[
     ("noiversion", Effect::Nothing),
     ("nolazytime", Effect::FileSystem),
     ("nomand", Effect::FileSystem),
-    ("norelatime", Effect::Attribute(attr::STRICTATIME, ATIME)),
+    ("norelatime", Effect::Attribute(attr::RELATIME, ATIME)),
     ("nostrictatime", Effect::Attribute(attr::RELATIME, ATIME)),
     ("nosuid", Effect::Attribute(attr::NOSUID, 0)),
     ("nosymfollow", Effect::Attribute(attr::NOSYMFOLLOW, 0)),
@@ -82,7 +83,7 @@ const OPTIONS: &[(&str, Effect)] = &[
     ("rnodev", Effect::Recursive(attr::NODEV, 0)),
     ("rnodiratime", Effect::Recursive(attr::NODIRATIME, 0)),
     ("rnoexec", Effect::Recursive(attr::NOEXEC, 0)),
-    ("rnorelatime", Effect::Recursive(attr::STRICTATIME, ATIME)),
+    ("rnorelatime", Effect::Recursive(attr::RELATIME, ATIME)),
     ("rnostrictatime", Effect::Recursive(attr::RELATIME, ATIME)),
     ("rnosuid", Effect::Recursive(attr::NOSUID, 0)),
     ("rnosymfollow", Effect::Recursive(attr::NOSYMFOLLOW, 0)),
