@@ -380,7 +380,7 @@ impl Mount {
 
     /// The options of a bind mount replace the source's attributes, unless it has none at all.
     /// Attributes that the kernel locks (the source belongs to another user namespace) are kept if
-    /// they were not asked to go.
+    /// they were not asked to go, and read-only ones stay so in any case.
     fn bind_attributes(&self, mount: BorrowedFd) -> Result<()> {
         let asked = self.attributes;
         if asked == Attributes::default() {
@@ -391,10 +391,15 @@ impl Mount {
             clear |= attr::NODIRATIME & !asked.set;
         }
         let all = Attributes { clear, ..asked };
-        match set_attributes(mount, all, None, false) {
-            Err(Errno::EPERM) => Ok(set_attributes(mount, asked, None, false)?),
-            other => Ok(other?),
+        // Podman says "rw" where its user says nothing, of a source that is read-only, too.
+        let restricted = Attributes { clear: asked.clear & !attr::RDONLY, ..asked };
+        for attributes in [all, asked] {
+            match set_attributes(mount, attributes, None, false) {
+                Err(Errno::EPERM) => {}
+                other => return Ok(other?),
+            }
         }
+        Ok(set_attributes(mount, restricted, None, false)?)
     }
 
     /// Gives a bind mount that somebody else has made again the attributes that are ordered.
