@@ -250,6 +250,7 @@ pub fn own_stdio(uid: u32) -> Result<()> {
             }
         }
     }
+    null.flatten().into_iter().for_each(sys::process::close_later);
     Ok(())
 }
 
