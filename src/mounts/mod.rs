@@ -380,7 +380,7 @@ impl Mount {
 
     /// The options of a bind mount replace the source's attributes, unless it has none at all.
     /// Attributes that the kernel locks (the source belongs to another user namespace) are kept if
-    /// they were not asked to go, and read-only ones stay so in any case.
+    /// they were not asked to go.
     fn bind_attributes(&self, mount: BorrowedFd) -> Result<()> {
         let asked = self.attributes;
         if asked == Attributes::default() {
@@ -391,15 +391,10 @@ impl Mount {
             clear |= attr::NODIRATIME & !asked.set;
         }
         let all = Attributes { clear, ..asked };
-        // Podman says "rw" where its user says nothing, of a source that is read-only, too.
-        let restricted = Attributes { clear: asked.clear & !attr::RDONLY, ..asked };
-        for attributes in [all, asked] {
-            match set_attributes(mount, attributes, None, false) {
-                Err(Errno::EPERM) => {}
-                other => return Ok(other?),
-            }
+        match set_attributes(mount, all, None, false) {
+            Err(Errno::EPERM) => Ok(set_attributes(mount, asked, None, false).map_err(locked)?),
+            other => Ok(other?),
         }
-        Ok(set_attributes(mount, restricted, None, false)?)
     }
 
     /// Gives a bind mount that somebody else has made again the attributes that are ordered.
@@ -485,5 +480,16 @@ fn explain(err: Error, text: &str) -> Error {
     match hint {
         Some(hint) => err.hint(hint),
         None => err,
+    }
+}
+
+/// Where the source is the host's, its flags stay in a user namespace (mount_namespaces(7)).
+fn locked(errno: Errno) -> Error {
+    match errno {
+        Errno::EPERM => Error::from(errno).hint(
+            "the source is mounted with flags that cannot be taken away in a user namespace, such as \
+             ro: leave out the option that would, such as rw",
+        ),
+        _ => errno.into(),
     }
 }
