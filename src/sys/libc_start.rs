@@ -55,6 +55,7 @@ thresholds! {
     __x86_shared_cache_size_half = 512 * 1024;
     __x86_shared_cache_size = 1024 * 1024;
     __x86_shared_non_temporal_threshold = 768 * 1024;
+    __x86_memset_non_temporal_threshold = 768 * 1024;
     __x86_rep_movsb_threshold = 2048;
     __x86_rep_stosb_threshold = 2048;
     __x86_rep_movsb_stop_threshold = 768 * 1024;
