@@ -448,7 +448,8 @@ fn pause_stops_and_resume_goes_on() {
 
 #[test]
 fn ps_lists_the_processes() {
-    let c = Container::sh("sleep 600 & wait");
+    // By its path: the shell of Ubuntu's busybox would run its own, under another name.
+    let c = Container::sh("/bin/sleep 600 & wait");
     c.run_detached();
     eventually("two processes", || c.processes().len() == 2);
     let json: Vec<i32> =
