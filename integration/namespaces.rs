@@ -119,6 +119,13 @@ fn sysctls_are_set_in_the_namespaces_of_a_user_namespace() {
 }
 
 #[test]
+fn message_queues_belong_to_root_of_the_user_namespace() {
+    let c = with_users(Container::sh("stat -c %u /dev/mqueue"));
+    let c = c.mount("mqueue", "mqueue", "/dev/mqueue", &[]);
+    assert_eq!(c.run(), "0\n");
+}
+
+#[test]
 fn a_joined_user_namespace_owns_what_is_made() {
     if peers_fail("Debian's runc wants mappings for a namespace that is joined") {
         return;

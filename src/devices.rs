@@ -29,8 +29,11 @@ pub const LINKS: [(&str, &str); 5] = [
     ("/dev/stdin", "/proc/self/fd/0"),
     ("/dev/stdout", "/proc/self/fd/1"),
     ("/dev/stderr", "/proc/self/fd/2"),
-    ("/dev/ptmx", "pts/ptmx"),
+    (PTMX, "pts/ptmx"),
 ];
+
+/// The multiplexer of the container's own terminals.
+pub const PTMX: &str = "/dev/ptmx";
 
 /// The link that a container has, too, where there is something to point to.
 pub const CORE: (&str, &str) = ("/dev/core", "/proc/kcore");

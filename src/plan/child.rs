@@ -285,7 +285,9 @@ impl Context<'_> {
                 plan.child(ChildStep::Device(device, bind), "");
             }
         }
-        for (index, device) in listed.into_iter().enumerate() {
+        // Where all devices of the host are listed, too, a link takes the place of its multiplexer.
+        let is_own = |(_, device): &(usize, Device)| device.path != Path::new(devices::PTMX);
+        for (index, device) in listed.into_iter().enumerate().filter(is_own) {
             plan.child(ChildStep::Device(device, bind), format!("linux.devices[{index}]"));
         }
         let core = self.host.kcore.then_some(devices::CORE);

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::hooks::Point;
 use crate::host;
 use crate::mounts::Mount;
-use crate::namespaces::{NEWCGROUP, NEWNET, NEWTIME, Namespaces};
+use crate::namespaces::{NEWCGROUP, NEWIPC, NEWNET, NEWTIME, Namespaces};
 use crate::netdev::Move;
 use crate::spec::config::TimeOffset;
 use crate::step::ParentStep;
@@ -73,9 +73,11 @@ impl Context<'_> {
     }
 
     /// The network namespace is the dearest of all: the child makes it while the runtime makes the
-    /// cgroups.
+    /// cgroups. Message queues belong to whom their namespace is made by, who has to be root by then.
     pub(super) fn made_by_child(&self) -> u64 {
-        if self.shares_time() { self.namespaces.new & NEWNET } else { 0 }
+        let network = if self.shares_time() { NEWNET } else { 0 };
+        let queues = if self.new_user() { NEWIPC } else { 0 };
+        self.namespaces.new & (network | queues)
     }
 
     /// Whether the child may ask for mapped mounts.
