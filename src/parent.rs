@@ -706,7 +706,13 @@ fn clone_into(flags: u64, dir: Option<&Path>) -> Result<(Fork, bool)> {
     let cgroup = nix::fcntl::open(dir, open, Mode::empty())
         .doing(|| format!("open the cgroup {}", dir.display()))?;
     match fork_into(flags, Some(cgroup.as_fd())) {
-        Ok(fork) => Ok((fork, true)),
+        Ok(fork) => {
+            // The child closes it with all others.
+            if matches!(fork, Fork::Child) {
+                sys::process::close_later(cgroup);
+            }
+            Ok((fork, true))
+        }
         // Older kernels, and cgroups that take no processes this way.
         Err(Errno::ENOSYS | Errno::EINVAL | Errno::E2BIG | Errno::EOPNOTSUPP) => {
             Ok((fork_into(flags, None).map_err(failed)?, false))

@@ -149,7 +149,8 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
-    if openat2(AT_FDCWD, path, how).is_ok() {
+    // The kernel's own words for the working directory have none.
+    if path == Path::new(".") || openat2(AT_FDCWD, path, how).is_ok() {
         return state::absolute(path);
     }
     let find = || -> std::result::Result<PathBuf, Errno> {
