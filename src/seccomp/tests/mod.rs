@@ -5,8 +5,9 @@
 mod bpf;
 mod refusals;
 
+use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
@@ -18,15 +19,17 @@ use super::compile_for;
 use crate::spec::config::Seccomp;
 use bpf::{Call, run};
 
-/// libseccomp as a program of its own.
-static ORACLE: LazyLock<PathBuf> = LazyLock::new(|| {
+/// libseccomp as a program of its own, of which no file is left.
+static ORACLE: LazyLock<File> = LazyLock::new(|| {
     let path = std::env::temp_dir().join(format!("tare-seccomp-oracle-{}", std::process::id()));
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/seccomp/tests/oracle.c");
     let mut gcc = Command::new("gcc");
     gcc.args(["-O1", "-o"]).arg(&path).args([source, "-lseccomp"]);
     let status = gcc.status().expect("gcc (Debian package gcc)");
     assert!(status.success(), "cannot build the oracle (Debian package libseccomp-dev)");
-    path
+    let oracle = File::open(&path).expect("the oracle is there");
+    std::fs::remove_file(path).expect("the oracle's file goes");
+    oracle
 });
 
 fn seccomp(profile: &Value) -> Seccomp {
@@ -35,7 +38,7 @@ fn seccomp(profile: &Value) -> Seccomp {
 
 /// What libseccomp makes of a profile: a program, or its complaint; and the names it lacks.
 fn ask(profile: &Value, only: Option<&str>) -> (Result<Vec<sock_filter>, String>, Vec<String>) {
-    let mut child = Command::new(ORACLE.as_path())
+    let mut child = Command::new(format!("/proc/self/fd/{}", ORACLE.as_raw_fd()))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
