@@ -258,8 +258,8 @@ fn mounts_that_the_payload_has_moved_are_not_mixed_up() {
         return;
     }
     let moves = [
-        ("mv /p /q; ln -s /other /p", "another one is at /other/m"),
-        ("mv /p /q; ln -s /dev /p; mkdir /dev/m", "another one is at /dev/m"),
+        ("mv /p /q; ln -s /other /p", "the mount at /other/m is not that of"),
+        ("mv /p /q; ln -s /dev /p; ln -s shm /dev/m", "the mount at /dev/shm is not that of"),
         ("mv /p '/q]:x'; ln -s '/q]:x' /p", "criu cannot name the mount at /q]:x/m"),
     ];
     for (script, words) in moves {
@@ -333,7 +333,7 @@ fn a_socket_of_the_host_is_connected_again() {
     c.end();
 }
 
-/// Its socket for that is a mount that config.json does not have.
+/// Its socket for that is a mount that config.json does not have. The manager hears it again.
 #[test]
 fn a_container_that_has_told_its_manager_goes_on() {
     let Some(_) = criu() else { return };
@@ -343,18 +343,23 @@ fn a_container_that_has_told_its_manager_goes_on() {
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(common::limit())).unwrap();
     let told = |cmd: Cmd| cmd.env("NOTIFY_SOCKET", path.to_str().unwrap());
+    let hears = |words: [&str; 2]| {
+        for word in words {
+            let mut said = [0; 8];
+            manager.recv(&mut said).unwrap();
+            assert_eq!(said, word.as_bytes());
+        }
+    };
     let run = told(c.boot("run", &["--detach"])).spawn();
-    for word in ["READY=1\n", "BARRIER="] {
-        let mut said = [0; 8];
-        manager.recv(&mut said).unwrap();
-        assert_eq!(said, word.as_bytes());
-    }
+    hears(["READY=1\n", "BARRIER="]);
     assert_eq!(run.answer().code, 0);
     let counter = Counter(c);
     counter.beyond(2);
     checkpoint(&counter.0, &[]).ok();
     let saved = counter.value();
-    told(restore(&counter.0, &["--detach"])).ok();
+    let restored = told(restore(&counter.0, &["--detach"])).spawn();
+    hears(["READY=1\n", "BARRIER="]);
+    assert_eq!(restored.answer().code, 0);
     counter.beyond(saved);
     counter.0.end();
 }

@@ -91,6 +91,11 @@ fn dev_null_as_a_standard_descriptor_is_the_containers() {
     let c = Container::idle();
     c.run_detached();
     same(c.exec(&[], &files).under(&from_null).ok());
+    for trap in ["rm /dev/null", "touch /dev/null", "ln -sf /etc/passwd /dev/null"] {
+        c.exec_sh(trap);
+        let said = c.exec(&[], &["/bin/true"]).under(&from_null).fails(255);
+        assert!(said.contains("open /dev/null in place of the host's"), "{trap}: {said}");
+    }
     c.end();
 }
 

@@ -642,15 +642,17 @@ fn no_process() -> Error {
     Error::new("cannot start a container without a process").at("process")
 }
 
+const NO_KEYRING: &str = "--no-new-keyring keeps the caller's keyring";
+
 fn join_keyring(name: &str, first: bool) -> Result<()> {
     let name = crate::path::c_string(name)?;
     match sys::process::join_session_keyring(&name) {
         // A kernel without keyrings has none to protect.
         Err(Errno::ENOSYS) => Ok(()),
-        Ok(serial) if first => sys::process::share_keyring(serial)
-            .doing(|| "let the processes of exec find the session keyring"),
-        other => other.map(drop).map_err(|errno| {
-            Error::from(errno).hint("--no-new-keyring keeps the caller's keyring")
-        }),
+        // 0: this process has it already, in a container of the same id.
+        Ok(serial) if first && serial != 0 => sys::process::share_keyring(serial)
+            .doing(|| "let the processes of exec find the session keyring")
+            .map_err(|err| err.hint(NO_KEYRING)),
+        other => other.map(drop).map_err(|errno| Error::from(errno).hint(NO_KEYRING)),
     }
 }

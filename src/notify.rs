@@ -126,12 +126,22 @@ impl Listener {
         let said = buffer.get(..count).unwrap_or_default();
         let is_ready = said.split(|byte| *byte == b'\n').any(|line| line == b"READY=1");
         if is_ready {
-            let told = self.manager.send(format!("READY=1\nMAINPID={main}\n").as_bytes());
-            if let Err(err) = told.doing(|| "write to $NOTIFY_SOCKET") {
-                log::warn(&err.message());
-            }
+            self.announce(main);
         }
         is_ready
+    }
+
+    fn announce(&self, main: u32) {
+        let told = self.manager.send(format!("READY=1\nMAINPID={main}\n").as_bytes());
+        if let Err(err) = told.doing(|| "write to $NOTIFY_SOCKET") {
+            log::warn(&err.message());
+        }
+    }
+
+    /// Tells the manager of a container that was ready before, and waits until it knows.
+    pub fn ready_again(&self, main: u32) {
+        self.announce(main);
+        self.settle();
     }
 
     /// Waits until the container is ready and the manager knows of it, or until `init`, which is process

@@ -235,9 +235,14 @@ pub fn own_stdio(uid: u32) -> Result<()> {
     for fd in (0..=2).map(sys::process::stdio) {
         let Ok(stat) = fstat(fd) else { continue };
         if is_null(&stat) {
-            if let Some(null) = null.get_or_insert_with(own_null) {
-                sys::process::dup_to(null.as_fd(), fd.as_raw_fd())?;
+            let own = match null.take() {
+                Some(own) => own,
+                None => own_null()?,
+            };
+            if let Some(own) = &own {
+                sys::process::dup_to(own.as_fd(), fd.as_raw_fd())?;
             }
+            null = Some(own);
             continue;
         }
         if stat.st_uid == uid {
@@ -254,12 +259,22 @@ pub fn own_stdio(uid: u32) -> Result<()> {
     Ok(())
 }
 
-/// The container's /dev/null, if it has that device there. Through the host's the payload could
-/// change the owner and the mode of the host's file.
-fn own_null() -> Option<OwnedFd> {
+/// The container's /dev/null; through the host's the payload could change the owner and the mode of
+/// the host's file, for which it might take its own away. None where devices cannot be opened at all.
+fn own_null() -> Result<Option<OwnedFd>> {
     let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let null = nix::fcntl::open("/dev/null", flags, Mode::empty()).ok()?;
-    fstat(&null).is_ok_and(|stat| is_null(&stat)).then_some(null)
+    let refused = |err: Error| {
+        err.or_doing(|| "open /dev/null in place of the host's".into())
+            .hint("the container has no null device there: give it other standard descriptors")
+    };
+    let null = match nix::fcntl::open("/dev/null", flags, Mode::empty()) {
+        Err(Errno::EACCES | Errno::EPERM) => return Ok(None),
+        null => null.map_err(|errno| refused(errno.into()))?,
+    };
+    match fstat(&null).is_ok_and(|stat| is_null(&stat)) {
+        true => Ok(Some(null)),
+        false => Err(refused(Errno::ENODEV.into())),
+    }
 }
 
 fn is_null(stat: &FileStat) -> bool {

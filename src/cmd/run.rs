@@ -43,11 +43,13 @@ pub fn prepare(mode: Mode, no_subreaper: bool) -> Result<()> {
 /// Waits for the end of a container, unless it is detached, and deletes it unless told to `keep`
 /// it. Its exit code.
 pub fn attend(created: Created, mode: Mode, keep: bool) -> Result<i32> {
-    let Created { container, state, made, notify } = created;
+    let Created { container, state, made, mut notify } = created;
     container.unlock();
+    if let Some(restored) = notify.take_if(|_| state.restored) {
+        let watched = if mode == Mode::Detached { state.pid as u32 } else { std::process::id() };
+        restored.ready_again(watched);
+    }
     if mode == Mode::Detached {
-        // What was restored may have been ready for long.
-        let notify = notify.filter(|_| !state.restored);
         if let (Some(notify), Some(init)) = (notify, state.init()?) {
             notify.wait(&init, state.pid);
         }

@@ -11,6 +11,7 @@ use nix::sys::stat::fstat;
 use crate::error::{Doing, Error, Result};
 use crate::namespaces::{Join, NEWNET, NEWPID};
 use crate::path::Root;
+use crate::sys::mount;
 
 /// The file in the images with the links of a container's standard descriptors, as runc has it.
 const DESCRIPTORS: &str = "descriptors.json";
@@ -22,6 +23,8 @@ pub struct External {
     pub destination: PathBuf,
     /// What is mounted there.
     pub source: PathBuf,
+    /// The JSON path of what orders it.
+    pub at: String,
 }
 
 impl External {
@@ -30,57 +33,69 @@ impl External {
     /// # Errors
     /// criu would read another name.
     pub fn name(&self) -> Result<&str> {
-        plain(&self.destination)
+        self.plain(&self.destination)
     }
 
-    /// Where it is in the container whose root is `root`, with all links resolved.
+    /// Where it is in the container whose root file system is `rootfs` on the host and `root` inside,
+    /// with all links resolved; where the configuration says if no mount is there any more.
     ///
     /// # Errors
-    /// /proc cannot be read; something else is there. What is not there any more is where the
-    /// configuration says.
-    fn place(&self, root: &Root) -> Result<PathBuf> {
-        let Ok(fd) = root.resolve(&self.destination) else { return Ok(self.destination.clone()) };
+    /// /proc cannot be read; another mount is there.
+    fn place(&self, rootfs: &Path, root: &Root) -> Result<PathBuf> {
+        let found = root.resolve(&self.destination);
+        let Some(fd) = found.ok().filter(|fd| mount::is_mount_root(fd.as_fd())) else {
+            return Ok(self.destination.clone());
+        };
         let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
         let place = std::fs::read_link(&link).doing(|| format!("read {link}"))?;
-        let source = std::fs::metadata(&self.source);
-        let found = fstat(&fd).doing(|| format!("stat {}", place.display()))?;
-        match source.is_ok_and(|source| source.dev() != found.st_dev) {
-            true => Err(self.lost(&place)),
+        // What is below an earlier mount of the container is not to be seen from here.
+        let source = Some(&self.source).filter(|source| !source.starts_with(rootfs));
+        let source = source.and_then(|source| std::fs::metadata(source).ok());
+        let own = fstat(&fd).doing(|| format!("stat {}", place.display()))?;
+        match source.is_some_and(|source| source.dev() != own.st_dev) {
+            true => Err(self.moved(&place)),
             false => Ok(place),
         }
     }
 
-    fn lost(&self, place: &Path) -> Error {
+    fn moved(&self, place: &Path) -> Error {
         let (source, place) = (self.source.display(), place.display());
-        Error::new(format!("the mount of {source} cannot be saved: another one is at {place}"))
+        Error::new(format!("the mount at {place} is not that of {source}"))
+            .at(self.at.as_str())
+            .hint("a restore would mix them up: what the payload has moved has to be where it was")
+    }
+
+    /// criu puts `mnt[PATH]:NAME` together, and takes that apart again.
+    fn plain<'a>(&self, path: &'a Path) -> Result<&'a str> {
+        path.to_str().filter(|text| !text.contains(']')).ok_or_else(|| {
+            Error::new(format!("criu cannot name the mount at {}", path.display()))
+                .at(self.at.as_str())
+                .hint("its path has a ] or is not UTF-8")
+        })
     }
 }
 
-/// What criu is told of `mounts`: where each is in the container whose root is `root`, and its name.
-/// Directories may have been moved and replaced by links since: the source of one mount must not be
-/// given to another by the restore (CVE-2026-119101).
+/// What criu is told of `mounts`: where each is in the container whose root file system is `rootfs` on
+/// the host and `root` inside, and its name. Directories may have been moved and replaced by links
+/// since: the source of one mount must not be given to another by the restore (CVE-2026-119101).
 ///
 /// # Errors
 /// A mount is not where the configuration has put it.
-pub fn places<'a>(mounts: &'a [External], root: &Root) -> Result<Vec<(String, &'a str)>> {
+pub fn places<'a>(
+    mounts: &'a [External],
+    rootfs: &Path,
+    root: &Root,
+) -> Result<Vec<(String, &'a str)>> {
     let mut found: Vec<(String, &External)> = Vec::new();
     for mount in mounts {
-        let place = mount.place(root)?;
+        let place = mount.place(rootfs, root)?;
         let other = found.iter().find(|(known, _)| Path::new(known) == place);
         if other.is_some_and(|(_, other)| other.source != mount.source) {
-            return Err(mount.lost(&place));
+            return Err(mount.moved(&place));
         }
-        found.push((plain(&place)?.to_owned(), mount));
+        found.push((mount.plain(&place)?.to_owned(), mount));
     }
     found.into_iter().map(|(place, mount)| Ok((place, mount.name()?))).collect()
-}
-
-/// criu puts `mnt[PATH]:NAME` together, and takes that apart again.
-fn plain(path: &Path) -> Result<&str> {
-    path.to_str().filter(|text| !text.contains(']')).ok_or_else(|| {
-        Error::new(format!("criu cannot name the mount at {}", path.display()))
-            .hint("its path has a ] or is not UTF-8")
-    })
 }
 
 /// The name under which a joined namespace is known in the images; none for those that criu joins

@@ -171,7 +171,7 @@ impl Dump {
     fn container(&self, options: &mut Message, target: &Target) -> Result<()> {
         let root = format!("/proc/{}/root", target.pid);
         let root = Root::open(Path::new(&root)).doing(|| format!("open {root}"))?;
-        for (place, name) in external::places(&target.mounts, &root)? {
+        for (place, name) in external::places(&target.mounts, target.rootfs, &root)? {
             options.pair(23, &place, name);
         }
         let descriptors = Descriptors::of(target.pid)?;

@@ -176,11 +176,10 @@ impl Mount {
         Ok(mount)
     }
 
-    /// Whether it is to share its mounts with its source if the root is shared: unless told otherwise,
-    /// as in runc and crun.
+    /// Whether it is to share its mounts with its source.
     pub fn is_shared(&self) -> bool {
         self.is_bind()
-            && self.propagation.last().is_none_or(|(flag, _)| *flag == MsFlags::MS_SHARED)
+            && self.propagation.last().is_some_and(|(flag, _)| *flag == MsFlags::MS_SHARED)
     }
 
     fn is_procfs(&self) -> bool {

@@ -125,7 +125,7 @@ impl Context<'_> {
         if self.makes_time_late() {
             plan.child(ChildStep::UnshareTime(self.time_offsets()), "linux.timeOffsets");
         }
-        let left = self.born_in() & !self.first_born_in();
+        let left = self.born_in() & !self.first_born_in() & !self.made_by_child();
         if self.makes_users_late() {
             plan.child(ChildStep::ForkInit(0), "linux.namespaces");
             plan.child(ChildStep::Await, "");

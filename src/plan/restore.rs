@@ -158,10 +158,11 @@ pub fn external(plan: &Plan) -> Result<Vec<External>> {
         return Err(Error::new("criu cannot restore id-mapped mounts").at(entry.at.as_str()));
     }
     let mut found = Vec::new();
-    let mut add = |destination: &Path, source: &Path| {
-        found.push(External { destination: destination.into(), source: source.into() });
-    };
     for entry in &plan.child {
+        let mut add = |destination: &Path, source: &Path| {
+            let (destination, source) = (destination.into(), source.into());
+            found.push(External { destination, source, at: entry.at.clone() });
+        };
         match &entry.step {
             ChildStep::Mount(mount) => {
                 if let Kind::Bind(source, _) = &mount.kind {

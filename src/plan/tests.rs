@@ -122,6 +122,8 @@ fn both_sides_follow_one_protocol() {
         r#",{"type":"pid"},{"type":"cgroup"}"#,
         r#",{"type":"pid","path":"/proc/1/ns/pid"}"#,
         r#",{"type":"ipc","path":"/proc/1/ns/ipc"},{"type":"time"}"#,
+        r#",{"type":"ipc"}"#,
+        r#",{"type":"pid","path":"/proc/1/ns/pid"},{"type":"ipc"}"#,
     ];
     let mut opened = 0;
     for hierarchies in [v1, v2] {

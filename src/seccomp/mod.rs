@@ -62,7 +62,8 @@ pub struct Filter {
     pub unknown: Vec<String>,
 }
 
-/// Compiles a profile; `None` if it asks for nothing: all calls, of whatever architecture. Neither looks at the host nor changes it.
+/// Compiles a profile; `None` if it asks for nothing: all calls, of whatever architecture. Neither
+/// looks at the host nor changes it.
 ///
 /// The native architecture is always included. Errors: words that the specification does not
 /// know, values that cannot be applied, rules that contradict each other, a program too long;

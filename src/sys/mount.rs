@@ -263,3 +263,16 @@ pub fn identity(fd: impl AsFd) -> Result<(u64, u64), Errno> {
     let stat = nix::sys::stat::fstat(fd)?;
     Ok((stat.st_dev, stat.st_ino))
 }
+
+/// Whether `fd` refers to the root of a mount (statx(2), `STATX_ATTR_MOUNT_ROOT`); where the kernel
+/// cannot tell, it may be.
+pub fn is_mount_root(fd: BorrowedFd) -> bool {
+    const ROOT: u64 = libc::STATX_ATTR_MOUNT_ROOT as u64;
+    // SAFETY: statx is plain data, for which zeros are valid.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the path ends with zero, and `found` has room for what the kernel writes.
+    let asked = unsafe {
+        libc::statx(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, 0, &raw mut found)
+    };
+    asked != 0 || found.stx_attributes_mask & ROOT == 0 || found.stx_attributes & ROOT != 0
+}
