@@ -235,14 +235,12 @@ pub fn own_stdio(uid: u32) -> Result<()> {
     for fd in (0..=2).map(sys::process::stdio) {
         let Ok(stat) = fstat(fd) else { continue };
         if is_null(&stat) {
-            let own = match null.take() {
-                Some(own) => own,
-                None => own_null()?,
-            };
-            if let Some(own) = &own {
+            if null.is_none() {
+                null = Some(own_null()?);
+            }
+            if let Some(Some(own)) = &null {
                 sys::process::dup_to(own.as_fd(), fd.as_raw_fd())?;
             }
-            null = Some(own);
             continue;
         }
         if stat.st_uid == uid {

@@ -89,7 +89,8 @@ struct Query {
     count: u32,
     reserved: u32,
     more: [u64; 3],
-    /// Nobody wants it, but kernels since 6.17 write it whatever the size that they are told (mended in 7.2).
+    /// Nobody wants it, but kernels since 6.17 write it whatever the size that they are told (mended
+    /// in 7.2).
     revision: u64,
 }
 
