@@ -24,7 +24,7 @@ static PROBE: LazyLock<PathBuf> = LazyLock::new(|| {
 /// Makes calls in a process under the profile.
 fn probe(profile: &Value, calls: &[&str]) -> Output {
     let config: Seccomp = tare::spec::load::from_json(&profile.to_string()).expect("a profile");
-    let filter = compile(&config).expect("compiles").expect("a filter");
+    let filter = compile(&config).expect("compiles");
     let mut command = Command::new(PROBE.as_path());
     let load = move || {
         nix::sys::prctl::set_no_new_privs()?;
@@ -151,7 +151,7 @@ fn there_is_one_listener_at_most() {
     let profile = json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/a",
         "syscalls": [{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }] });
     let config: Seccomp = tare::spec::load::from_json(&profile.to_string()).expect("a profile");
-    let filter = compile(&config).expect("compiles").expect("a filter");
+    let filter = compile(&config).expect("compiles");
     let load = || set_filter(&filter.program, filter.flags);
     let twice = || {
         nix::sys::prctl::set_no_new_privs().expect("always possible");
@@ -169,7 +169,7 @@ fn there_is_one_listener_at_most() {
 #[ignore = "a measurement"]
 fn load_time() {
     let config: Seccomp = tare::spec::load::from_json(&docker().to_string()).expect("a profile");
-    let program = compile(&config).expect("compiles").expect("a filter").program;
+    let program = compile(&config).expect("compiles").program;
     let load = || {
         nix::sys::prctl::set_no_new_privs().expect("always possible");
         let start = std::time::Instant::now();

@@ -50,7 +50,7 @@ pub(super) fn process_steps(plan: &mut Plan, process: &Process, around: &Around)
     plan.child(ChildStep::OwnStdio(process.user.uid), "process.user.uid");
     plan.child(ChildStep::JoinMemoryCgroup, "linux.cgroupsPath");
     // Without no_new_privs the filter needs CAP_SYS_ADMIN, which goes with the credentials.
-    let mut filter = seccomp.map(seccomp::compile).transpose()?.flatten();
+    let mut filter = seccomp.map(seccomp::compile).transpose()?;
     if let Some(filter) = filter.take_if(|_| !process.no_new_privileges) {
         load_filter(plan, filter, seccomp);
     }

@@ -62,27 +62,22 @@ pub struct Filter {
     pub unknown: Vec<String>,
 }
 
-/// Compiles a profile; `None` if it asks for nothing: all calls, of whatever architecture. Neither
-/// looks at the host nor changes it.
+/// Compiles a profile; neither looks at the host nor changes it.
 ///
-/// The native architecture is always included. Errors: words that the specification does not
+/// The native architecture is always included; calls of those that are not named are kept out, by
+/// a profile that allows all, too. Errors: words that the specification does not
 /// know, values that cannot be applied, rules that contradict each other, a program too long;
 /// each with its path from the root of config.json.
-pub fn compile(config: &Seccomp) -> Result<Option<Filter>> {
+pub fn compile(config: &Seccomp) -> Result<Filter> {
     compile_for(config, &arch::NATIVE)
 }
 
-fn compile_for(config: &Seccomp, family: &Family) -> Result<Option<Filter>> {
+fn compile_for(config: &Seccomp, family: &Family) -> Result<Filter> {
     let default = rules::default_action(config)?;
     rules::check_architectures(&config.architectures)?;
     let profile = Profile::read(config, family, default)?;
     let listener = Listener::plan(config, profile.notifies)?;
     let mut flags = rules::flags(config.flags.as_deref(), profile.notifies)?;
-    let allows_all = default == libc::SECCOMP_RET_ALLOW && config.syscalls.is_empty();
-    // Who names architectures forbids the calls of all others.
-    if allows_all && config.architectures.is_empty() {
-        return Ok(None);
-    }
     if listener.is_some() {
         flags |= libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
     }
@@ -93,7 +88,7 @@ fn compile_for(config: &Seccomp, family: &Family) -> Result<Option<Filter>> {
         let err = Error::new(format!("seccomp profile of {length} instructions is too large"));
         return Err(err.at("linux.seccomp").hint("the kernel takes 4096"));
     }
-    Ok(Some(Filter { program, flags, listener, unknown }))
+    Ok(Filter { program, flags, listener, unknown })
 }
 
 /// The error of a seccomp(2) that refused a filter.
