@@ -279,6 +279,22 @@ fn kill_is_term_without_a_signal() {
 }
 
 #[test]
+fn what_ends_a_container_ends_one_that_waits_for_its_start() {
+    for (signal, ends) in [("TERM", true), ("INT", true), ("USR1", false), ("WINCH", false)] {
+        let c = Container::idle();
+        c.create();
+        c.kill(signal);
+        if ends {
+            c.wait_for("stopped");
+        } else {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert_eq!(c.state()["status"], "created", "{signal}");
+        }
+        c.end();
+    }
+}
+
+#[test]
 fn kill_all_reaches_every_process() {
     let c = Container::sh("sleep 600 & sleep 600 & wait");
     c.run_detached();

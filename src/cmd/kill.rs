@@ -10,6 +10,10 @@ use crate::state::{Root, State, Status, not_running};
 /// The highest real-time signal (signal(7)).
 const LAST_SIGNAL: i32 = 64;
 
+/// What is sent to end a container. While it waits for its start nothing handles these, and to the
+/// first process of a pid namespace the kernel then does not even send them (pid_namespaces(7)).
+const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
 /// Sends a signal to a container's init, or to all its processes.
 ///
 /// # Errors
@@ -18,9 +22,13 @@ pub fn run(global: &Global, options: &Kill) -> Result<i32> {
     let container = Root::open(global.root.as_deref())?.container(&options.id)?;
     let state = container.load()?;
     let signal = signal_number(options.signal.as_deref().unwrap_or("SIGTERM"))?;
-    if container.status(&state)? == Status::Creating {
-        return Err(not_running().hint("it is still being created; delete --force ends that"));
-    }
+    let signal = match container.status(&state)? {
+        Status::Creating => {
+            return Err(not_running().hint("it is still being created; delete --force ends that"));
+        }
+        Status::Created if ENDING.contains(&signal) && !state.shared_pid_namespace => libc::SIGKILL,
+        _ => signal,
+    };
     if options.all {
         all(&state, signal)?;
     } else {
