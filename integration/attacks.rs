@@ -148,6 +148,25 @@ fn own_binary_is_not_reachable_where_overlays_are_missing() {
 }
 
 #[test]
+fn the_protected_copy_is_of_the_binary_that_runs() {
+    // Mounted over another program, as over a distribution's runc, or replaced since it was started:
+    // then there is another file, or none, by its name in its directory.
+    let c = Container::idle();
+    c.create().start();
+    let other = c.bundle().join("other");
+    fs::copy("/bin/false", &other).unwrap();
+    let mounted = "mount --bind $1 $0; shift; exec $0 \"$@\"";
+    let unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-c", mounted];
+    let unshare = [&unshare[..], &[other.to_str().unwrap()]].concat();
+    assert_eq!(c.exec(&[], &["/bin/echo", "inside"]).under(&unshare).ok(), "inside\n");
+    let copy = own_copy(&c);
+    let removed = "exec 9<$0; rm $0; shift; exec /proc/self/fd/9 \"$@\"";
+    let removed = ["bash", "-c", removed, copy.to_str().unwrap()];
+    assert_eq!(c.exec(&[], &["/bin/echo", "inside"]).under(&removed).ok(), "inside\n");
+    c.end();
+}
+
+#[test]
 fn the_attacker_wins_against_a_program_without_defence() {
     // The positive control of the test above: nsenter enters the same namespaces, unprotected.
     let c = attacker();

@@ -20,7 +20,7 @@ use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use crate::error::{Doing, Error, Result};
-use crate::sys::mount::{FsContext, attr};
+use crate::sys::mount::{FsContext, attr, identity};
 use crate::sys::process::{Strings, exec_fd};
 
 /// Makes sure that this process runs from a protected copy: starts the program again from one, if
@@ -29,11 +29,13 @@ use crate::sys::process::{Strings, exec_fd};
 /// # Errors
 /// No copy can be made or started; the host's binary would be within reach.
 pub fn ensure() -> Result<()> {
-    if is_protected()? {
+    let exe = File::open("/proc/self/exe").doing(|| "open the binary of tare")?;
+    if is_protected(&exe)? {
         return Ok(());
     }
     let binary = std::fs::read_link("/proc/self/exe").doing(|| "find the binary of tare")?;
-    let copy = overlay(&binary).or_else(|_| memory(&binary)).doing(|| "copy the binary of tare")?;
+    let copy =
+        overlay(&binary, &exe).or_else(|_| memory(exe)).doing(|| "copy the binary of tare")?;
     let strings = |list: Vec<Vec<u8>>| -> Result<Strings> {
         let strings = list.into_iter().map(CString::new).collect::<std::result::Result<_, _>>();
         Ok(Strings::new(strings.map_err(|_| Error::from(Errno::EINVAL))?))
@@ -49,19 +51,20 @@ pub fn ensure() -> Result<()> {
     ))
 }
 
-/// Whether the binary of this process is a sealed file or lies on a read-only overlay.
-fn is_protected() -> Result<bool> {
-    let exe = File::open("/proc/self/exe").doing(|| "open the binary of tare")?;
+/// Whether the binary `exe` of this process is a sealed file or lies on a read-only overlay.
+fn is_protected(exe: &File) -> Result<bool> {
     let all = SealFlag::all().bits();
-    if fcntl(&exe, FcntlArg::F_GET_SEALS).is_ok_and(|seals| seals & all == all) {
+    if fcntl(exe, FcntlArg::F_GET_SEALS).is_ok_and(|seals| seals & all == all) {
         return Ok(true);
     }
-    let kind = fstatfs(&exe).doing(|| "look at the binary of tare")?.filesystem_type();
-    let flags = fstatvfs(&exe).doing(|| "look at the binary of tare")?.flags();
+    let kind = fstatfs(exe).doing(|| "look at the binary of tare")?.filesystem_type();
+    let flags = fstatvfs(exe).doing(|| "look at the binary of tare")?.flags();
     Ok(kind == OVERLAYFS_SUPER_MAGIC && flags.contains(FsFlags::ST_RDONLY))
 }
 
-fn overlay(binary: &Path) -> std::result::Result<OwnedFd, Errno> {
+/// The binary `exe` by its path, on an overlay over its directory. What is mounted there is not seen
+/// through an overlay, nor is a binary whose name another file has taken: that would be another program.
+fn overlay(binary: &Path, exe: &File) -> std::result::Result<OwnedFd, Errno> {
     let (dir, name) = crate::path::split(binary).ok_or(Errno::ENOENT)?;
     // An overlay without a writable layer wants two: the second is empty.
     let empty = FsContext::open(c"tmpfs")?;
@@ -72,9 +75,13 @@ fn overlay(binary: &Path) -> std::result::Result<OwnedFd, Errno> {
     let layers = CString::new(layers).map_err(|_| Errno::EINVAL)?;
     let context = FsContext::open(c"overlay")?;
     context.set(c"lowerdir", &layers)?;
+    // Files keep their numbers.
+    context.set(c"xino", c"off")?;
     context.create()?;
     let mount = context.mount(attr::RDONLY | attr::NODEV)?;
-    openat(&mount, name, OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let copy = openat(&mount, name, flags, Mode::empty())?;
+    if identity(&copy)?.1 == identity(exe)?.1 { Ok(copy) } else { Err(Errno::ESTALE) }
 }
 
 /// `:` parts the layers of an overlay, `\` escapes it.
@@ -86,9 +93,8 @@ fn escape(dir: &Path) -> PathBuf {
     PathBuf::from(std::ffi::OsStr::from_bytes(&escaped.collect::<Vec<_>>()).to_os_string())
 }
 
-fn memory(binary: &Path) -> std::result::Result<OwnedFd, Errno> {
+fn memory(mut exe: File) -> std::result::Result<OwnedFd, Errno> {
     let errno = |err: std::io::Error| Errno::from_raw(err.raw_os_error().unwrap_or(libc::EIO));
-    let mut source = File::open(binary).map_err(errno)?;
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let executable = MFdFlags::from_bits_retain(libc::MFD_EXEC);
     let copy = match memfd_create(c"tare", flags | executable) {
@@ -96,7 +102,7 @@ fn memory(binary: &Path) -> std::result::Result<OwnedFd, Errno> {
         other => other,
     };
     let mut copy = File::from(copy?);
-    std::io::copy(&mut source, &mut copy).map_err(errno)?;
+    std::io::copy(&mut exe, &mut copy).map_err(errno)?;
     fcntl(&copy, FcntlArg::F_ADD_SEALS(SealFlag::all()))?;
     Ok(copy.into())
 }
