@@ -591,6 +591,31 @@ fn a_shared_bind_mount_receives_from_the_host_alone() {
 }
 
 #[test]
+fn a_root_on_a_shared_mount_receives_nothing_afterwards() {
+    if peers_fail("runc 1.1 leaves the root a slave of the host's, runc 1.3 does not") {
+        return;
+    }
+    // Docker's data root is shared, and an older docker cp mounts volumes there for a while.
+    for word in ["", "rslave", "rshared"] {
+        let c = Container::sh(
+            "touch /shared/up; until [ -e /shared/late ]; do :; done; cat /proc/self/mountinfo",
+        );
+        let c = c.share().with(|c| c["linux"]["rootfsPropagation"] = json!(word));
+        let (root, shared) = (c.rootfs(), c.shared());
+        let (root, shared) = (root.to_str().unwrap(), shared.to_str().unwrap());
+        std::fs::create_dir(c.rootfs().join("volume")).unwrap();
+        let script = format!(
+            "mount --bind {root} {root} && mount --make-shared {root} || exit 1; \
+             (until [ -e {shared}/up ]; do sleep 0.01; done; \
+              mount -t tmpfs t {root}/volume; touch {shared}/late) & \"$@\"; kill $! 2>&-; :"
+        );
+        let unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
+        let said = c.boot("run", &[]).under(&unshare).ok();
+        assert!(said.contains(" /proc ") && !said.contains(" /volume "), "{word}: {said}");
+    }
+}
+
+#[test]
 fn an_empty_root_propagation_is_none() {
     let c = Container::sh("echo here").with(|c| c["linux"]["rootfsPropagation"] = json!(""));
     assert_eq!(c.run(), "here\n");

@@ -54,7 +54,12 @@ impl PinnedRoot {
     pub fn open(path: &Path) -> Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let target = nix::fcntl::open(path, flags, Mode::empty()).map_err(no_root)?;
-        Ok(PinnedRoot { tree: clone_tree(target.as_fd(), c"", true)?, target })
+        let tree = clone_tree(target.as_fd(), c"", true)?;
+        // What the host mounts in the directory later, as docker cp does with volumes, is not the
+        // container's.
+        let cut = Attributes { propagation: MsFlags::MS_PRIVATE.bits(), ..Attributes::default() };
+        set_attributes(tree.as_fd(), cut, None, false)?;
+        Ok(PinnedRoot { tree, target })
     }
 
     /// Mounts the root file system on itself, which pivot_root(2) asks for, and makes it the
