@@ -397,6 +397,22 @@ fn words_for_a_file_system_are_told_and_ignored_on_a_bind_mount() {
 }
 
 #[test]
+fn a_destination_is_what_its_words_say() {
+    let c = Container::sh("ls -d /none; grep -c ' /mnt ' /proc/self/mountinfo");
+    let said = c.mount("tmpfs", "t", "/none/../mnt", &[]).boot("run", &[]).answer();
+    assert_eq!((said.code, said.stdout.as_str()), (0, "1\n"), "{said:?}");
+    if peers_fail("Debian's runc covers directories below /proc") {
+        return;
+    }
+    // No way around the checks of /proc: a pod's volume may have any path (CVE-2019-16884).
+    for place in ["/tmp/../proc", "/tmp/../proc/sys", "../proc/sys", "/./proc/sys/"] {
+        let c = Container::new(&["/bin/true"]).mount("tmpfs", "t", place, &[]);
+        let said = c.boot("run", &[]).fails(1);
+        assert!(said.contains("cannot be mounted because it is inside /proc"), "{place}: {said}");
+    }
+}
+
+#[test]
 fn files_of_proc_that_inform_are_covered_and_no_others() {
     for file in ["uptime", "loadavg", "stat", "meminfo", "cpuinfo", "diskstats", "swaps"] {
         let c = Container::sh(&format!("cat /proc/{file}"));

@@ -189,6 +189,20 @@ impl AsFd for Root {
     }
 }
 
+/// `path` from the root without `.` and `..`, by its words alone: what a link would make of them does
+/// not count.
+pub fn clean(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => drop(clean.pop()),
+            _ => {}
+        }
+    }
+    clean
+}
+
 /// The directory part and the last name of `path`; `None` if there is no such name.
 pub fn split(path: &Path) -> Option<(&Path, &OsStr)> {
     Some((path.parent().unwrap_or(Path::new("")), path.file_name()?))

@@ -8,7 +8,7 @@ use nix::mount::MsFlags;
 use super::{FsOption, IdMap, Kind, Mount};
 use crate::error::{Error, Result};
 use crate::namespaces::Namespaces;
-use crate::path::c_string;
+use crate::path::{c_string, clean};
 use crate::spec::config;
 use crate::sys::mount::{Attributes, attr};
 
@@ -140,7 +140,8 @@ impl Mount {
     pub fn plan(index: usize, entry: &config::Mount, bundle: &Path) -> Result<Self> {
         let kind = entry.kind.as_deref().unwrap_or_default();
         let mut mount = Mount {
-            destination: Path::new("/").join(&entry.destination),
+            // As runc and engines read it; the checks of what is mounted where rely on it.
+            destination: clean(Path::new(&entry.destination)),
             kind: Kind::FileSystem(c_string(kind)?),
             attributes: Attributes::default(),
             recursive: Attributes::default(),
