@@ -126,6 +126,26 @@ fn message_queues_belong_to_root_of_the_user_namespace() {
 }
 
 #[test]
+fn the_loopback_interface_belongs_to_root_of_the_user_namespace() {
+    let c = with_users(Container::sh("stat -c %u:%g /sys/class/net/lo/mtu"));
+    assert_eq!(c.mount("sysfs", "sysfs", "/sys", &[]).run(), "0:0\n");
+}
+
+/// The cgroup namespace comes before every mount that shows what its root is.
+#[test]
+fn a_mount_of_cgroup_v2_shows_the_containers_own_alone() {
+    for user in [false, true] {
+        let c = Container::sh("grep ' /data ' /proc/self/mountinfo | cut -d ' ' -f 4");
+        let c = if user { with_users(c) } else { c };
+        let c = c.new_namespace("cgroup").with(|c| {
+            c["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
+        });
+        let c = c.mount("cgroup2", "cgroup", "/data", &[]);
+        assert_eq!(c.run(), "/\n", "with a user namespace: {user}");
+    }
+}
+
+#[test]
 fn a_joined_user_namespace_owns_what_is_made() {
     if peers_fail("Debian's runc wants mappings for a namespace that is joined") {
         return;

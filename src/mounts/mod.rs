@@ -196,6 +196,11 @@ impl Mount {
         matches!(self.kind, Kind::Bind(..))
     }
 
+    /// Whether it is a new mount of the file system.
+    pub fn is_file_system(&self, name: &CStr) -> bool {
+        matches!(&self.kind, Kind::FileSystem(kind) if kind.as_c_str() == name)
+    }
+
     /// A detached copy of a bind mount's source.
     pub fn pin(&self) -> Result<OwnedFd> {
         let Kind::Bind(source, recursive) = &self.kind else { return Err(Errno::EINVAL.into()) };

@@ -209,9 +209,10 @@ impl Context<'_> {
             let mut mount = Mount::plan(index, entry, &self.options.bundle)?;
             mount.map_ids(entry, self.linux, self.namespaces)?;
             plan.warnings.extend(mount.ignored(entry));
-            let is_cgroup =
-                matches!(&mount.kind, Kind::FileSystem(name) if name.as_c_str() == c"cgroup");
-            if is_cgroup && !std::mem::replace(&mut joined, true) {
+            let is_cgroup = mount.is_file_system(c"cgroup");
+            // A new mount of either version begins at the cgroup namespace's root of that moment.
+            let shows_cgroups = is_cgroup || mount.is_file_system(c"cgroup2");
+            if shows_cgroups && !std::mem::replace(&mut joined, true) {
                 self.await_cgroup_steps(plan);
             }
             if is_cgroup && !self.has_v1() {

@@ -73,9 +73,10 @@ impl Context<'_> {
     }
 
     /// The network namespace is the dearest of all: the child makes it while the runtime makes the
-    /// cgroups. Message queues belong to whom their namespace is made by, who has to be root by then.
+    /// cgroups. Message queues and the loopback interface's files in sysfs belong to whom their
+    /// namespace is made by, who has to be root of the user namespace by then.
     pub(super) fn made_by_child(&self) -> u64 {
-        let network = if self.shares_time() { NEWNET } else { 0 };
+        let network = if self.shares_time() || self.new_user() { NEWNET } else { 0 };
         let queues = if self.new_user() { NEWIPC } else { 0 };
         self.namespaces.new & (network | queues)
     }
