@@ -5,7 +5,7 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -572,6 +572,27 @@ fn hooks_run_once_the_namespaces_are_made() {
     let text = fs::read_to_string(c.shared().join("hooks")).unwrap();
     assert!(text.contains(&format!("\"pid\":{}", c.pid())), "{text}");
     c.end();
+}
+
+/// With the freezer's state in what it restores, for one, criu stops itself.
+#[test]
+fn a_restore_that_waits_for_criu_is_deleted() {
+    if peers_fail("they know nothing of a restore that has not ended") {
+        return;
+    }
+    let c = Container::idle();
+    let folder = c.bundle().join("images");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("descriptors.json"), r#"["/dev/null","/dev/null","/dev/null"]"#).unwrap();
+    let program = folder.join("criu");
+    fs::write(&program, "#!/bin/sh\nexec /bin/sleep 60\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let restoring = restore(&c, &["--detach"]).env("PATH", &images(&c, "images")).spawn();
+    let waits = || c.act("state").answer().stdout.contains("\"creating\"");
+    eventually("it waits", waits);
+    c.verb("delete").args(&["--force", &c.id]).ok();
+    assert_eq!(restoring.answer().code, 1);
+    c.assert_nothing_left();
 }
 
 #[test]

@@ -85,6 +85,7 @@ fn seize(container: &Container, force: bool) -> Result<()> {
                 kill(&state)?;
                 // Its holder may wait for a process that was paused.
                 state.cgroup.as_ref().map_or(Ok(()), super::kill::thaw)?;
+                kill_helpers(&state)?;
             } else if container.status(&state)? == Status::Creating {
                 return Err(refusal(container.id(), Status::Creating));
             }
@@ -112,6 +113,16 @@ fn kill(state: &State) -> Result<()> {
     match init.signal(libc::SIGKILL) {
         Err(err) if err.errno().is_some() => Err(err),
         // That it has ended meanwhile is what is wanted.
+        _ => Ok(()),
+    }
+}
+
+/// Kills what makes the container: criu, for which a restore waits, does not always end with init.
+fn kill_helpers(state: &State) -> Result<()> {
+    match &state.cgroup {
+        Some(cgroup) if state.stage == Stage::Creating && cgroup.exists() => {
+            cgroup.kill(libc::SIGKILL)
+        }
         _ => Ok(()),
     }
 }
