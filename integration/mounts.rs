@@ -241,6 +241,17 @@ fn masked_and_read_only_paths() {
 }
 
 #[test]
+fn the_root_is_a_read_only_path() {
+    for path in ["/", "/.//"] {
+        let c = Container::sh("touch /f /etc/f || echo refused").with(|c| {
+            c["linux"]["readonlyPaths"] = json!([path]);
+            c["root"]["readonly"] = json!(false);
+        });
+        assert_eq!(c.run(), "refused\n", "{path}");
+    }
+}
+
+#[test]
 fn masked_directories_share_one_file_system() {
     // One super block each would be a burden on a host with many containers.
     if peers_fail("runc 1.1 mounts a tmpfs for each") {

@@ -2,7 +2,7 @@
 //! that are hidden or made read-only.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Component, Path};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -152,8 +152,12 @@ pub fn read_only_root(root: &Root) -> Result<()> {
 
 /// Makes `path` and everything mounted below it read-only; a path that is not there needs nothing.
 pub fn read_only_path(root: &Root, path: &Path) -> Result<()> {
-    let Some(target) = existing(root, path)? else { return Ok(()) };
     let ro = Attributes { set: attr::RDONLY, ..Attributes::default() };
+    if !path.components().any(|part| matches!(part, Component::Normal(_))) {
+        // What is mounted over the root of the process is not seen by it.
+        return Ok(set_attributes(root.as_fd(), ro, None, true)?);
+    }
+    let Some(target) = existing(root, path)? else { return Ok(()) };
     let tree = clone_tree_as(target.as_fd(), ro)?;
     attach(tree.as_fd(), target.as_fd())?;
     [tree, target].into_iter().for_each(close_later);
