@@ -97,11 +97,11 @@ pub fn leave(path: &Path) -> Result<()> {
     Ok(umount2(path, flags)?)
 }
 
-/// Makes `root` the root of this mount namespace and takes the old one away.
+/// Makes `root` the root of this mount namespace and takes the old one away. It is the working
+/// directory, too, from the beginning.
 pub fn pivot(root: &Root) -> Result<()> {
     nix::unistd::fchdir(root)?;
-    crate::sys::mount::pivot_to_cwd()?;
-    Ok(nix::unistd::chdir("/")?)
+    Ok(crate::sys::mount::pivot_to_cwd()?)
 }
 
 /// The way without pivot_root(2), for a root on a ramfs (`--no-pivot`): the root file system is
