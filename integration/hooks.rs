@@ -175,6 +175,37 @@ fn no_kind_of_hook_gets_the_payloads_environment() {
 }
 
 #[test]
+fn a_hook_without_an_environment_has_none_but_within_the_container() {
+    for (env, start) in [(json!(null), "HOME=/root ONE=two PATH=/bin"), (json!([]), "")] {
+        let c = Container::new(&["/bin/true"]).share();
+        let mut hooks = json!({});
+        for kind in KINDS {
+            let shared = c.shared();
+            let place = if kind == "startContainer" { Path::new("/shared") } else { &shared };
+            // What the shell has been given, not what it has added.
+            let read = format!("cat </proc/self/environ >{}/{kind}; :", place.display());
+            let script = format!("PATH=/usr/bin:/bin; {read}");
+            hooks[kind] = json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": env}]);
+        }
+        let c = c.with(|c| {
+            c["process"]["env"] = json!(["PATH=/bin", "ONE=two"]);
+            c["hooks"] = hooks;
+        });
+        c.boot("run", &[]).env("LEAK", "1").ok();
+        for kind in KINDS {
+            if kind != "startContainer" && peers_fail("they give most hooks the caller's") {
+                continue;
+            }
+            let text = read(&c, kind);
+            let mut env: Vec<_> = text.split_terminator('\0').collect();
+            env.sort_unstable();
+            let wanted = if kind == "startContainer" { start } else { "" };
+            assert_eq!(env.join(" "), wanted, "{kind}");
+        }
+    }
+}
+
+#[test]
 fn a_failing_hook_stops_the_creation() {
     for kind in ["prestart", "createRuntime", "createContainer", "startContainer"] {
         let hooks = json!([host_hook("exit 0"), host_hook("echo no such network >&2; exit 3")]);

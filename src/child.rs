@@ -399,14 +399,16 @@ impl<'a> Child<'a> {
     fn hook(&self, hook: &Hook) -> Result<()> {
         let Some(state) = &self.inherited.state else { return Ok(()) };
         let state = State { pid: nix::unistd::getpid().as_raw(), ..state.clone() };
-        let run = |status| hook.run(state.for_hooks(status).as_bytes(), None, None);
+        let run = |status, env| hook.run(state.for_hooks(status).as_bytes(), env, None, None);
         if hook.point == Point::StartContainer {
-            return run(Status::Created);
+            // A program of the container, as its user: that has its environment, as with runc.
+            return run(Status::Created, self.env.as_ref().map_or(&[], Strings::strings));
         }
         nix::unistd::fchdir(self.root()?)?;
         // What it makes is not for everyone to write, as what the steps make may be.
         let before = umask(Mode::S_IWGRP | Mode::S_IWOTH);
-        let done = run(Status::Creating);
+        // Its program is the host's: what the image sets is not for it (CVE-2025-23266).
+        let done = run(Status::Creating, &[]);
         umask(before);
         done
     }

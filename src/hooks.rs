@@ -1,6 +1,7 @@
 //! Hooks (config.md "POSIX-platform Hooks"): programs that are run at points of a container's
 //! life, with its state on their standard input.
 
+use std::ffi::CString;
 use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -79,7 +80,7 @@ pub struct Hook {
     pub index: usize,
     path: PathBuf,
     args: Vec<String>,
-    env: Vec<String>,
+    env: Option<Vec<String>>,
     /// In seconds.
     timeout: Option<u32>,
 }
@@ -104,14 +105,20 @@ impl Hook {
 
     /// Runs it to its end with `state` (JSON) on its standard input, in the directory `cwd`, or where
     /// this process is: the payload's user may be in a directory that it cannot enter.
-    /// It gets its own environment only, never the container's or the runtime's (CVE-2025-23266).
+    /// It gets its own environment only, never the runtime's; one that names none gets `env`.
     /// With `init`, a process descriptor, it is killed when that process ends: nobody waits for a
     /// hook that prepares a container which was deleted meanwhile.
     ///
     /// # Errors
     /// It cannot be started, fails, runs longer than its time-out (then it is killed), or `init`
     /// ended.
-    pub fn run(&self, state: &[u8], cwd: Option<&Path>, init: Option<BorrowedFd>) -> Result<()> {
+    pub fn run(
+        &self,
+        state: &[u8],
+        env: &[CString],
+        cwd: Option<&Path>,
+        init: Option<BorrowedFd>,
+    ) -> Result<()> {
         let name = format!("error running {} hook #{}", self.point.name(), self.index);
         let fail = |what: String| Error::new(format!("{name}: {what}"));
         // Files in memory in place of pipes: a hook that does not read or that writes much can
@@ -127,7 +134,7 @@ impl Hook {
             .stdin(Stdio::from(stdin))
             .stdout(start(&stdout).map_err(|e| Error::io(&name, &e))?)
             .stderr(start(&stderr).map_err(|e| Error::io(&name, &e))?);
-        let (args, env) = self.strings()?;
+        let (args, env) = self.strings(env)?;
         let child = sys::spawn::exactly(&mut command, c_string(&self.path)?, args, env).spawn();
         let child = child.map_err(|e| self.not_started(&name, &e))?;
         match self.wait(child, init)? {
@@ -164,8 +171,8 @@ impl Hook {
         }
     }
 
-    /// Its arguments, which are its path if none are given, and its environment.
-    fn strings(&self) -> Result<(Strings, Strings)> {
+    /// Its arguments, which are its path if none are given, and its environment, or else `env`.
+    fn strings(&self, env: &[CString]) -> Result<(Strings, Strings)> {
         let list = |texts: &[String]| -> Result<Vec<_>> {
             texts.iter().map(|text| Ok(c_string(text)?)).collect()
         };
@@ -173,7 +180,8 @@ impl Hook {
         if args.is_empty() {
             args.push(c_string(&self.path)?);
         }
-        Ok((Strings::new(args), Strings::new(list(&self.env)?)))
+        let env = self.env.as_deref().map_or_else(|| Ok(env.to_vec()), list)?;
+        Ok((Strings::new(args), Strings::new(env)))
     }
 
     /// Waits for the end, and kills what must not be waited for any longer.

@@ -525,7 +525,7 @@ impl<'a> Parent<'a> {
         let Some(record) = &self.record else { return Ok(()) };
         let state = record.state.for_hooks(Status::Creating);
         let init = self.child.as_ref().map(|child| child.fd.as_fd());
-        hook.run(state.as_bytes(), Some(&record.state.bundle), init)
+        hook.run(state.as_bytes(), &[], Some(&record.state.bundle), init)
     }
 
     /// The message for the agent tells of a container that is being made, or of the running one
@@ -656,7 +656,7 @@ fn net_namespace(pid: i32) -> Result<File> {
 pub fn poststop(state: &State) {
     for hook in later(state, Point::Poststop) {
         let json = state.for_hooks(Status::Stopped);
-        if let Err(err) = hook.run(json.as_bytes(), Some(&state.bundle), None) {
+        if let Err(err) = hook.run(json.as_bytes(), &[], Some(&state.bundle), None) {
             crate::log::warn(&err.message());
         }
     }
@@ -668,7 +668,7 @@ pub fn poststop(state: &State) {
 /// The first one that fails: the container has to be stopped then (runtime.md "Start", step 10).
 pub fn poststart(state: &State) -> Result<()> {
     later(state, Point::Poststart).iter().try_for_each(|hook| {
-        hook.run(state.for_hooks(Status::Running).as_bytes(), Some(&state.bundle), None)
+        hook.run(state.for_hooks(Status::Running).as_bytes(), &[], Some(&state.bundle), None)
     })
 }
 

@@ -85,7 +85,7 @@ fn seize(container: &Container, force: bool) -> Result<()> {
                 kill(&state)?;
                 // Its holder may wait for a process that was paused.
                 state.cgroup.as_ref().map_or(Ok(()), super::kill::thaw)?;
-                kill_helpers(&state)?;
+                kill_criu(&state)?;
             } else if container.status(&state)? == Status::Creating {
                 return Err(refusal(container.id(), Status::Creating));
             }
@@ -117,13 +117,12 @@ fn kill(state: &State) -> Result<()> {
     }
 }
 
-/// Kills what makes the container: criu, for which a restore waits, does not always end with init.
-fn kill_helpers(state: &State) -> Result<()> {
-    match &state.cgroup {
-        Some(cgroup) if state.stage == Stage::Creating && cgroup.exists() => {
-            cgroup.kill(libc::SIGKILL)
-        }
-        _ => Ok(()),
+/// Kills criu, for which a restore waits: it does not always end with init.
+fn kill_criu(state: &State) -> Result<()> {
+    let restoring = state.restored && state.stage == Stage::Creating;
+    match state.cgroup.as_ref().filter(|cgroup| restoring && cgroup.exists()) {
+        Some(cgroup) => cgroup.kill(libc::SIGKILL),
+        None => Ok(()),
     }
 }
 

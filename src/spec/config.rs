@@ -129,7 +129,7 @@ object! { #[derive(Default)] Hooks {
 object! { #[derive(serde::Serialize, serde::Deserialize)] Hook {
     required "path" path: String,
     "args" args: Vec<String>,
-    "env" env: Vec<String>,
+    "env" env: Option<Vec<String>>,
     "timeout" timeout: Option<i64>,
 }}
 

@@ -105,7 +105,7 @@ fn hook(hook: &Hook) -> std::result::Result<(), (&'static str, String)> {
     if hook.timeout.is_some_and(|seconds| seconds <= 0) {
         return Err(("the time-out must be a positive number of seconds", "timeout".to_owned()));
     }
-    match hook.env.iter().position(|entry| !entry.contains('=')) {
+    match hook.env.iter().flatten().position(|entry| !entry.contains('=')) {
         Some(i) => Err(("an environment variable has no '='", format!("env[{i}]"))),
         None => Ok(()),
     }
