@@ -46,6 +46,16 @@ fn annotations_are_in_the_state() {
 }
 
 #[test]
+fn the_state_has_the_root_as_a_plain_path() {
+    for path in ["rootfs/", "./rootfs", "rootfs/../rootfs"] {
+        let c = Container::idle().with(|c| c["root"]["path"] = json!(path));
+        c.create();
+        assert_eq!(c.state()["rootfs"], c.rootfs().to_str().unwrap(), "{path}");
+        c.end();
+    }
+}
+
+#[test]
 fn run_has_the_payloads_exit_code() {
     for code in [0, 1, 7, 255] {
         let c = Container::sh(&format!("exit {code}"));

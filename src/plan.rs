@@ -18,6 +18,7 @@ use crate::hooks::{Hook, Point};
 use crate::host::{self, Host};
 use crate::labels::check_selinux;
 use crate::namespaces::{NEWCGROUP, NEWNS, NEWPID, NEWTIME, NEWUSER, Namespaces};
+use crate::path::clean;
 use crate::process::Payload;
 use crate::rdt::{self, Rdt};
 use crate::security::may_trace;
@@ -144,7 +145,7 @@ pub fn container(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
         // Growing would copy the steps from block to block.
         parent: Vec::with_capacity(USUAL_STEPS),
         child: Vec::with_capacity(USUAL_STEPS),
-        rootfs: options.bundle.join(&root.path),
+        rootfs: clean(&options.bundle.join(&root.path)),
         ..Plan::default()
     };
     if namespaces.borrows_mounts {
