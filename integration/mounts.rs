@@ -720,6 +720,16 @@ fn a_read_only_dev_has_its_devices() {
 }
 
 #[test]
+fn a_mask_of_a_file_is_no_way_into_a_read_only_dev() {
+    let c = Container::new(&["/bin/chmod", "600", "/proc/keys"]).with(|c| {
+        c["mounts"][1]["options"] = json!(["nosuid", "ro"]);
+        c["linux"]["maskedPaths"] = json!(["/proc/keys"]);
+    });
+    let said = c.boot("run", &[]).fails(1);
+    assert!(said.contains("Read-only file system"), "{said}");
+}
+
+#[test]
 fn a_new_file_system_is_read_only_down_to_its_device() {
     let c = Container::idle();
     let (low, top) = (host_dir(&c, "low"), host_dir(&c, "top"));

@@ -214,12 +214,12 @@ pub enum ChildStep {
     LeaveMounts,
     /// Sets a kernel parameter.
     Sysctl(String, String),
+    /// Makes the mounts read-only that were left writable until all in them was made.
+    ReadOnlyMounts,
     /// Makes a path read-only.
     ReadOnlyPath(PathBuf),
     /// Hides a path.
     MaskPath(PathBuf),
-    /// Makes the mounts read-only that were left writable until all in them was made.
-    ReadOnlyMounts,
     /// Makes the root read-only.
     ReadOnlyRoot,
     /// Sets the propagation of the root.
@@ -409,9 +409,9 @@ impl fmt::Display for ChildStep {
             Self::PivotRoot(true) => f.write_str("move the root file system to the root"),
             Self::LeaveMounts => f.write_str("go back to the host's mounts in a detached root"),
             Self::Sysctl(key, value) => write!(f, "set sysctl {key} to {value}"),
+            Self::ReadOnlyMounts => f.write_str("make tmpfs mounts and /dev read-only as asked"),
             Self::ReadOnlyPath(path) => write!(f, "make {} read-only", path.display()),
             Self::MaskPath(path) => write!(f, "mask {}", path.display()),
-            Self::ReadOnlyMounts => f.write_str("make tmpfs mounts and /dev read-only as asked"),
             Self::ReadOnlyRoot => f.write_str("make the root file system read-only"),
             Self::RootPropagation(..) => f.write_str("set the propagation of the root"),
             _ => self.fmt_late(f),

@@ -303,6 +303,14 @@ impl Context<'_> {
             let step = ChildStep::Sysctl(key.clone(), value.clone());
             plan.child(step, member("linux.sysctl", key));
         }
+        // First of all, so that what a mask shows of /dev is read-only as well.
+        let later = |step: &ChildStep| match step {
+            ChildStep::Mount(mount) => mount.is_read_only_later(),
+            _ => false,
+        };
+        if plan.mounts().any(later) {
+            plan.child(ChildStep::ReadOnlyMounts, "mounts");
+        }
         for (index, path) in self.linux.readonly_paths.iter().enumerate() {
             let step = ChildStep::ReadOnlyPath(PathBuf::from(path));
             plan.child(step, format!("linux.readonlyPaths[{index}]"));
@@ -321,13 +329,6 @@ impl Context<'_> {
             })?;
             let recursive = word.starts_with('r');
             plan.child(ChildStep::RootPropagation(*flag, recursive), "linux.rootfsPropagation");
-        }
-        let later = |step: &ChildStep| match step {
-            ChildStep::Mount(mount) => mount.is_read_only_later(),
-            _ => false,
-        };
-        if plan.mounts().any(later) {
-            plan.child(ChildStep::ReadOnlyMounts, "mounts");
         }
         if self.spec.root.as_ref().is_some_and(|root| root.readonly) {
             plan.child(ChildStep::ReadOnlyRoot, "root.readonly");
