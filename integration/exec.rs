@@ -168,6 +168,10 @@ fn exec_passes_descriptors() {
     let said =
         c.exec(&[], &cat[..2]).args(&["cat <&3 || echo none"]).under(&["bash", "-c", &other, "sh"]);
     assert!(said.ok().contains("none"), "meant for another process");
+    let gap = ["bash", "-c", "exec 5</etc/hostname; exec \"$@\"", "sh"];
+    let list = ["/bin/sh", "-c", "cat <&5; ls /proc/self/fd | tr '\\n' ' '"];
+    let said = c.exec(&["--preserve-fds", "3"], &list).under(&gap).ok();
+    assert_eq!(said, format!("{host}0 1 2 3 5 "));
     let said = c.exec(&["--preserve-fds", "40"], &cat).fails(255);
     assert!(said.contains("it is not open"), "{said}");
     c.end();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Cmd, Container, eventually, is_tare, runtime, slowness};
+use common::{Cmd, Container, eventually, is_tare, peers_fail, runtime, slowness};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -524,6 +524,24 @@ fn preserve_fds_passes_exactly_those() {
     let host = std::fs::read_to_string("/etc/hostname").unwrap();
     // 0, 1, 2, 3, and the directory that ls itself has open.
     assert_eq!(said, format!("{host}5\n"));
+    c.assert_nothing_left();
+}
+
+#[test]
+fn preserve_fds_passes_a_single_one_of_a_higher_number() {
+    if peers_fail("runc refuses gaps, or passes what it has opened in them") {
+        return;
+    }
+    let c = Container::sh("cat <&9; ls /proc/self/fd | tr '\\n' ' '");
+    let under = ["bash", "-c", "exec 9</etc/hostname; exec \"$@\"", "sh"];
+    let host = std::fs::read_to_string("/etc/hostname").unwrap();
+    // 3 is the directory that ls has open.
+    let said = c.boot("run", &["--preserve-fds", "7"]).under(&under).ok();
+    assert_eq!(said, format!("{host}0 1 2 3 9 "));
+    for count in ["40", "4294967295"] {
+        let said = c.boot("run", &["--preserve-fds", count]).under(&under).fails(1);
+        assert!(said.contains("it is not open"), "{said}");
+    }
     c.assert_nothing_left();
 }
 

@@ -752,16 +752,30 @@ impl From<std::io::Error> for Error {
 /// Prepares this process for making a child: the caller's descriptors stay out of it.
 ///
 /// # Errors
-/// A descriptor that is to be preserved is not open.
+/// The last descriptor that is to be preserved is not open. Others may be missing, as Podman's
+/// `--preserve-fd N` passes a single one.
 pub fn settle_descriptors(preserve_fds: u32) -> Result<Preserve> {
     let listen = listen_fds();
-    let count = preserve_fds + listen.unwrap_or(0);
-    if let Some(missing) = (3..3 + count as i32).find(|fd| !sys::process::is_open(*fd)) {
-        return Err(Error::new(format!("unable to pass descriptor {missing}: it is not open"))
+    let last = u64::from(preserve_fds) + u64::from(listen.unwrap_or(0)) + 2;
+    let open = i32::try_from(last).ok().filter(|fd| *fd == 2 || sys::process::is_open(*fd));
+    let Some(last) = open else {
+        return Err(Error::new(format!("unable to pass descriptor {last}: it is not open"))
             .hint("--preserve-fds N passes the descriptors 3 to N+2, after those of LISTEN_FDS"));
-    }
+    };
+    fill_descriptors(last).doing(|| "open /dev/null in place of descriptors that are not open")?;
+    let count = last as u32 - 2;
     sys::process::close_on_exec_from(3 + count).doing(|| "close descriptors of the caller")?;
     Ok(Preserve { count, listen })
+}
+
+/// Sees to it that nothing of the runtime gets a number up to `last`, which the program keeps; what
+/// takes their place here is closed before it runs.
+fn fill_descriptors(last: i32) -> nix::Result<()> {
+    for _ in (3..last).filter(|fd| !sys::process::is_open(*fd)) {
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        sys::process::close_later(nix::fcntl::open(c"/dev/null", flags, Mode::empty())?);
+    }
+    Ok(())
 }
 
 /// The descriptors that a service manager has passed: to this process, not to one before it whose
