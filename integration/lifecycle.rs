@@ -326,6 +326,24 @@ fn a_container_in_the_hosts_pid_namespace_is_ended_whole() {
 }
 
 #[test]
+fn kill_ends_a_container_in_the_pid_namespace_of_another_whole() {
+    // As the containers of a pod: the kernel ends the processes of a namespace with its first one only.
+    let pod = Container::idle();
+    pod.run_detached();
+    let path = format!("/proc/{}/ns/pid", pod.pid());
+    let c = Container::sh("sleep 600 & sleep 600 & wait").namespace("pid", Some(&path));
+    c.run_detached();
+    eventually("three processes", || c.processes().len() == 3);
+    c.kill("KILL");
+    eventually("all gone", || c.processes().is_empty());
+    // Engines are told nothing wrong of one that has ended meanwhile, as long as its cgroup is there.
+    c.wait_for("stopped");
+    c.kill("KILL");
+    c.end();
+    pod.end();
+}
+
+#[test]
 fn pid_files_are_complete_and_relative_to_the_caller() {
     let c = Container::idle();
     c.boot("create", &["--pid-file", "shared/pid"]).dir(c.bundle()).ok();

@@ -152,8 +152,8 @@ pub fn container(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
         let what = "without a mount namespace only chroot(2) keeps the container in its root";
         plan.warnings.push(what.into());
     }
-    plan.shared_pid_namespace = !namespaces.has(NEWPID);
-    plan.exposed = namespaces.new & NEWPID == 0;
+    plan.shared_pid_namespace = namespaces.new & NEWPID == 0;
+    plan.exposed = plan.shared_pid_namespace;
     plan.cgroup = plan_cgroup(linux, host, options)?;
     plan.rdt = linux.intel_rdt.as_ref().map(|rdt| plan_rdt(rdt, &options.id)).transpose()?;
     if let Some(process) = &spec.process {
