@@ -110,6 +110,10 @@ const OPTIONS: &[(&str, Effect)] = &[
     ("unbindable", Effect::Propagation(MsFlags::MS_UNBINDABLE, false)),
 ];
 
+/// crun's words for links that stay links, which Podman's `no-dereference` becomes: a bind mount
+/// that ignored them would show what the link was not to lead to.
+const NOT_FOLLOWED: [&str; 3] = ["copy-symlink", "src-nofollow", "dest-nofollow"];
+
 /// The words of the options that have a meaning of their own, for `features`.
 pub fn option_names() -> impl Iterator<Item = &'static str> {
     OPTIONS.iter().map(|(name, _)| *name)
@@ -205,6 +209,11 @@ impl Mount {
             Some(Effect::CopyUp) => self.copy_up = Some(i),
             // Together with the entry's mappings: see `map_ids`.
             Some(Effect::IdMap(_) | Effect::Nothing) => {}
+            None if NOT_FOLLOWED.contains(&word) => {
+                return Err(Error::new(format!("the mount option {word} is not supported"))
+                    .at(format!("{}.options[{i}]", self.at))
+                    .hint("a symbolic link as source is followed without it"));
+            }
             Some(Effect::FileSystem) | None => {
                 for word in parts(word).filter(|word| !word.is_empty()) {
                     self.fs_option(Some(i), word)?;

@@ -303,6 +303,11 @@ pub const MEMBERS: &[(&str, &str, &str)] = &[
         "{\"destination\": \"/x\", \"type\": \"proc\", \"options\": [\"tmpcopyup\"]}",
     ),
     (
+        "mount-not-followed",
+        "\"mounts\": [",
+        "{\"destination\": \"/x\", \"source\": \"/y\", \"options\": [\"rbind\", \"copy-symlink\"]}",
+    ),
+    (
         "mount-option-nul",
         "\"mounts\": [",
         "{\"destination\": \"/x\", \"type\": \"tmpfs\", \"options\": [\"size=1\\u0000\"]}",
