@@ -30,10 +30,10 @@ use crate::sys::process::{Strings, exec_fd};
 /// No copy can be made or started; the host's binary would be within reach.
 pub fn ensure() -> Result<()> {
     let exe = File::open("/proc/self/exe").doing(|| "open the binary of tare")?;
-    if is_protected(&exe)? {
+    let binary = std::fs::read_link("/proc/self/exe").doing(|| "find the binary of tare")?;
+    if is_protected(&binary, &exe)? {
         return Ok(());
     }
-    let binary = std::fs::read_link("/proc/self/exe").doing(|| "find the binary of tare")?;
     let copy =
         overlay(&binary, &exe).or_else(|_| memory(exe)).doing(|| "copy the binary of tare")?;
     let strings = |list: Vec<Vec<u8>>| -> Result<Strings> {
@@ -51,11 +51,15 @@ pub fn ensure() -> Result<()> {
     ))
 }
 
-/// Whether the binary `exe` of this process is a sealed file or lies on a read-only overlay.
-fn is_protected(exe: &File) -> Result<bool> {
+/// Whether the binary `exe` of this process is a sealed file or lies on an overlay of [`overlay`]: that
+/// is mounted nowhere, so the path begins there. One of the host's may become writable later.
+fn is_protected(binary: &Path, exe: &File) -> Result<bool> {
     let all = SealFlag::all().bits();
     if fcntl(exe, FcntlArg::F_GET_SEALS).is_ok_and(|seals| seals & all == all) {
         return Ok(true);
+    }
+    if binary.parent() != Some(Path::new("/")) {
+        return Ok(false);
     }
     let kind = fstatfs(exe).doing(|| "look at the binary of tare")?.filesystem_type();
     let flags = fstatvfs(exe).doing(|| "look at the binary of tare")?.flags();
