@@ -170,19 +170,22 @@ fn the_protected_copy_is_of_the_binary_that_runs() {
 fn a_read_only_overlay_of_the_host_is_no_protection() {
     // What a container opens there could be written to once it is mounted for writing.
     let c = attacker();
-    let copy = own_copy(&c);
-    let calls = c.bundle().join("calls");
-    let mounted = "mount -t tmpfs t /mnt && mkdir /mnt/lower /mnt/u /mnt/w /mnt/all && \
-                   cp \"$0\" /mnt/lower/runtime && mount -t overlay o /mnt/all \
-                   -o ro,lowerdir=/mnt/lower,upperdir=/mnt/u,workdir=/mnt/w || exit 1; \
-                   calls=$1; shift 2; \
-                   exec strace -qq -e trace=fsopen -o \"$calls\" /mnt/all/runtime \"$@\"";
-    let unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-c", mounted];
-    let files = [copy.to_str().unwrap(), calls.to_str().unwrap()];
-    let exec = c.exec(&[], &["/bin/echo", "inside"]).under(&[&unshare[..], &files].concat());
-    assert_eq!(exec.ok(), "inside\n");
-    let calls = fs::read_to_string(&calls).unwrap();
-    assert!(!is_tare() || calls.contains("\"overlay\""), "{calls}");
+    let (copy, calls) = (own_copy(&c), c.bundle().join("calls"));
+    for program in ["/mnt/all/runtime", "chroot /mnt/all /runtime"] {
+        let mounted = format!(
+            "mount -t tmpfs t /mnt && mkdir /mnt/u /mnt/w /mnt/all && cp \"$0\" /mnt/u/runtime && \
+             mount -t overlay o /mnt/all -o lowerdir=/,upperdir=/mnt/u,workdir=/mnt/w && \
+             mount -o remount,ro /mnt/all && for dir in proc sys dev tmp run; do \
+             mount --rbind /$dir /mnt/all/$dir; done || exit 1; calls=$1; shift 2; \
+             exec strace -qq -e trace=fsopen -o \"$calls\" {program} \"$@\""
+        );
+        let unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &mounted];
+        let files = [copy.to_str().unwrap(), calls.to_str().unwrap()];
+        let exec = c.exec(&[], &["/bin/echo", "inside"]).under(&[&unshare[..], &files].concat());
+        assert_eq!(exec.ok(), "inside\n", "{program}");
+        let calls = fs::read_to_string(&calls).unwrap();
+        assert!(!is_tare() || calls.contains("\"overlay\""), "{program}: {calls}");
+    }
     c.end();
 }
 

@@ -757,6 +757,7 @@ impl From<std::io::Error> for Error {
 pub fn settle_descriptors(preserve_fds: u32) -> Result<Preserve> {
     let listen = listen_fds();
     let last = u64::from(preserve_fds) + u64::from(listen.unwrap_or(0)) + 2;
+    // 2 is the last where none is passed.
     let open = i32::try_from(last).ok().filter(|fd| *fd == 2 || sys::process::is_open(*fd));
     let Some(last) = open else {
         return Err(Error::new(format!("unable to pass descriptor {last}: it is not open"))

@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, openat};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::Mode;
+use nix::sys::stat::{FileStat, fstat, stat};
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
@@ -52,13 +53,16 @@ pub fn ensure() -> Result<()> {
 }
 
 /// Whether the binary `exe` of this process is a sealed file or lies on an overlay of [`overlay`]: that
-/// is mounted nowhere, so the path begins there. One of the host's may become writable later.
+/// is mounted nowhere, so the path begins there, and nothing of that name is the host's. An overlay of
+/// the host may become writable later.
 fn is_protected(binary: &Path, exe: &File) -> Result<bool> {
     let all = SealFlag::all().bits();
     if fcntl(exe, FcntlArg::F_GET_SEALS).is_ok_and(|seals| seals & all == all) {
         return Ok(true);
     }
-    if binary.parent() != Some(Path::new("/")) {
+    let own = identity(exe).doing(|| "look at the binary of tare")?;
+    let is_hosts = stat(binary).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == own);
+    if binary.parent() != Some(Path::new("/")) || is_hosts {
         return Ok(false);
     }
     let kind = fstatfs(exe).doing(|| "look at the binary of tare")?.filesystem_type();
@@ -85,7 +89,12 @@ fn overlay(binary: &Path, exe: &File) -> std::result::Result<OwnedFd, Errno> {
     let mount = context.mount(attr::RDONLY | attr::NODEV)?;
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
     let copy = openat(&mount, name, flags, Mode::empty())?;
-    if identity(&copy)?.1 == identity(exe)?.1 { Ok(copy) } else { Err(Errno::ESTALE) }
+    let inode = |stat: FileStat| {
+        // The device is the overlay's own.
+        let times = [stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec];
+        (stat.st_ino, stat.st_size, times)
+    };
+    if inode(fstat(&copy)?) == inode(fstat(exe)?) { Ok(copy) } else { Err(Errno::ESTALE) }
 }
 
 /// `:` parts the layers of an overlay, `\` escapes it.

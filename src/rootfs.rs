@@ -2,7 +2,7 @@
 //! that are hidden or made read-only.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -10,7 +10,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, umask};
 
 use crate::error::{Doing, Error, Result};
-use crate::path::{Root, is_dir};
+use crate::path::{Root, clean, is_dir};
 use crate::sys::mount::{
     Attributes, FsContext, attach, attr, clone_tree, clone_tree_as, set_attributes,
 };
@@ -153,7 +153,7 @@ pub fn read_only_root(root: &Root) -> Result<()> {
 /// Makes `path` and everything mounted below it read-only; a path that is not there needs nothing.
 pub fn read_only_path(root: &Root, path: &Path) -> Result<()> {
     let ro = Attributes { set: attr::RDONLY, ..Attributes::default() };
-    if !path.components().any(|part| matches!(part, Component::Normal(_))) {
+    if clean(path) == Path::new("/") {
         // What is mounted over the root of the process is not seen by it.
         return Ok(set_attributes(root.as_fd(), ro, None, true)?);
     }

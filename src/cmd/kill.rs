@@ -7,6 +7,8 @@ use crate::cli::{Global, Kill};
 use crate::error::{Error, Result};
 use crate::state::{Root, State, Status, not_running};
 
+use super::start;
+
 /// The highest real-time signal (signal(7)).
 const LAST_SIGNAL: i32 = 64;
 
@@ -22,13 +24,11 @@ pub fn run(global: &Global, options: &Kill) -> Result<i32> {
     let container = Root::open(global.root.as_deref())?.container(&options.id)?;
     let state = container.load()?;
     let signal = signal_number(options.signal.as_deref().unwrap_or("SIGTERM"))?;
-    let signal = match container.status(&state)? {
-        Status::Creating => {
-            return Err(not_running().hint("it is still being created; delete --force ends that"));
-        }
-        Status::Created if ENDING.contains(&signal) && !state.shared_pid_namespace => libc::SIGKILL,
-        _ => signal,
-    };
+    if container.status(&state)? == Status::Creating {
+        return Err(not_running().hint("it is still being created; delete --force ends that"));
+    }
+    let ends = ENDING.contains(&signal) && !state.shared_pid_namespace;
+    let signal = if ends && start::is_awaited(&container)? { libc::SIGKILL } else { signal };
     if options.all {
         all(&state, signal)?;
     } else {

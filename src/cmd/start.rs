@@ -44,6 +44,18 @@ fn start(global: &Global, id: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether the container's process waits for its start, and will as long as the caller has the lock
+/// that it gets by this. The state does not tell: a `start` that was killed may have left it behind.
+///
+/// # Errors
+/// As [`Container::try_lock`].
+pub fn is_awaited(container: &Container) -> Result<bool> {
+    let created = container.load()?.stage == Stage::Created;
+    Ok(created
+        && container.try_lock()?
+        && UnixStream::connect(parent::start_socket(container)).is_ok())
+}
+
 /// Runs the poststart hooks.
 pub fn poststart(container: &Container, state: &State) -> Result<()> {
     parent::poststart(state).map_err(|err| placed(container, state, err))

@@ -209,13 +209,15 @@ impl Mount {
             Some(Effect::CopyUp) => self.copy_up = Some(i),
             // Together with the entry's mappings: see `map_ids`.
             Some(Effect::IdMap(_) | Effect::Nothing) => {}
-            None if NOT_FOLLOWED.contains(&word) => {
-                return Err(Error::new(format!("the mount option {word} is not supported"))
-                    .at(format!("{}.options[{i}]", self.at))
-                    .hint("a symbolic link as source is followed without it"));
-            }
             Some(Effect::FileSystem) | None => {
                 for word in parts(word).filter(|word| !word.is_empty()) {
+                    if NOT_FOLLOWED.contains(&word) {
+                        return Err(Error::new(format!(
+                            "the mount option {word} is not supported"
+                        ))
+                        .at(format!("{}.options[{i}]", self.at))
+                        .hint("symbolic links are followed without it"));
+                    }
                     self.fs_option(Some(i), word)?;
                 }
             }

@@ -1,5 +1,7 @@
 //! The runtime's steps of a new container.
 
+use std::path::Path;
+
 use super::{Context, Options, Plan, host_hierarchies};
 use crate::cgroup::{self, Cgroup, Version};
 use crate::error::Result;
@@ -8,6 +10,7 @@ use crate::host;
 use crate::mounts::Mount;
 use crate::namespaces::{NEWCGROUP, NEWIPC, NEWNET, NEWTIME, Namespaces};
 use crate::netdev::Move;
+use crate::path::clean;
 use crate::spec::config::TimeOffset;
 use crate::step::ParentStep;
 
@@ -102,7 +105,7 @@ impl Context<'_> {
         let writable = self.spec.mounts.iter().any(|mount| {
             let is_cgroup = mount.kind.as_deref() == Some("cgroup");
             is_cgroup
-                && mount.destination == "/sys/fs/cgroup"
+                && clean(Path::new(&mount.destination)) == Path::new("/sys/fs/cgroup")
                 && !mount.options.iter().any(|o| o == "ro")
         });
         if self.has_v1() || self.namespaces.new & NEWCGROUP == 0 || !writable {
