@@ -357,6 +357,21 @@ fn a_container_in_the_hosts_pid_namespace_is_ended_whole() {
 }
 
 #[test]
+fn a_container_whose_init_has_gone_is_stopped_though_others_live() {
+    // Its number is still that of their session.
+    let c = Container::sh("sleep 600 & sleep 600 & wait").namespace("pid", None);
+    c.run_detached();
+    eventually("three processes", || c.processes().len() == 3);
+    let pid = nix::unistd::Pid::from_raw(c.pid());
+    nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
+    c.wait_for("stopped");
+    assert_eq!(c.processes().len(), 2);
+    c.verb("delete").args(&["--force", &c.id]).ok();
+    assert!(c.processes().is_empty());
+    c.assert_nothing_left();
+}
+
+#[test]
 fn kill_ends_a_container_in_the_pid_namespace_of_another_whole() {
     // As the containers of a pod: the kernel ends the processes of a namespace with its first one only.
     let pod = Container::idle();

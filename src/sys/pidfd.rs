@@ -16,6 +16,8 @@ pub fn open(pid: i32) -> Result<OwnedFd, Errno> {
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     match super::owned(fd) {
         Err(Errno::ENOSYS) => open_directory(pid),
+        // The number is still that of a session or group whose leader has gone, or of a thread.
+        Err(Errno::EINVAL | Errno::ENOENT) => Err(Errno::ESRCH),
         other => other,
     }
 }
