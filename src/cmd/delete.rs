@@ -117,7 +117,8 @@ fn kill(state: &State) -> Result<()> {
     }
 }
 
-/// Kills criu, for which a restore waits: it does not always end with init.
+/// Kills criu, for which a restore waits, or whose restore was killed: it does not always end with
+/// init, and init not without it, which traces its processes.
 fn kill_criu(state: &State) -> Result<()> {
     let restoring = state.restored && state.stage == Stage::Creating;
     match state.cgroup.as_ref().filter(|cgroup| restoring && cgroup.exists()) {
@@ -132,6 +133,7 @@ fn end(state: &State) -> Result<()> {
     if let Some(init) = state.init()? {
         kill(state)?;
         cgroup.map_or(Ok(()), super::kill::thaw)?;
+        kill_criu(state)?;
         if !init.wait(LIMIT)? {
             let hint = format!("is process {} in an uninterruptible wait?", state.pid);
             return Err(Error::new("container init still running").hint(hint));
