@@ -110,8 +110,8 @@ const OPTIONS: &[(&str, Effect)] = &[
     ("unbindable", Effect::Propagation(MsFlags::MS_UNBINDABLE, false)),
 ];
 
-/// crun's words for links that stay links, which Podman's `no-dereference` becomes: a bind mount
-/// that ignored them would show what the link was not to lead to.
+/// crun's words for links that stay links, which Podman's `no-dereference` becomes: a mount that
+/// ignored them would show what the link was not to lead to.
 const NOT_FOLLOWED: [&str; 3] = ["copy-symlink", "src-nofollow", "dest-nofollow"];
 
 /// The words of the options that have a meaning of their own, for `features`.
@@ -211,13 +211,7 @@ impl Mount {
             Some(Effect::IdMap(_) | Effect::Nothing) => {}
             Some(Effect::FileSystem) | None => {
                 for word in parts(word).filter(|word| !word.is_empty()) {
-                    if NOT_FOLLOWED.contains(&word) {
-                        return Err(Error::new(format!(
-                            "the mount option {word} is not supported"
-                        ))
-                        .at(format!("{}.options[{i}]", self.at))
-                        .hint("symbolic links are followed without it"));
-                    }
+                    self.check_followed(i, word)?;
                     self.fs_option(Some(i), word)?;
                 }
             }
@@ -237,6 +231,16 @@ impl Mount {
             return Ok(());
         }
         self.fs_option(None, "ro")
+    }
+
+    /// Refuses what [`NOT_FOLLOWED`] has.
+    fn check_followed(&self, index: usize, word: &str) -> Result<()> {
+        if !NOT_FOLLOWED.contains(&word) {
+            return Ok(());
+        }
+        Err(Error::new(format!("the mount option {word} is not supported"))
+            .at(format!("{}.options[{index}]", self.at))
+            .hint("symbolic links are followed without it"))
     }
 
     fn fs_option(&mut self, index: Option<usize>, word: &str) -> Result<()> {
