@@ -135,6 +135,11 @@ fn other_architectures_are_kept_out() {
     let action = |token| run(&filter.program, &Call::new(token, 0, [0; 6], 0)).0;
     let [native, foreign] = [0, 1].map(|index| action(arch::X86.archs[index].token));
     assert_eq!((native, foreign), (libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_KILL_THREAD));
+    let named = json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"] });
+    assert!(!compile(&seccomp(&named)).expect("compiles").program.is_empty());
+    let mut deny = profile();
+    deny["syscalls"] = json!([]);
+    assert!(!compile(&seccomp(&deny)).expect("compiles").program.is_empty());
 }
 
 #[test]
