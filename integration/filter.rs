@@ -291,7 +291,7 @@ fn an_agent_decides() {
         let c = c.with(|c| c["process"]["args"][2] = json!("83"));
         assert_eq!(c.run(), "-28\n");
         assert_eq!(agent.calls(), [146, 83]);
-        assert_eq!(agent.messages().len(), 2);
+        assert_eq!(agent.messages(2).len(), 2);
         c.assert_nothing_left();
     }
 }
@@ -303,7 +303,8 @@ fn the_agent_is_told_of_the_container() {
         let agent = Agent::at(&path, decide);
         let c = privileged(c, no_new_privileges);
         c.create();
-        let [message] = &agent.messages()[..] else { panic!("{:?}", agent.messages()) };
+        let messages = agent.messages(1);
+        let [message] = &messages[..] else { panic!("{messages:?}") };
         assert_eq!(message["fds"], json!(["seccompFd"]));
         assert_eq!(message["pid"], c.pid());
         assert_eq!(message["metadata"], "a \"quoted\" word");
@@ -330,7 +331,8 @@ fn the_agent_is_told_of_an_exec() {
         let file = c.bundle().join("pid").display().to_string();
         let exec = c.exec(&["--pid-file", &file], &["/bin/calls", "plain", CALL]);
         assert_eq!(exec.ok(), "4711\n");
-        let [_, message] = &agent.messages()[..] else { panic!("{:?}", agent.messages()) };
+        let messages = agent.messages(2);
+        let [_, message] = &messages[..] else { panic!("{messages:?}") };
         let pid = std::fs::read_to_string(file).expect("a pid file");
         assert_eq!(message["pid"].to_string(), pid);
         assert_eq!(message["state"]["status"], "running");
@@ -390,7 +392,7 @@ fn an_agent_outside_of_the_user_namespace_decides() {
         let rootfs = c.rootfs().display().to_string();
         common::Cmd::new(&["chown", "-R", "100000:100000", &rootfs]).ok();
         assert_eq!(c.run(), "4711\n");
-        assert_eq!(agent.messages().len(), 1);
+        assert_eq!(agent.messages(1).len(), 1);
         c.assert_nothing_left();
     }
 }

@@ -58,9 +58,12 @@ impl Agent {
         agent
     }
 
-    /// The container process states that came so far.
-    pub fn messages(&self) -> Vec<Value> {
-        self.messages.lock().expect("not poisoned").clone()
+    /// The container process states that came, once there are this many: the runtime does not
+    /// wait for the agent to read one.
+    pub fn messages(&self, count: usize) -> Vec<Value> {
+        let messages = || self.messages.lock().expect("not poisoned").clone();
+        super::eventually("the agent has been told", || messages().len() >= count);
+        messages()
     }
 
     /// The numbers of the calls that it was asked about so far.
