@@ -196,6 +196,42 @@ fn a_paused_container_can_be_saved() {
     c.end();
 }
 
+/// The state of the freezer is among the properties that criu restores, to criu itself as well if
+/// it is in the cgroup.
+#[test]
+fn all_properties_of_the_cgroup_can_be_restored() {
+    let Some(_) = criu() else { return };
+    let mode = ["--manage-cgroups-mode", "full"];
+    for paused in [false, true] {
+        let counter = Counter::start();
+        let c = &counter.0;
+        if paused {
+            c.act("pause").ok();
+        }
+        let value = counter.value();
+        checkpoint(c, &mode).ok();
+        restore(c, &["--detach", mode[0], mode[1]]).ok();
+        counter.beyond(value);
+        assert!(c.act("state").ok().contains("\"running\""));
+        c.end();
+    }
+}
+
+/// criu makes no cgroup that is there, and the runtime has to make it first.
+#[test]
+fn cgroups_from_nothing_are_refused_by_criu() {
+    let Some(_) = criu() else { return };
+    let mode = ["--manage-cgroups-mode", "strict"];
+    let counter = Counter::start();
+    let c = &counter.0;
+    checkpoint(c, &mode).ok();
+    let said = restore(c, &["--detach", mode[0], mode[1]]).fails(1);
+    if is_tare() {
+        assert!(said.contains("hint: the cgroup is there by now"), "{said}");
+    }
+    c.assert_nothing_left();
+}
+
 #[test]
 fn the_exit_code_comes_through() {
     let Some(_) = criu() else { return };

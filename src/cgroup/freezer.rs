@@ -48,6 +48,14 @@ impl Cgroup {
         self.freezer().map_or(Ok(false), is_frozen)
     }
 
+    /// Moves process `pid` to where v1's freezer does not reach it with the others.
+    pub fn leave_freezer(&self, pid: i32) -> Result<()> {
+        let Some(place) = self.controller("freezer") else { return Ok(()) };
+        let Some((parent, _)) = place.dir.rsplit_once('/') else { return Ok(()) };
+        let file = format!("{parent}/cgroup.procs");
+        dir::write(&file, &pid.to_string()).doing(|| format!("write {pid} to {file}"))
+    }
+
     /// The directory of the cgroup by which it can be frozen, if this host has one.
     pub fn freezer_dir(&self) -> Option<&str> {
         self.freezer().map(|place| place.dir.as_str())

@@ -33,6 +33,10 @@ const CURES: &[(&str, &str)] = &[
         "without peer",
         "a socket whose other end is in another network namespace, such as the host's, cannot be saved; ",
     ),
+    (
+        "restore of existing cgroups",
+        "the cgroup is there by now, for the limits: --manage-cgroups-mode has to be full or soft; ",
+    ),
 ];
 const TOO_NEW: &str = "this kernel is too new for this version of criu: a newer one is needed; ";
 const OTHER_FILE: &str = "input and output that were files have to be files of the same length; ";

@@ -7,6 +7,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
 use super::{Parent, Process, net_namespace, out_of_place};
+use crate::cgroup::Cgroup;
 use crate::criu::{Kind, Notice, Restore, Session, namespace_key};
 use crate::error::{Doing, Result};
 use crate::namespaces::NEWNS;
@@ -53,7 +54,12 @@ impl Parent<'_> {
         let cgroups = std::fs::read_to_string(&cgroups).doing(|| format!("read {cgroups}"))?;
         let options = restore.options(&self.folders, &inherited, &cgroups)?;
         let criu = self.pid();
-        let mut notify = |notice| self.notice(notice, restore);
+        let mut notify = |notice: Notice| {
+            if notice.script == "post-restore" {
+                self.spare(criu)?;
+            }
+            self.notice(notice, restore)
+        };
         let pid = session.perform(Kind::Restore, &options, &mut notify);
         let pid = pid.map_err(|err| restore.explain(err))?;
         if self.pid() == criu {
@@ -63,7 +69,13 @@ impl Parent<'_> {
         let _ = waitpid(Pid::from_raw(criu), None);
         // Of use to criu only; with the state directory it goes at the latest.
         let _ = std::fs::remove_dir(&restore.root);
-        Ok(())
+        self.plan.cgroup.as_ref().map_or(Ok(()), Cgroup::thaw)
+    }
+
+    /// With `--manage-cgroups-mode full` criu freezes the container at the end, as it was while it
+    /// was saved: it must not be frozen itself.
+    fn spare(&self, criu: i32) -> Result<()> {
+        self.plan.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.leave_freezer(criu))
     }
 
     fn notice(&mut self, notice: Notice, restore: &Restore) -> Result<()> {
