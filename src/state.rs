@@ -132,6 +132,9 @@ pub struct State {
     /// Whether it was made from a checkpoint. Its processes have executed nothing since their fork.
     #[serde(default)]
     pub restored: bool,
+    /// Process id and start of the criu that restores it, as of init: it may leave the cgroup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub criu: Option<(i32, u64)>,
     /// The device rules in words, if an update has set others than config.json's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<String>,
@@ -164,6 +167,7 @@ impl State {
             rdt: None,
             shared_pid_namespace: false,
             restored: false,
+            criu: None,
             devices: None,
             hooks: LaterHooks::default(),
         }
@@ -180,23 +184,33 @@ impl State {
         Ok(found.ignored)
     }
 
+    /// Names the criu that is about to restore it.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn set_criu(&mut self, pid: i32) -> Result<()> {
+        let found = stat(pid)?.ok_or_else(|| gone(pid))?;
+        self.criu = Some((pid, found.start));
+        Ok(())
+    }
+
     /// The container's init, if it is alive. A zombie is not.
     ///
     /// # Errors
     /// /proc cannot be read.
     pub fn init(&self) -> Result<Option<Init>> {
-        if self.pid <= 0 {
-            return Ok(None);
+        match self.pid {
+            ..=0 => Ok(None),
+            pid => alive(pid, self.pid_start),
         }
-        // In this order: a number that was given to another process before the descriptor was
-        // opened is found out by the start time, and cannot change its owner afterwards.
-        let fd = match pidfd::open(self.pid) {
-            Err(Errno::ESRCH) => return Ok(None),
-            fd => fd.doing(|| format!("open process {}", self.pid))?,
-        };
-        let alive =
-            stat(self.pid)?.is_some_and(|found| found.start == self.pid_start && found.alive);
-        Ok(alive.then_some(Init { pid: self.pid, fd }))
+    }
+
+    /// The criu that restores it, if it is alive.
+    ///
+    /// # Errors
+    /// As for init.
+    pub fn criu(&self) -> Result<Option<Init>> {
+        self.criu.map_or(Ok(None), |(pid, start)| alive(pid, start))
     }
 
     /// The JSON state of the specification that hooks read on stdin; `pid` is left out when 0.
@@ -287,6 +301,18 @@ impl From<Init> for OwnedFd {
 /// The error of commands that need a live init.
 pub fn not_running() -> Error {
     Error::new("container not running")
+}
+
+/// The process of this number and start, if it is alive.
+fn alive(pid: i32, start: u64) -> Result<Option<Init>> {
+    // In this order: a number that was given to another process before the descriptor was
+    // opened is found out by the start time, and cannot change its owner afterwards.
+    let fd = match pidfd::open(pid) {
+        Err(Errno::ESRCH) => return Ok(None),
+        fd => fd.doing(|| format!("open process {pid}"))?,
+    };
+    let alive = stat(pid)?.is_some_and(|found| found.start == start && found.alive);
+    Ok(alive.then_some(Init { pid, fd }))
 }
 
 fn gone(pid: i32) -> Error {

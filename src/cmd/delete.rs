@@ -109,10 +109,13 @@ fn refusal(id: &str, status: Status) -> Error {
 
 /// Kills init, if it is alive.
 fn kill(state: &State) -> Result<()> {
-    let Some(init) = state.init()? else { return Ok(()) };
-    match init.signal(libc::SIGKILL) {
+    state.init()?.map_or(Ok(()), |init| ended(init.signal(libc::SIGKILL)))
+}
+
+/// What came of a signal that ends a process. That it has ended meanwhile is what is wanted.
+fn ended(sent: Result<()>) -> Result<()> {
+    match sent {
         Err(err) if err.errno().is_some() => Err(err),
-        // That it has ended meanwhile is what is wanted.
         _ => Ok(()),
     }
 }
@@ -121,6 +124,9 @@ fn kill(state: &State) -> Result<()> {
 /// init, and init not without it, which traces its processes.
 fn kill_criu(state: &State) -> Result<()> {
     let restoring = state.restored && state.stage == Stage::Creating;
+    if let Some(criu) = state.criu()?.filter(|_| restoring) {
+        ended(criu.signal(libc::SIGKILL))?;
+    }
     match state.cgroup.as_ref().filter(|cgroup| restoring && cgroup.exists()) {
         Some(cgroup) => cgroup.kill(libc::SIGKILL),
         None => Ok(()),
@@ -139,6 +145,8 @@ fn end(state: &State) -> Result<()> {
             return Err(Error::new("container init still running").hint(hint));
         }
     }
+    // Also before there is an init.
+    kill_criu(state)?;
     // Init took its pid namespace with it; what is left shared another's.
     cgroup.map_or(Ok(()), |cgroup| cgroup.kill(libc::SIGKILL))?;
     if let (Stage::Creating, Some(cgroup)) = (state.stage, &state.cgroup) {

@@ -54,6 +54,10 @@ impl Parent<'_> {
         let cgroups = std::fs::read_to_string(&cgroups).doing(|| format!("read {cgroups}"))?;
         let options = restore.options(&self.folders, &inherited, &cgroups)?;
         let criu = self.pid();
+        if let Some(record) = &mut self.record {
+            record.state.set_criu(criu)?;
+            record.container.save(&record.state)?;
+        }
         let mut notify = |notice: Notice| {
             if notice.script == "post-restore" {
                 self.spare(criu)?;
