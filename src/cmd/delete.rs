@@ -136,17 +136,16 @@ fn kill_criu(state: &State) -> Result<()> {
 /// Ends every process of the container and removes its cgroups.
 fn end(state: &State) -> Result<()> {
     let cgroup = state.cgroup.as_ref().filter(|cgroup| cgroup.exists());
-    if let Some(init) = state.init()? {
+    let init = state.init()?;
+    if init.is_some() {
         kill(state)?;
         cgroup.map_or(Ok(()), super::kill::thaw)?;
-        kill_criu(state)?;
-        if !init.wait(LIMIT)? {
-            let hint = format!("is process {} in an uninterruptible wait?", state.pid);
-            return Err(Error::new("container init still running").hint(hint));
-        }
     }
-    // Also before there is an init.
     kill_criu(state)?;
+    if !init.map_or(Ok(true), |init| init.wait(LIMIT))? {
+        let hint = format!("is process {} in an uninterruptible wait?", state.pid);
+        return Err(Error::new("container init still running").hint(hint));
+    }
     // Init took its pid namespace with it; what is left shared another's.
     cgroup.map_or(Ok(()), |cgroup| cgroup.kill(libc::SIGKILL))?;
     if let (Stage::Creating, Some(cgroup)) = (state.stage, &state.cgroup) {

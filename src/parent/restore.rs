@@ -58,12 +58,7 @@ impl Parent<'_> {
             record.state.set_criu(criu)?;
             record.container.save(&record.state)?;
         }
-        let mut notify = |notice: Notice| {
-            if notice.script == "post-restore" {
-                self.spare(criu)?;
-            }
-            self.notice(notice, restore)
-        };
+        let mut notify = |notice| self.notice(notice, restore);
         let pid = session.perform(Kind::Restore, &options, &mut notify);
         let pid = pid.map_err(|err| restore.explain(err))?;
         if self.pid() == criu {
@@ -78,8 +73,8 @@ impl Parent<'_> {
 
     /// With `--manage-cgroups-mode full` criu freezes the container at the end, as it was while it
     /// was saved: it must not be frozen itself.
-    fn spare(&self, criu: i32) -> Result<()> {
-        self.plan.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.leave_freezer(criu))
+    fn spare_criu(&self) -> Result<()> {
+        self.plan.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.leave_freezer(self.pid()))
     }
 
     fn notice(&mut self, notice: Notice, restore: &Restore) -> Result<()> {
@@ -96,6 +91,7 @@ impl Parent<'_> {
                 self.restore_hooks(restore, notice.pid)
             }
             "post-restore" => {
+                self.spare_criu()?;
                 self.adopt(notice.pid)?;
                 self.restrict_mounts(notice.pid, restore.read_only)
             }
