@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -115,6 +115,58 @@ fn the_loopback_device_is_up_again() {
     restore(&c, &["--detach"]).ok();
     assert_eq!(c.exec_sh(flags), "0x9\n");
     c.end();
+}
+
+/// The container's network is made anew in any case; criu has no other that it leaves empty.
+#[test]
+fn the_network_alone_may_be_left_empty() {
+    let c = Container::idle();
+    c.run_detached();
+    for verb in ["checkpoint", "restore"] {
+        let said = c.verb(verb).args(&["--empty-ns", "uts", &c.id]).dir(c.bundle()).fails(1);
+        assert!(said.contains("namespace \"uts\" is not supported"), "{said}");
+    }
+    if criu().is_some() {
+        checkpoint(&c, &["--empty-ns", "network"]).ok();
+        restore(&c, &["--detach", "--empty-ns", "network"]).ok();
+        assert_eq!(c.exec_sh("ls /sys/class/net"), "lo\n");
+    }
+    c.end();
+}
+
+/// The profile of AppArmor is saved with the processes, and may be another one afterwards.
+#[test]
+fn another_profile_can_be_chosen() {
+    let Some(_) = criu() else { return };
+    if !Path::new("/sys/kernel/security/apparmor/profiles").exists() {
+        eprintln!("not here: this kernel has no AppArmor");
+        return;
+    }
+    let load = |name: &str| {
+        let rules = "flags=(attach_disconnected) { file, mount, signal, ptrace, unix, network, }";
+        let profile = format!("profile {name} {rules}\n");
+        Cmd::new(&["apparmor_parser", "--replace"]).stdin(profile.as_bytes()).ok();
+    };
+    load("tare-test-before");
+    load("tare-test-after");
+    let profile = |c: &Container| {
+        let path = format!("/proc/{}/attr/current", c.pid());
+        fs::read_to_string(path).unwrap()
+    };
+    let c = Container::idle().with(|c| c["process"]["apparmorProfile"] = json!("tare-test-before"));
+    c.run_detached();
+    for (flags, name) in [
+        (&["--detach"][..], "tare-test-before"),
+        (&["--detach", "--lsm-profile", "apparmor:tare-test-after"], "tare-test-after"),
+    ] {
+        checkpoint(&c, &[]).ok();
+        restore(&c, flags).ok();
+        assert_eq!(profile(&c), format!("{name} (enforce)\n"));
+    }
+    checkpoint(&c, &[]).ok();
+    let said = restore(&c, &["--lsm-profile", "nonsense"]).fails(1);
+    assert!(said.contains("lsm"), "{said}");
+    c.assert_nothing_left();
 }
 
 /// criu would wait for somebody who fetches the memory, at a port of its own choice.

@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use common::terminal::ConsoleSocket;
 use common::{Cmd, Container, eventually, is_tare, peers_fail, runtime, slowness};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -403,6 +406,85 @@ fn pid_files_are_complete_and_relative_to_the_caller() {
         std::fs::read(format!("/proc/{pid}/cmdline"))
             .is_ok_and(|words| words == b"/bin/sleep\x00600\x00")
     });
+    c.end();
+}
+
+/// The process that the pidfd stands for, from /proc/self/fdinfo.
+fn process_of(pidfd: &OwnedFd) -> String {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = std::fs::read_to_string(path).unwrap();
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:\t"));
+    pid.expect("it is a pidfd").to_owned()
+}
+
+#[test]
+fn pidfds_are_sent_to_a_socket() {
+    if peers_fail("crun has no such option, and runc has it since 1.2") {
+        return;
+    }
+    let c = Container::idle();
+    let (socket, pid) = (ConsoleSocket::listen(&c.shared()), c.shared().join("pid"));
+    let flags = ["--pidfd-socket", socket.path.to_str().unwrap()];
+    let detached = [&flags[..], &["--detach", "--pid-file", pid.to_str().unwrap()]].concat();
+    for (verb, flags) in [("create", &flags[..]), ("run", &detached)] {
+        c.boot(verb, flags).ok();
+        assert_eq!(process_of(&socket.descriptor()), c.pid().to_string(), "{verb}");
+        if verb == "create" {
+            c.end();
+        }
+    }
+    c.exec(&detached, &["/bin/sleep", "600"]).ok();
+    let process = process_of(&socket.descriptor());
+    assert_eq!(process, std::fs::read_to_string(&pid).unwrap());
+    assert_ne!(process, c.pid().to_string());
+    c.end();
+    drop(socket);
+    for socket in [c.shared().join("console.sock"), c.shared().join("none.sock")] {
+        let said = c.boot("run", &["--pidfd-socket", socket.to_str().unwrap()]).fails(1);
+        assert!(said.contains("send a process descriptor to"), "{said}");
+        c.assert_nothing_left();
+    }
+}
+
+/// Chrome's trace event format: complete events with microseconds, one row for each process.
+#[test]
+fn a_trace_has_every_step_of_both_sides() {
+    if peers_fail("they have no such option") {
+        return;
+    }
+    let c = Container::new(&["/bin/true"]);
+    let file = c.shared().join("trace.json");
+    let flags = ["--trace", file.to_str().unwrap()];
+    c.boot("run", &flags).ok();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let trace: Value = serde_json::from_str(&text).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let explained = c.verb("explain").args(&[&c.id]).dir(c.bundle()).ok();
+    for side in ["parent", "child"] {
+        let steps: Vec<_> = events.iter().filter(|event| event["cat"] == side).collect();
+        assert!(steps.len() > 5, "{side}: {text}");
+        for event in steps {
+            assert_eq!(event["ph"], "X", "{event}");
+            assert!(
+                event["ts"].as_f64() > Some(0.0) && event["dur"].as_f64() >= Some(0.0),
+                "{event}"
+            );
+            let name = event["name"].as_str().unwrap();
+            assert!(explained.contains(name), "{name} is not in {explained}");
+        }
+    }
+    let at = |path: &str| events.iter().any(|event| event["args"]["config"] == path);
+    assert!(at("process.args[0]") && at("mounts[0]"), "{text}");
+    let nowhere = ["--trace", "/nowhere/trace"];
+    let said = c.boot("create", &nowhere).fails(1);
+    assert!(said.contains("write the trace to /nowhere/trace: no such file"), "{said}");
+    c.assert_nothing_left();
+    c.create();
+    c.exec(&nowhere, &["/bin/true"]).fails(255);
+    // A disk that is full takes nothing from the container.
+    let answer = c.exec(&["--trace", "/dev/full"], &["/bin/echo", "-n", "hello"]).answer();
+    assert_eq!((answer.code, answer.stdout.as_str()), (0, "hello"));
+    assert!(answer.stderr.contains("no space left on device"), "{}", answer.stderr);
     c.end();
 }
 

@@ -2,7 +2,10 @@
 
 mod common;
 
-use common::{Container, eventually};
+use std::fs;
+use std::path::Path;
+
+use common::{Container, eventually, is_tare};
 use serde_json::{Value, json};
 
 /// Whether the host has cgroup v2 alone.
@@ -106,6 +109,44 @@ fn resources_come_from_a_file_or_from_stdin() {
     c.verb("update").args(&[&format!("--resources={}", file.display()), &c.id]).ok();
     assert_eq!(limits(&c)[5], "9");
     c.end();
+}
+
+/// Real-time is shared out by v1's cpu controller alone, where the kernel has it.
+#[test]
+fn realtime_is_what_the_cgroup_above_has_to_give() {
+    let all = Path::new("/sys/fs/cgroup/cpu");
+    if !all.join("cpu.rt_runtime_us").exists() {
+        let c = idle();
+        c.run_detached();
+        let said = c.act("update").args(&["--cpu-rt-runtime", "1000"]).fails(1);
+        assert!(said.contains("cpu.realtimeRuntime") || !is_tare(), "{said}");
+        return c.end();
+    }
+    let name = format!("tare-test-rt-{}", std::process::id());
+    let above = all.join(&name);
+    fs::create_dir(&above).unwrap();
+    fs::write(above.join("cpu.rt_runtime_us"), "20000").unwrap();
+    let c = Container::idle();
+    let path = format!("/{name}/{}", c.id);
+    let c = c.with(|c| c["linux"]["cgroupsPath"] = json!(path));
+    c.run_detached();
+    let read = || {
+        let file = |file| fs::read_to_string(all.join(&path[1..]).join(file)).unwrap();
+        (file("cpu.rt_period_us"), file("cpu.rt_runtime_us"))
+    };
+    let update = |period, runtime| {
+        c.act("update").args(&["--cpu-rt-period", period, "--cpu-rt-runtime", runtime])
+    };
+    update("900001", "5000").ok();
+    assert_eq!(read(), ("900001\n".into(), "5000\n".into()));
+    let said = update("800000", "30000").fails(1);
+    assert!(said.contains("cpu.rt_runtime_us: invalid argument") || !is_tare(), "{said}");
+    if is_tare() {
+        assert_eq!(read(), ("900001\n".into(), "5000\n".into()));
+    }
+    c.end();
+    c.assert_nothing_left();
+    fs::remove_dir(above).unwrap();
 }
 
 #[test]

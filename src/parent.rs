@@ -30,7 +30,7 @@ use crate::step::ParentStep;
 use crate::sys::process::{ANY_SIGNAL, Fork, fork_into};
 use crate::sys::{self, pidfd};
 use crate::terminal;
-use crate::trace::Trace;
+use crate::trace::{Trace, Traces};
 use crate::wire::{Channel, MOST_FDS, Msg, send_fd};
 
 /// The name of the socket in the state directory on which a created container waits.
@@ -116,15 +116,6 @@ pub struct Preserve {
     pub count: u32,
     /// How many of these are `LISTEN_FDS` (sd_listen_fds(3)).
     pub listen: Option<u32>,
-}
-
-/// The traces of both sides.
-#[derive(Debug, Default)]
-pub struct Traces {
-    /// The runtime's.
-    pub parent: Trace,
-    /// The child's, shared with it.
-    pub child: Trace,
 }
 
 impl<'a> Parent<'a> {

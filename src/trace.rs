@@ -1,12 +1,16 @@
 //! When each step began and ended, for `--trace`, in Chrome's trace event format.
 
 use std::fmt::Display;
-use std::path::Path;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
 use crate::error::{Doing, Result};
+use crate::log;
+use crate::plan::Plan;
 use crate::step::Entry;
 use crate::sys::shared::Words;
 
@@ -16,10 +20,10 @@ use crate::sys::shared::Words;
 pub struct Trace(Option<Words>);
 
 impl Trace {
-    /// A trace for `steps` steps, if one is `wanted`. The child's is shared with it.
-    pub fn new(wanted: bool, steps: usize) -> Result<Self> {
-        let words = wanted.then(|| Words::new(steps * 2)).transpose();
-        Ok(Trace(words.doing(|| "make memory for the trace")?))
+    /// A trace for `steps` steps, in memory that the child shares.
+    fn new(steps: usize) -> Result<Self> {
+        let words = Words::new(steps * 2).doing(|| "make memory for the trace")?;
+        Ok(Trace(Some(words)))
     }
 
     /// Runs step `index` and notes its times.
@@ -55,16 +59,45 @@ impl Trace {
     }
 }
 
-/// Writes the trace of both sides to `path`.
-pub fn write<P: Display, C: Display>(
-    path: &Path,
-    parent: (&Trace, &[Entry<P>]),
-    child: (&Trace, &[Entry<C>]),
-) -> Result<()> {
-    let mut events = parent.0.events("parent", 1, parent.1);
-    events.extend(child.0.events("child", 2, child.1));
-    let text = format!("{{\"traceEvents\":[{}],\"displayTimeUnit\":\"ns\"}}", events.join(","));
-    std::fs::write(path, text).doing(|| format!("write the trace to {}", path.display()))
+/// The traces of both sides.
+#[derive(Debug, Default)]
+pub struct Traces {
+    /// The runtime's.
+    pub parent: Trace,
+    /// The child's, shared with it.
+    pub child: Trace,
+    file: Option<(PathBuf, File)>,
+}
+
+impl Traces {
+    /// Prepares to trace the steps of `plan` if `path` says where to write it.
+    ///
+    /// # Errors
+    /// The file cannot be made, which is told before there is a container.
+    pub fn new(plan: &Plan, path: Option<&Path>) -> Result<Self> {
+        let Some(path) = path else { return Ok(Traces::default()) };
+        let file = File::create(path).doing(|| writing(path))?;
+        Ok(Traces {
+            parent: Trace::new(plan.parent.len())?,
+            child: Trace::new(plan.child.len())?,
+            file: Some((path.to_owned(), file)),
+        })
+    }
+
+    /// Writes them. What cannot be written is told: the container is there, or has ended.
+    pub fn write(&self, plan: &Plan) {
+        let Some((path, file)) = &self.file else { return };
+        let mut events = self.parent.events("parent", 1, &plan.parent);
+        events.extend(self.child.events("child", 2, &plan.child));
+        let text = format!("{{\"traceEvents\":[{}],\"displayTimeUnit\":\"ns\"}}", events.join(","));
+        if let Err(err) = (&*file).write_all(text.as_bytes()).doing(|| writing(path)) {
+            log::warn(&err.message());
+        }
+    }
+}
+
+fn writing(path: &Path) -> String {
+    format!("write the trace to {}", path.display())
 }
 
 fn now() -> u64 {

@@ -67,6 +67,11 @@ impl ConsoleSocket {
 
     /// Receives the terminal's master.
     pub fn receive(&self) -> Master {
+        Master(File::from(self.descriptor()))
+    }
+
+    /// Receives a descriptor.
+    pub fn descriptor(&self) -> OwnedFd {
         let (stream, _) = self.listener.accept().expect("accept on the console socket");
         let (mut data, mut space) = ([0; 256], nix::cmsg_space!([i32; 4]));
         let mut parts = [IoSliceMut::new(&mut data)];
@@ -80,7 +85,7 @@ impl ConsoleSocket {
         let fds = fds.expect("a message with descriptors");
         assert_eq!(fds.len(), 1, "exactly one descriptor");
         // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
-        Master(File::from(unsafe { OwnedFd::from_raw_fd(fds[0]) }))
+        unsafe { OwnedFd::from_raw_fd(fds[0]) }
     }
 }
 

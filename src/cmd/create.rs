@@ -12,11 +12,11 @@ use crate::cli::{Create, Global};
 use crate::error::{Doing, Result};
 use crate::host::{self, Host};
 use crate::notify::{self, Listener};
-use crate::parent::{self, Made, Parent, Record, Traces};
+use crate::parent::{self, Made, Parent, Record};
 use crate::plan::{self, Options, Plan};
 use crate::spec::{self, config::Spec, load::Config};
 use crate::state::{self, Container, LaterHooks, State};
-use crate::trace::{self, Trace};
+use crate::trace::Traces;
 use crate::{log, protect};
 
 /// Creates a container.
@@ -75,15 +75,13 @@ pub fn create(
         protect::ensure()?;
     }
     log::warn_all(&plan.warnings);
+    let traces = Traces::new(&plan, options.trace.as_deref())?;
     let container = root.create(&options.id)?;
     let notify = if notifies { notify_socket(&container, mode)? } else { None };
     let state = new_state(&config, &plan, &plan_options);
-    let traces = traces(&plan, options.trace.as_deref())?;
     let record = Record { container: &container, state: state.clone(), config: &config };
     let made = Parent::new(&plan, Some(record), None, preserve).run(&traces);
-    if let Some(path) = &options.trace {
-        trace::write(path, (&traces.parent, &plan.parent), (&traces.child, &plan.child))?;
-    }
+    traces.write(&plan);
     let mut made = made.map_err(place)?;
     let state = made.state.take().unwrap_or(state);
     // They go with the process: to give their memory back bit by bit would copy the pages that the
@@ -96,15 +94,6 @@ pub fn create(
 fn notify_socket(container: &Container, mode: Mode) -> Result<Option<Listener>> {
     notify::prepare(container).inspect_err(|_| drop(container.remove()))?;
     Ok(if mode == Mode::Create { None } else { Listener::open(container) })
-}
-
-/// Memory for the times of both sides, if they are wanted.
-pub fn traces(plan: &Plan, file: Option<&Path>) -> Result<Traces> {
-    let wanted = file.is_some();
-    Ok(Traces {
-        parent: Trace::new(wanted, plan.parent.len())?,
-        child: Trace::new(wanted, plan.child.len())?,
-    })
 }
 
 fn plan(

@@ -11,7 +11,6 @@ use nix::errno::Errno;
 use crate::attach;
 use crate::cgroup::Cgroup;
 use crate::cli::{Exec, Global};
-use crate::cmd::create::traces;
 use crate::error::{Doing, Error, Result};
 use crate::host::{self, Host};
 use crate::parent::{self, Joined, Made, Parent, Preserve};
@@ -20,8 +19,9 @@ use crate::security::{TRACE, may_trace};
 use crate::spec::config::{Capabilities, Process, Spec};
 use crate::spec::{check, load};
 use crate::state::{self, Container, Stage, State, Status};
+use crate::trace::Traces;
 use crate::wire::{Channel, Msg, Request};
-use crate::{log, protect, sys, trace};
+use crate::{log, protect, sys};
 
 /// Runs one more process in a container.
 ///
@@ -100,11 +100,9 @@ fn execute(
     };
     let plan = plan(&process, &spec, &joined.state, options).map_err(place)?;
     log::warn_all(&plan.warnings);
-    let traces = traces(&plan, options.trace.as_deref())?;
+    let traces = Traces::new(&plan, options.trace.as_deref())?;
     let made = Parent::new(&plan, None, Some(joined), preserve).run(&traces);
-    if let Some(path) = &options.trace {
-        trace::write(path, (&traces.parent, &plan.parent), (&traces.child, &plan.child))?;
-    }
+    traces.write(&plan);
     made.map_err(place)
 }
 
