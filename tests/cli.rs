@@ -399,6 +399,51 @@ fn spec_is_written_once() {
     assert!(first.ends_with("/nonexistent/config.json: no such file or directory"), "{first}");
 }
 
+/// A line of text for each step in JSON, and what single writes a step makes in both.
+#[test]
+fn a_plan_is_explained_in_text_and_in_json() {
+    let place = Place::new("explain");
+    let bundle = place.join("");
+    std::fs::create_dir(place.join("rootfs")).unwrap();
+    good(&["spec", "--bundle", &bundle]);
+    let mut config = json(&std::fs::read_to_string(place.join("config.json")).unwrap());
+    config["linux"]["resources"]["pids"] = serde_json::json!({"limit": 77});
+    std::fs::write(place.join("config.json"), config.to_string()).unwrap();
+    let shown = good(&["explain", "--bundle", &bundle, "box"]);
+    let plan = json(&good(&["explain", "--json", "--bundle", &bundle, "box"]));
+    assert_eq!(
+        plan["rootfs"],
+        std::fs::canonicalize(place.join("rootfs")).unwrap().to_str().unwrap()
+    );
+    let (mut expected, mut side) = (String::new(), "");
+    for step in plan["steps"].as_array().unwrap() {
+        if step["side"] != side {
+            side = step["side"].as_str().unwrap();
+            let title = "The child that becomes the container";
+            expected += &format!("{}:\n", if side == "child" { title } else { "The runtime" });
+        }
+        let [what, at] = ["what", "at"].map(|member| step[member].as_str().unwrap());
+        expected += &match at {
+            "" => format!("    {what}\n"),
+            _ => format!("    {what:<72} {at}\n"),
+        };
+        for detail in step["details"].as_array().into_iter().flatten() {
+            expected += &format!("        {}\n", detail["what"].as_str().unwrap());
+        }
+    }
+    assert_eq!(shown, expected);
+    for (at, what) in [
+        ("mounts[0]", "mount proc on /proc"),
+        ("process.args", "execute the program"),
+        ("linux.resources.pids.limit", "pids.max = 77"),
+    ] {
+        let steps = plan["steps"].as_array().unwrap().iter();
+        let mut all = steps
+            .flat_map(|s| [s].into_iter().chain(s["details"].as_array().into_iter().flatten()));
+        assert!(all.any(|s| s["at"] == at && s["what"] == what), "{at}: {plan:#}");
+    }
+}
+
 #[test]
 fn without_systemd_there_are_no_cgroups_of_it() {
     if std::path::Path::new("/run/systemd/system").exists() {

@@ -170,10 +170,12 @@ fn make_place(place: &Place) -> Result<bool> {
     Ok(new)
 }
 
+/// Gives the cgroup all controllers that there are, even before it is made. To write what holds already
+/// is not for nothing: the kernel walks all cgroups below for it (`cgroup_lock_and_drain_offline`).
 fn enable_controllers(place: &Place) {
-    let controllers = |dir: &str| dir::read(&format!("{dir}/cgroup.controllers"));
-    let Ok(all) = controllers(&place.mountpoint) else { return };
-    if controllers(&place.dir).is_ok_and(|own| own == all) {
+    let Ok(all) = dir::read(&format!("{}/cgroup.controllers", place.mountpoint)) else { return };
+    let enabled = |parent| dir::read(&format!("{parent}/cgroup.subtree_control"));
+    if dir::parent(&place.dir).is_some_and(|parent| enabled(parent).is_ok_and(|own| own == all)) {
         return;
     }
     let words: Vec<String> = all.split_whitespace().map(|name| format!("+{name}")).collect();
