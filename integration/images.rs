@@ -627,6 +627,63 @@ fn without_root_containers_run() {
     assert_eq!(user.ok("tare", &run), "0\n");
 }
 
+/// The runtime's own words, once, whoever has started it.
+#[test]
+fn a_container_that_cannot_start_leaves_nothing() {
+    let place = Place::new();
+    layer(&place, "one", base);
+    let image = format!("oci:{}:one", place.text("layout"));
+    place.ok(&["pull", "-q", &image]);
+    for flags in [&["-q"][..], &["-q", "-d"]] {
+        let out = place.lade(&[&["run"], flags, &[&image, "/no/such"]].concat());
+        let err = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(1), "{err}");
+        assert_eq!(err.matches("exec /no/such: no such file or directory").count(), 1, "{err}");
+        assert!(err.contains("process.args[0]") && !err.contains("level="), "{err}");
+        assert_eq!((place.count("run"), place.count("bundles")), (0, 0));
+    }
+}
+
+#[test]
+fn signals_reach_the_container() {
+    let place = Place::new();
+    layer(&place, "one", base);
+    let image = format!("oci:{}:one", place.text("layout"));
+    let script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.1; done";
+    let mut command = place.command(&["run", "-q", &image, "/bin/sh", "-c", script]);
+    let mut run = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(run.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let pid = nix::unistd::Pid::from_raw(run.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(9));
+    assert_eq!((place.count("run"), place.count("bundles")), (0, 0));
+}
+
+/// As a table, and by the beginning of a digest.
+#[test]
+fn images_are_listed_and_found_by_digest() {
+    let place = Place::new();
+    layer(&place, "one", base);
+    layer(&place, "second", |root| write(root.join("file"), "x", 0o644));
+    for tag in ["one", "second"] {
+        place.ok(&["pull", "-q", &format!("oci:{}:{tag}", place.text("layout"))]);
+    }
+    let names = ["localhost/layout:one", "localhost/layout:second"];
+    let table = place.ok(&["images"]);
+    let rows: Vec<Vec<&str>> = table.lines().map(|row| row.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["NAME", "DIGEST", "PLATFORM", "SIZE"]);
+    assert_eq!(rows.len(), 3, "{table}");
+    for (row, name) in rows[1..].iter().zip(&names) {
+        assert_eq!((row[0], row[1].len(), row[2]), (*name, 12, "linux/amd64"), "{table}");
+    }
+    place.ok(&["rm", rows[1][1]]);
+    let left = place.ok(&["images"]);
+    assert!(left.contains(names[1]) && !left.contains(names[0]), "{left}");
+    place.fails(&["rm", rows[1][1]], "no image");
+}
+
 #[test]
 fn a_hundred_layers_are_stacked() {
     let place = Place::new();
@@ -674,6 +731,43 @@ fn two_pulls_at_once_do_not_disturb_each_other() {
         assert!(pull.wait().unwrap().success());
     }
     assert_eq!((place.count("layers/sha256"), place.count("staging")), (2, 0));
+}
+
+/// Each bundle has its own copy of what the image has there, which goes with it.
+#[test]
+fn volumes_are_filled_from_the_image() {
+    let place = Place::new();
+    layer(&place, "one", |root| {
+        base(root);
+        write(root.join("srv/data/kept"), "from the image", 0o640);
+        std::os::unix::fs::chown(root.join("srv/data"), Some(33), Some(34)).unwrap();
+        symlink("../srv/data", root.join("etc/link")).unwrap();
+    });
+    let tag = format!("{}:one", place.text("layout"));
+    let volumes = ["/etc/link", "/new"].map(|path| format!("--config.volume={path}"));
+    let config =
+        [&["config", "--image", &tag][..], &volumes.each_ref().map(String::as_str)].concat();
+    tool("umoci", &config);
+    let image = format!("oci:{tag}");
+    let script =
+        "cat /etc/link/kept; echo changed >/srv/data/kept; echo x >/new/file; ls -ldn /srv/data";
+    place.ok(&["pull", "-q", &image]);
+    for _ in 0..2 {
+        let said = place.ok(&["run", "-q", "--rm", &image, "/bin/sh", "-c", script]);
+        assert!(said.starts_with("from the image") && said.contains(" 33 "), "{said}");
+    }
+    // What is asked for there takes the volume's place.
+    fs::create_dir(place.path("own")).unwrap();
+    let own = format!("{}:/new", place.text("own"));
+    place.ok(&["run", "-q", "-v", &own, &image, "/bin/sh", "-c", "echo mine >/new/file"]);
+    assert_eq!(fs::read_to_string(place.path("own/file")).unwrap(), "mine\n");
+    place.ok(&["bundle", &image, &place.text("bundle"), "--", "/bin/sh"]);
+    let own = |n: usize| place.path("bundle/.lade/volumes").join(n.to_string());
+    assert_eq!(fs::read_to_string(own(0).join("kept")).unwrap(), "from the image");
+    assert_eq!(fs::metadata(own(0)).unwrap().uid(), 33);
+    assert_eq!(fs::read_dir(own(1)).unwrap().count(), 0);
+    place.ok(&["unbundle", &place.text("bundle")]);
+    assert!(!place.path("bundle").exists());
 }
 
 #[test]
