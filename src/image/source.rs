@@ -14,7 +14,7 @@ use crate::image::registry::Registry;
 pub use crate::image::digest::Digest;
 pub use crate::image::manifest::Descriptor;
 pub use crate::image::platform::Platform;
-pub use crate::image::transport::{MANIFEST_LIMIT, Options, Source, read_bounded, read_verified};
+pub use crate::image::transport::{Options, Source, read_verified};
 
 /// Documents on the way from a reference to an image, indexes within indexes included.
 const INDEX_DEPTH: usize = 5;

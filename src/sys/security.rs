@@ -54,16 +54,6 @@ pub fn drop_bounding(capability: u32) -> Result<(), Errno> {
     prctl(libc::PR_CAPBSET_DROP, u64::from(capability), 0).map(drop)
 }
 
-/// Whether `capability` is in the bounding set; `EINVAL` if the kernel does not know it.
-pub fn has_bounding(capability: u32) -> Result<bool, Errno> {
-    Ok(prctl(libc::PR_CAPBSET_READ, u64::from(capability), 0)? == 1)
-}
-
-/// Empties the ambient set.
-pub fn clear_ambient() -> Result<(), Errno> {
-    prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64, 0).map(drop)
-}
-
 /// Adds `capability` to the ambient set.
 pub fn raise_ambient(capability: u32) -> Result<(), Errno> {
     prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, u64::from(capability)).map(drop)
