@@ -444,6 +444,84 @@ fn a_plan_is_explained_in_text_and_in_json() {
     }
 }
 
+/// What a bundle asks for beyond the default is explained with its place.
+#[test]
+fn steps_of_every_kind_are_explained() {
+    let place = Place::new("explain-all");
+    let bundle = place.join("");
+    std::fs::create_dir(place.join("rootfs")).unwrap();
+    good(&["spec", "--bundle", &bundle]);
+    let mut config = json(&std::fs::read_to_string(place.join("config.json")).unwrap());
+    let hook = serde_json::json!([{"path": "/bin/hook"}]);
+    let more = serde_json::json!({
+        "domainname": "example.org",
+        "process": {
+            "cwd": "/made", "oomScoreAdj": 5, "user": {"umask": 63},
+            "rlimits": [{"type": "RLIMIT_CORE", "soft": 1, "hard": 1}],
+            "scheduler": {"policy": "SCHED_BATCH", "nice": 3},
+            "ioPriority": {"class": "IOPRIO_CLASS_IDLE", "priority": 0},
+        },
+        "hooks": {
+            "createRuntime": hook, "createContainer": hook, "startContainer": hook,
+        },
+        "linux": {
+            "sysctl": {"net.ipv4.ip_forward": "1"},
+            "timeOffsets": {"monotonic": {"secs": 5}},
+            "rootfsPropagation": "slave",
+            "personality": {"domain": "LINUX32"},
+            "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0"},
+            "netDevices": {"eth7": {"name": "eth0"}},
+            "devices": [{"path": "/dev/pipe", "type": "p", "fileMode": 420}],
+            "seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent",
+                "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]},
+        },
+    });
+    merge(&mut config, &more);
+    let kinds = config["linux"]["namespaces"].as_array_mut().unwrap();
+    kinds.push(serde_json::json!({"type": "time"}));
+    std::fs::write(place.join("config.json"), config.to_string()).unwrap();
+    let shown = good(&["explain", "--bundle", &bundle]);
+    for line in shown.lines().filter(|line| line.starts_with("    ")) {
+        let first = line.trim_start().chars().next();
+        assert!(first.is_some_and(|c| !c.is_uppercase()), "{line}");
+    }
+    for (what, at) in [
+        ("set the domain name to example.org", "domainname"),
+        ("make the working directory /made", "process.cwd"),
+        ("set oom_score_adj to 5", "process.oomScoreAdj"),
+        ("set the umask to 0077", "process.user.umask"),
+        ("set RLIMIT_CORE", "process.rlimits[0]"),
+        ("set the scheduler to SCHED_BATCH", "process.scheduler"),
+        ("set the I/O class to IOPRIO_CLASS_IDLE", "process.ioPriority"),
+        ("run createRuntime hook #0 /bin/hook", "hooks.createRuntime[0]"),
+        ("run createContainer hook #0 /bin/hook", "hooks.createContainer[0]"),
+        ("run startContainer hook #0 /bin/hook", "hooks.startContainer[0]"),
+        ("set sysctl net.ipv4.ip_forward to 1", "linux.sysctl"),
+        ("set the propagation of the root", "linux.rootfsPropagation"),
+        ("set the personality to LINUX32", "linux.personality"),
+        ("set the memory policy to MPOL_BIND", "linux.memoryPolicy"),
+        ("move network device eth7 into the container as eth0", "linux.netDevices"),
+        ("make FIFO /dev/pipe", "linux.devices[0]"),
+        ("hand the listener of the seccomp filter to the agent at /run/agent", "linux.seccomp"),
+    ] {
+        let found = shown.lines().find(|line| line.contains(what));
+        assert!(found.is_some_and(|line| line.contains(at)), "{what} of {at}: {shown}");
+    }
+    for part in ["load the seccomp filter (", "make a time namespace"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+}
+
+/// Adds `more` to `value`, object by object.
+fn merge(value: &mut serde_json::Value, more: &serde_json::Value) {
+    match more.as_object() {
+        Some(members) if value.is_object() => {
+            members.iter().for_each(|(name, member)| merge(&mut value[name], member));
+        }
+        _ => *value = more.clone(),
+    }
+}
+
 #[test]
 fn without_systemd_there_are_no_cgroups_of_it() {
     if std::path::Path::new("/run/systemd/system").exists() {
