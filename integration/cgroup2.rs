@@ -8,6 +8,7 @@ mod common;
 
 use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -58,6 +59,18 @@ fn delegated(c: Container) -> Container {
                 mount["options"] = json!(["nosuid", "noexec", "nodev", "relatime", "rw"]);
             }
         }
+    })
+}
+
+/// With ids of its own, beginning at 100000 of the host.
+fn with_ids(c: Container) -> Container {
+    for path in [c.bundle(), &c.rootfs()] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    c.new_namespace("user").with(|c| {
+        c["linux"]["uidMappings"] = map.clone();
+        c["linux"]["gidMappings"] = map;
     })
 }
 
@@ -274,6 +287,52 @@ fn opens(rules: &Value) -> (bool, bool) {
     assert!(said.ends_with("default\n"), "the default devices are always allowed: {said:?}");
     c.end();
     (said.contains("read"), said.contains("write"))
+}
+
+/// A container's user that has a cgroup namespace and may write there owns the cgroup, and of its files
+/// those that the kernel names (config-linux.md, "Cgroup ownership").
+#[test]
+fn the_cgroup_belongs_to_the_user_inside() {
+    if peers_fail("runc only by systemd, crun's are root's of the container") {
+        return;
+    }
+    only_v2();
+    let make = "mkdir /sys/fs/cgroup/sub && echo $$ >/sys/fs/cgroup/sub/cgroup.procs && \
+                cat /proc/self/cgroup || echo denied";
+    let named = fs::read_to_string("/sys/kernel/cgroup/delegate").unwrap();
+    for (user, by_systemd, writable) in [
+        (0, false, true),
+        (5, false, true),
+        (5, false, false),
+        (0, true, true),
+        (5, true, true),
+        (5, true, false),
+    ] {
+        if by_systemd && !Path::new("/run/systemd/system").exists() {
+            continue;
+        }
+        let c = with_ids(if writable {
+            delegated(Container::idle())
+        } else {
+            namespaced(Container::idle())
+        });
+        let c = c.with(|c| c["process"]["user"] = json!({"uid": user, "gid": 0}));
+        let c = if by_systemd { c.systemd("system.slice") } else { c };
+        c.run_detached();
+        let own = fs::read_to_string(format!("/proc/{}/cgroup", c.pid())).unwrap();
+        let dir = PathBuf::from(format!("{ROOT}{}", own.trim().rsplit(':').next().unwrap()));
+        let owner = |path: &Path| fs::metadata(path).unwrap().uid();
+        let expected = if writable { 100_000 + user } else { 0 };
+        assert_eq!(owner(&dir), expected, "{user} {by_systemd}");
+        for file in fs::read_dir(&dir).unwrap().map(|file| file.unwrap()) {
+            let given = named.lines().any(|name| file.file_name() == name);
+            assert_eq!(owner(&file.path()), if given { expected } else { 0 }, "{file:?}");
+        }
+        let said = c.exec_sh(make);
+        assert_eq!(said.contains("/sub\n"), writable, "{said}");
+        c.end();
+        c.assert_nothing_left();
+    }
 }
 
 #[test]

@@ -105,7 +105,8 @@ impl Cgroup {
         for name in std::iter::once("").chain(names.lines()) {
             let path = format!("{}/{name}", place.dir);
             match chown(Path::new(&path), Some(Uid::from_raw(uid)), None) {
-                Err(Errno::ENOENT) => {}
+                // Not every kernel has every one of these files.
+                Err(Errno::ENOENT) if !name.is_empty() => {}
                 done => done.doing(|| format!("{CANNOT_APPLY}: chown {path}"))?,
             }
         }

@@ -100,11 +100,10 @@ impl Context<'_> {
     }
 
     /// Who gets a v2 cgroup that is not the caller's own: the container's user, if he can do
-    /// something with it (config-linux.md, "Cgroup ownership").
+    /// something with it (config-linux.md, "Cgroup ownership"). Only root can give files away.
     fn cgroup_owner(&self) -> Option<u32> {
         let writable = self.spec.mounts.iter().any(|mount| {
-            let is_cgroup = mount.kind.as_deref() == Some("cgroup");
-            is_cgroup
+            matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2"))
                 && clean(Path::new(&mount.destination)) == Path::new("/sys/fs/cgroup")
                 && !mount.options.iter().any(|o| o == "ro")
         });
@@ -119,7 +118,7 @@ impl Context<'_> {
             })?,
             false => uid,
         };
-        (owner != crate::sys::process::euid()).then_some(owner)
+        (crate::sys::process::euid() == 0 && owner != 0).then_some(owner)
     }
 
     /// Makes the cgroups, with the limits but for a hybrid's v2, which has none.
@@ -137,9 +136,6 @@ impl Context<'_> {
         if !self.has_v1() {
             plan.parent(ParentStep::EnableControllers(cgroup.clone()), "linux.cgroupsPath");
         }
-        if let Some(owner) = self.cgroup_owner() {
-            plan.parent(ParentStep::GiveCgroup(cgroup.clone(), owner), "linux.cgroupsPath");
-        }
         let none = Default::default();
         let resources = self.linux.resources.as_ref().unwrap_or(&none);
         // Who cannot make devices cannot be given any either: no rules are needed, and none allowed.
@@ -155,6 +151,9 @@ impl Context<'_> {
             properties.extend(cgroup::annotated(&self.spec.annotations)?);
             let step = ParentStep::StartUnit(cgroup.clone(), properties);
             plan.parent(step, "linux.cgroupsPath");
+        }
+        if let Some(owner) = self.cgroup_owner() {
+            plan.parent(ParentStep::GiveCgroup(cgroup.clone(), owner), "linux.cgroupsPath");
         }
         if !limits.is_empty() {
             plan.parent(ParentStep::Limits(cgroup, limits), "linux.resources");
