@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::mount::MsFlags;
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, mkdirat, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat};
@@ -19,6 +20,9 @@ use crate::sys::mount::{self, FsContext};
 
 /// The most lower layers that overlayfs takes.
 const MAX_LAYERS: usize = 500;
+
+/// What the options of mount(2) have room in, in bytes, on every architecture.
+const PAGE: usize = 4096;
 
 /// A layer as it lies in the store.
 pub struct Layer {
@@ -43,30 +47,60 @@ pub fn mount(layers: &[Layer], upper: &Path, work: &Path, target: &Path) -> Resu
     }
     let doing = || format!("mount overlay on {}", target.display());
     let context = FsContext::open(c"overlay").doing(doing).map_err(without)?;
-    let attributes = if tree::is_host_root() { Ok(()) } else { context.set_flag(c"userxattr") };
-    let lower = || layers.iter().rev().try_for_each(|l| set(&context, c"lowerdir+", &l.tree));
-    let mounted = attributes
-        .and_then(|()| lower())
-        .and_then(|()| set(&context, c"upperdir", upper))
-        .and_then(|()| set(&context, c"workdir", work))
-        .and_then(|()| context.set(c"source", c"lade"))
-        .and_then(|()| context.create())
+    let configure = || {
+        if !tree::is_host_root() {
+            context.set_flag(c"userxattr")?;
+        }
+        layers.iter().rev().try_for_each(|l| set(&context, c"lowerdir+", &l.tree))?;
+        set(&context, c"upperdir", upper)?;
+        set(&context, c"workdir", work)?;
+        context.set(c"source", c"lade")?;
+        context.create()
+    };
+    let mounted = configure()
         .and_then(|()| context.mount(0))
-        .and_then(|mounted| mount::attach(mounted.as_fd(), open_target(target)?.as_fd()));
-    mounted.doing(doing).map_err(|err| match context.messages() {
-        log if log.is_empty() => without(err),
-        log => without(err.kernel(log)),
-    })
+        .and_then(|mounted| mount::attach(mounted.as_fd(), open(target)?.as_fd()));
+    match (mounted, context.messages()) {
+        (Err(Errno::EINVAL), log) if log.is_empty() => {
+            mount_by_string(layers, upper, work, target).doing(doing).map_err(without)
+        }
+        (mounted, log) if log.is_empty() => mounted.doing(doing).map_err(without),
+        (mounted, log) => mounted.doing(doing).map_err(|err| without(err.kernel(log))),
+    }
 }
 
-fn open_target(target: &Path) -> nix::Result<OwnedFd> {
-    nix::fcntl::open(target, WALK, Mode::empty())
+/// The same for Linux before 6.5, which knows no `lowerdir+`: all options are one string of at most a
+/// page (mount(2)), so that a layer is named by its descriptor, the shortest of its names.
+fn mount_by_string(layers: &[Layer], upper: &Path, work: &Path, target: &Path) -> nix::Result<()> {
+    let trees = layers.iter().rev().map(|layer| layer.tree.as_path());
+    let lower: Vec<OwnedFd> = trees.map(open).collect::<nix::Result<_>>()?;
+    let (upper, work, target) = (open(upper)?, open(work)?, open(target)?);
+    let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let names: Vec<String> = lower.iter().map(name).collect();
+    let mut options = format!("upperdir={},workdir={},", name(&upper), name(&work));
+    if !tree::is_host_root() {
+        options += "userxattr,";
+    }
+    options += &format!("lowerdir={}", names.join(":"));
+    // The kernel would cut off the rest, and layers with it.
+    if options.len() >= PAGE {
+        return Err(Errno::E2BIG);
+    }
+    let (flags, kind) = (MsFlags::empty(), Some("overlay"));
+    nix::mount::mount(Some("lade"), name(&target).as_str(), kind, flags, Some(options.as_str()))
+}
+
+fn open(path: &Path) -> nix::Result<OwnedFd> {
+    nix::fcntl::open(path, WALK, Mode::empty())
 }
 
 fn without(err: Error) -> Error {
     match err.errno() {
         Some(Errno::EPERM) => err.hint("only root may mount; --copy makes a plain directory"),
-        _ => err.hint("overlayfs of Linux 6.5 or newer is needed; --copy makes a plain directory"),
+        Some(Errno::E2BIG) => {
+            err.hint("so many layers need Linux 6.5 or newer; --copy makes a plain directory")
+        }
+        _ => err.hint("--copy makes a plain directory"),
     }
 }
 
