@@ -507,7 +507,7 @@ fn an_overlay_may_have_many_layers() {
     );
     if is_tare() && linux() < (6, 5) {
         let said = c.boot("run", &[]).fails(1);
-        assert!(said.contains("need Linux 6.5"), "{said}");
+        assert!(said.contains("need Linux 6.8"), "{said}");
         return;
     }
     assert_eq!(c.run(), "0\n1\n2\n3\n4\n5\n6\n7\n8\n");

@@ -1,8 +1,8 @@
 //! lade's stacked layers, for root and for a user without privileges, on whatever kernel this is: Linux
-//! before 6.5 is told its layers in another way. Where the user has subordinate ids, they are mapped.
+//! before 6.8 is told its layers in another way. Where the user has subordinate ids, they are mapped.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,8 +14,9 @@ use tare::image::digest::Digest;
 struct Place(PathBuf);
 
 impl Place {
-    fn new(name: &str) -> Place {
-        let dir = std::env::temp_dir().join(format!("lade-{name}-{}", std::process::id()));
+    fn new(name: &str, more: usize) -> Place {
+        // A comma parts options of mount(2).
+        let dir = std::env::temp_dir().join(format!("lade-{name},a-{}", std::process::id()));
         let place = Place(dir);
         fs::create_dir_all(place.join("layout/blobs/sha256")).unwrap();
         fs::create_dir(place.join("home")).unwrap();
@@ -24,7 +25,7 @@ impl Place {
         {
             fs::copy(program, place.join(name)).unwrap();
         }
-        place.layout();
+        place.layout(more);
         place
     }
 
@@ -48,13 +49,14 @@ impl Place {
         self.blob("application/vnd.oci.image.layer.v1.tar", &tar.stdout)
     }
 
-    fn layout(&self) {
+    /// With `more` layers in between.
+    fn layout(&self, more: usize) {
         let lower = self.layer(|root| {
             for dir in ["bin", "data", "gone"] {
                 fs::create_dir(root.join(dir)).unwrap();
             }
             fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
-            for name in ["sh", "cat", "ls", "stat"] {
+            for name in ["sh", "cat", "ls", "stat", "grep"] {
                 symlink("busybox", root.join("bin").join(name)).unwrap();
             }
             fs::write(root.join("data/owned"), "lower").unwrap();
@@ -66,14 +68,20 @@ impl Place {
             fs::write(root.join("data/hidden"), "upper").unwrap();
             fs::write(root.join(".wh.gone"), "").unwrap();
         });
-        let ids = [&lower["digest"], &upper["digest"]];
+        let between = (0..more).map(|n| {
+            self.layer(|root| fs::write(root.join(format!("layer{n}")), n.to_string()).unwrap())
+        });
+        let mut layers = vec![lower];
+        layers.extend(between);
+        layers.push(upper);
+        let ids: Vec<&Value> = layers.iter().map(|layer| &layer["digest"]).collect();
         let config = json!({"architecture": "amd64", "os": "linux", "config": {},
             "rootfs": {"type": "layers", "diff_ids": ids}});
         let config = config.to_string();
         let config = self.blob("application/vnd.oci.image.config.v1+json", config.as_bytes());
         let media_type = "application/vnd.oci.image.manifest.v1+json";
         let manifest = json!({"schemaVersion": 2, "mediaType": media_type, "config": config,
-            "layers": [lower, upper]});
+            "layers": layers});
         let mut manifest = self.blob(media_type, manifest.to_string().as_bytes());
         manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "one"});
         let index = json!({"schemaVersion": 2, "manifests": [manifest]});
@@ -113,7 +121,7 @@ const SCRIPT: &str = "cat /data/hidden; stat -c ' %u %g' /data/owned; ls -d /gon
 
 #[test]
 fn layers_are_stacked_for_root() {
-    let place = Place::new("overlay-root");
+    let place = Place::new("overlay-root", 0);
     for _ in 0..2 {
         assert_eq!(place.run(0, SCRIPT), "upper 5 6\nx\ny\n");
     }
@@ -126,17 +134,24 @@ fn layers_are_stacked_for_root() {
     assert!(!place.join("home/bundle").exists());
 }
 
+/// More than a list of their paths has room for.
+#[test]
+fn many_layers_are_stacked() {
+    let place = Place::new("overlay-many", 45);
+    let said = place.run(0, "cat /data/hidden /layer0 /layer44; ls / | grep -c layer");
+    assert_eq!(said, "upper04445\n");
+}
+
 #[test]
 fn layers_are_stacked_for_a_user() {
+    let name = Command::new("id").args(["-un", "1000"]).output().unwrap().stdout;
+    let name = format!("{}:", String::from_utf8(name).unwrap().trim());
     let subordinate = fs::read_to_string("/etc/subuid").unwrap_or_default();
-    let (uid, mapped) = match subordinate.lines().any(|line| line.starts_with("user:")) {
-        true => (1000, true),
-        false => (65534, false),
-    };
-    let place = Place::new("overlay-user");
-    for path in [place.0.clone(), place.join("home"), place.join("layout/index.json")] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
+    let mapped = name != ":" && subordinate.lines().any(|line| line.starts_with(&name));
+    let uid = if mapped { 1000 } else { 65534 };
+    let place = Place::new("overlay-user", 0);
+    let opened = Command::new("chmod").args(["-R", "a+rX"]).arg(&place.0).status().unwrap();
+    assert!(opened.success());
     chown(place.join("home"), Some(uid), Some(uid)).unwrap();
     for _ in 0..2 {
         // With the own id alone everything belongs to root, and what else was so is noted only.

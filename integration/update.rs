@@ -125,7 +125,10 @@ fn realtime_is_what_the_cgroup_above_has_to_give() {
     let name = format!("tare-test-rt-{}", std::process::id());
     let above = all.join(&name);
     fs::create_dir(&above).unwrap();
-    fs::write(above.join("cpu.rt_runtime_us"), "20000").unwrap();
+    if fs::write(above.join("cpu.rt_runtime_us"), "20000").is_err() {
+        eprintln!("not here: the cgroup of this host has no real-time to give");
+        return fs::remove_dir(above).unwrap();
+    }
     let c = Container::idle();
     let path = format!("/{name}/{}", c.id);
     let c = c.with(|c| c["linux"]["cgroupsPath"] = json!(path));

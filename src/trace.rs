@@ -76,7 +76,9 @@ impl Traces {
     /// The file cannot be made, which is told before there is a container.
     pub fn new(plan: &Plan, path: Option<&Path>) -> Result<Self> {
         let Some(path) = path else { return Ok(Traces::default()) };
-        let file = File::create(path).doing(|| writing(path))?;
+        // One that is there loses its content only once there is something to write.
+        let file = File::options().write(true).create(true).truncate(false).open(path);
+        let file = file.doing(|| writing(path))?;
         Ok(Traces {
             parent: Trace::new(plan.parent.len())?,
             child: Trace::new(plan.child.len())?,
@@ -90,7 +92,10 @@ impl Traces {
         let mut events = self.parent.events("parent", 1, &plan.parent);
         events.extend(self.child.events("child", 2, &plan.child));
         let text = format!("{{\"traceEvents\":[{}],\"displayTimeUnit\":\"ns\"}}", events.join(","));
-        if let Err(err) = (&*file).write_all(text.as_bytes()).doing(|| writing(path)) {
+        // A pipe has no length to be set.
+        let _ = file.set_len(0);
+        let mut file: &File = file;
+        if let Err(err) = file.write_all(text.as_bytes()).doing(|| writing(path)) {
             log::warn(&err.message());
         }
     }

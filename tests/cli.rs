@@ -409,8 +409,9 @@ fn a_plan_is_explained_in_text_and_in_json() {
     let mut config = json(&std::fs::read_to_string(place.join("config.json")).unwrap());
     config["linux"]["resources"]["pids"] = serde_json::json!({"limit": 77});
     std::fs::write(place.join("config.json"), config.to_string()).unwrap();
-    let shown = good(&["explain", "--bundle", &bundle, "box"]);
-    let plan = json(&good(&["explain", "--json", "--bundle", &bundle, "box"]));
+    let explain = ["--rootless", "false", "explain", "--bundle", &bundle, "box"];
+    let shown = good(&explain);
+    let plan = json(&good(&[&explain[..], &["--json"]].concat()));
     assert_eq!(
         plan["rootfs"],
         std::fs::canonicalize(place.join("rootfs")).unwrap().to_str().unwrap()

@@ -60,16 +60,22 @@ pub fn mount(layers: &[Layer], upper: &Path, work: &Path, target: &Path) -> Resu
     let mounted = configure()
         .and_then(|()| context.mount(0))
         .and_then(|mounted| mount::attach(mounted.as_fd(), open(target)?.as_fd()));
-    match (mounted, context.messages()) {
-        (Err(Errno::EINVAL), log) if log.is_empty() => {
-            mount_by_string(layers, upper, work, target).doing(doing).map_err(without)
-        }
-        (mounted, log) if log.is_empty() => mounted.doing(doing).map_err(without),
-        (mounted, log) => mounted.doing(doing).map_err(|err| without(err.kernel(log))),
+    let Err(errno) = mounted else { return Ok(()) };
+    let log = context.messages();
+    let explain = |errno| {
+        let err = Error::sys(doing(), errno);
+        without(if log.is_empty() { err } else { err.kernel(log.clone()) })
+    };
+    if errno != Errno::EINVAL {
+        return Err(explain(errno));
     }
+    mount_by_string(layers, upper, work, target).map_err(|second| match second {
+        Errno::E2BIG => without(Error::sys(doing(), second)),
+        _ => explain(errno),
+    })
 }
 
-/// The same for Linux before 6.5, which knows no `lowerdir+`: all options are one string of at most a
+/// The same for Linux before 6.8, which knows no `lowerdir+`: all options are one string of at most a
 /// page (mount(2)), so that a layer is named by its descriptor, the shortest of its names.
 fn mount_by_string(layers: &[Layer], upper: &Path, work: &Path, target: &Path) -> nix::Result<()> {
     let trees = layers.iter().rev().map(|layer| layer.tree.as_path());
@@ -98,7 +104,7 @@ fn without(err: Error) -> Error {
     match err.errno() {
         Some(Errno::EPERM) => err.hint("only root may mount; --copy makes a plain directory"),
         Some(Errno::E2BIG) => {
-            err.hint("so many layers need Linux 6.5 or newer; --copy makes a plain directory")
+            err.hint("so many layers need Linux 6.8 or newer; --copy makes a plain directory")
         }
         _ => err.hint("--copy makes a plain directory"),
     }

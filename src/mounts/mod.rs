@@ -49,7 +49,7 @@ const SHOWN: [(&CStr, u64); 4] =
 const TOO_LONG: &str =
     "the kernel takes values of up to 255 bytes; through a symbolic link a path is shorter";
 
-const MANY_LAYERS: &str = "more than 255 bytes of lowerdir need Linux 6.5";
+const MANY_LAYERS: &str = "more than 255 bytes of lowerdir need Linux 6.8";
 
 /// All attributes that a bind mount's options decide between them.
 const BIND_ATTRIBUTES: u64 =

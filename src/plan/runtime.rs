@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::hooks::Point;
 use crate::host;
 use crate::mounts::Mount;
-use crate::namespaces::{NEWCGROUP, NEWIPC, NEWNET, NEWTIME, Namespaces};
+use crate::namespaces::{NEWCGROUP, NEWIPC, NEWNET, NEWTIME, NEWUSER, Namespaces};
 use crate::netdev::Move;
 use crate::path::clean;
 use crate::spec::config::TimeOffset;
@@ -107,7 +107,9 @@ impl Context<'_> {
                 && clean(Path::new(&mount.destination)) == Path::new("/sys/fs/cgroup")
                 && !mount.options.iter().any(|o| o == "ro")
         });
-        if self.has_v1() || self.namespaces.new & NEWCGROUP == 0 || !writable {
+        // The maps of a user namespace that is joined are not known here.
+        let joins_users = self.namespaces.joins(NEWUSER);
+        if self.has_v1() || self.namespaces.new & NEWCGROUP == 0 || !writable || joins_users {
             return None;
         }
         let uid = self.spec.process.as_ref().map_or(0, |process| process.user.uid);
