@@ -171,8 +171,8 @@ fn make_place(place: &Place) -> Result<bool> {
     Ok(new)
 }
 
-/// Gives the cgroup all controllers that there are, even before it is made. To write what holds already
-/// is not for nothing: the kernel walks all cgroups below for it (`cgroup_lock_and_drain_offline`).
+/// Enables all controllers for the cgroup, even before it is made. It is asked first: for a write that
+/// changes nothing, too, the kernel walks all cgroups below (`cgroup_lock_and_drain_offline`).
 fn enable_controllers(place: &Place) {
     let Ok(all) = dir::read(&format!("{}/cgroup.controllers", place.mountpoint)) else { return };
     let enabled = |parent| dir::read(&format!("{parent}/cgroup.subtree_control"));
