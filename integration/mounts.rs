@@ -491,26 +491,53 @@ fn an_overlay_is_a_mount_like_any_other() {
     assert_eq!(std::fs::read_to_string(format!("{}/up", dirs[1])).unwrap(), "new\n");
 }
 
-/// More layers than fit into one value of fsconfig(2), and all options in one string: mount(2) takes both.
+/// Values that are longer than those of fsconfig(2), and all options in one string: mount(2) takes both.
 #[test]
-fn an_overlay_may_have_many_layers() {
-    let c = Container::sh("cat /merged/*");
+fn an_overlay_may_have_many_layers_and_long_paths() {
+    let c = Container::sh(
+        "cat /merged/[0-9]*; echo new >/merged/up && stat -c %a /merged; grep -c /merged /proc/mounts",
+    );
     let layers: Vec<_> = (0..9).map(|i| host_dir(&c, &format!("{i}{}", "l".repeat(60)))).collect();
     for (i, dir) in layers.iter().enumerate() {
         std::fs::write(format!("{dir}/{i}"), format!("{i}\n")).unwrap();
     }
-    let c = c.mount(
-        "overlay",
-        "overlay",
-        "/merged",
-        &[&format!("xino=off,lowerdir={}", layers.join(":"))],
-    );
-    if is_tare() && linux() < (6, 5) {
-        let said = c.boot("run", &[]).fails(1);
-        assert!(said.contains("need Linux 6.8"), "{said}");
+    let upper = host_dir(&c, &format!("{}/{}", "u".repeat(200), "p".repeat(200)));
+    let work = host_dir(&c, "work");
+    let layers = format!("xino=off,lowerdir={}", layers.join(":"));
+    let rest = [format!("upperdir={upper}"), format!("workdir={work}")];
+    let c =
+        c.mount("overlay", "overlay", "/merged", &[&layers, &rest[0], &rest[1], "nosuid", "async"]);
+    assert_eq!(c.run(), "0\n1\n2\n3\n4\n5\n6\n7\n8\n755\n1\n");
+    assert_eq!(std::fs::read_to_string(format!("{upper}/up")).unwrap(), "new\n");
+    c.assert_nothing_left();
+}
+
+/// An overlay of `low`, named so that it fills `length` bytes, and another directory.
+fn long_overlay(low: &str, length: usize) -> Container {
+    let c = Container::sh("touch /merged/x 2>/dev/null || cat /proc/mounts");
+    let dirs = [host_dir(&c, low), host_dir(&c, "other")];
+    let rest = length - dirs[0].len();
+    let layers = format!("lowerdir={}{}:{}", dirs[0], "/.".repeat(rest / 2), dirs[1]);
+    c.mount("overlay", "overlay", "/merged", &["ro", "nosuid", &layers])
+}
+
+#[test]
+fn long_options_have_flags_and_bounds() {
+    let said = long_overlay("low", 1000).run();
+    let line = said.lines().find(|line| line.contains(" /merged ")).expect("the mount");
+    assert!(line.starts_with("overlay /merged overlay ro,nosuid"), "{line}");
+    if !is_tare() {
         return;
     }
-    assert_eq!(c.run(), "0\n1\n2\n3\n4\n5\n6\n7\n8\n");
+    let c = long_overlay("low", 4096);
+    let said = c.boot("run", &[]).fails(1);
+    assert!(said.contains("less than 4096 bytes") && said.contains("mounts["), "{said}");
+    c.assert_nothing_left();
+    let c = long_overlay("low", 1000);
+    std::fs::remove_dir(c.bundle().join("low")).unwrap();
+    let said = c.boot("run", &[]).fails(1);
+    assert!(said.contains("no such file or directory") && said.contains(".options"), "{said}");
+    c.assert_nothing_left();
 }
 
 #[test]

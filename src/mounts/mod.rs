@@ -6,6 +6,7 @@ mod cgroups;
 mod idmap;
 mod label;
 mod options;
+mod string;
 
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -46,10 +47,14 @@ const COVERABLE: [&str; 10] = [
 const SHOWN: [(&CStr, u64); 4] =
     [(c"sysfs", NEWNET), (c"proc", NEWPID), (c"mqueue", NEWIPC), (c"cgroup2", NEWCGROUP)];
 
+/// As long as a value of fsconfig(2) can be, in bytes.
+const MAX_VALUE: usize = 255;
+
 const TOO_LONG: &str =
     "the kernel takes values of up to 255 bytes; through a symbolic link a path is shorter";
 
-const MANY_LAYERS: &str = "more than 255 bytes of lowerdir need Linux 6.8";
+const TOO_LONG_TOGETHER: &str = "the kernel takes options of less than 4096 bytes in all if one has \
+                                 more than 255; through a symbolic link a path is shorter";
 
 /// All attributes that a bind mount's options decide between them.
 const BIND_ATTRIBUTES: u64 =
@@ -62,6 +67,13 @@ pub struct FsOption {
     value: Option<CString>,
     /// Position among the entry's options, for errors; `None` if it was not written there.
     index: Option<usize>,
+}
+
+impl FsOption {
+    /// Of its value, in bytes.
+    fn length(&self) -> usize {
+        self.value.as_ref().map_or(0, |value| value.as_bytes().len())
+    }
 }
 
 /// What is mounted.
@@ -138,12 +150,14 @@ impl Mount {
         root.forget();
         let mount = match &self.kind {
             Kind::FileSystem(name) => {
-                let mount = match pinned {
-                    Some(early) => early,
-                    None => self.file_system(name, self.covered_mode(root, name))?,
-                };
+                let mode = self.covered_mode(root, name);
                 let copy_up = self.copy_up.filter(|_| root.resolve(&self.destination).is_ok());
                 let (target, plain) = self.directory(root, name)?;
+                let mount = match pinned {
+                    Some(early) => early,
+                    None if self.is_long() => self.long_file_system(name, mode, target.as_fd())?,
+                    None => self.file_system(name, mode)?,
+                };
                 if let Some(index) = copy_up {
                     let settled = [c"mode", c"uid", c"gid"].iter().any(|key| self.tells(key));
                     crate::copyup::copy(target.as_fd(), mount.as_fd(), settled)
@@ -272,13 +286,7 @@ impl Mount {
             }
             err.hint("the kernel has no file system of this type (see /proc/filesystems)")
         })?;
-        let said = |errno| {
-            let err = not_permitted(explain(Error::from(errno), &context.messages()), name);
-            match self.tells(options::LAYER) {
-                true if errno == Errno::EINVAL => err.hint(MANY_LAYERS),
-                _ => err,
-            }
-        };
+        let said = |errno| not_permitted(explain(Error::from(errno), &context.messages()), name);
         self.configure(&context)?;
         if let Some(mode) = mode {
             context.set(c"mode", &mode).map_err(said)?;
@@ -286,6 +294,30 @@ impl Mount {
         context.create().map_err(said)?;
         let mount = context.mount(self.attributes.set).map_err(said)?;
         context.close_later();
+        Ok(mount)
+    }
+
+    /// Whether an option is longer than fsconfig(2) takes.
+    fn is_long(&self) -> bool {
+        let lengths = self.options.iter().map(FsOption::length);
+        lengths.max() > Some(MAX_VALUE)
+    }
+
+    /// As [`Mount::file_system`], all options as one string.
+    fn long_file_system(
+        &self,
+        name: &CStr,
+        mode: Option<CString>,
+        target: BorrowedFd,
+    ) -> Result<OwnedFd> {
+        let mode =
+            mode.map(|mode| FsOption { key: c"mode".into(), value: Some(mode), index: None });
+        let options: Vec<_> = self.options.iter().chain(&mode).collect();
+        let mount = string::mount(name, &options, target).map_err(|errno| {
+            let err = not_permitted(self.fault(errno, "options"), name);
+            if errno == Errno::E2BIG { err.hint(TOO_LONG_TOGETHER) } else { err }
+        })?;
+        set_attributes(mount.as_fd(), self.attributes, None, false)?;
         Ok(mount)
     }
 
@@ -304,8 +336,7 @@ impl Mount {
                     None => option.refused(errno),
                 },
             };
-            let size = option.value.as_ref().map_or(0, |value| value.as_bytes().len());
-            return Err(match size > options::MAX_VALUE {
+            return Err(match option.length() > MAX_VALUE {
                 true => err.hint(TOO_LONG),
                 false => explain(err, &context.messages()),
             });

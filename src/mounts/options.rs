@@ -1,6 +1,6 @@
 //! What the words in an entry of `mounts` mean (config.md, "Linux mount options").
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::path::Path;
 
 use nix::mount::MsFlags;
@@ -34,12 +34,6 @@ enum Effect {
     /// A word for the file system, without meaning for a bind mount.
     FileSystem,
 }
-
-/// As long as a value of fsconfig(2) can be, in bytes.
-pub(super) const MAX_VALUE: usize = 255;
-
-/// The key of one layer of an overlay.
-pub(super) const LAYER: &CStr = c"lowerdir+";
 
 const ATIME: u64 = attr::ATIME_MASK;
 
@@ -248,9 +242,6 @@ impl Mount {
             Some((key, value)) => (key, Some(value)),
             None => (word, None),
         };
-        if let Some(layers) = value.filter(|value| key == "lowerdir" && value.len() > MAX_VALUE) {
-            return self.layers(index, layers);
-        }
         // The quotes are mount(2)'s, around a label with commas.
         let value = value.map(|value| match key.ends_with("context") {
             true => value.trim_matches('"'),
@@ -260,33 +251,6 @@ impl Mount {
         let option = FsOption { key: c_string(key)?, value, index };
         self.options.push(option);
         Ok(())
-    }
-
-    /// The layers of an overlay, one by one: that many do not fit into one value of fsconfig(2). Such
-    /// a path is taken as it is (Documentation/filesystems/overlayfs.rst, "Specifying layers via new
-    /// mount api").
-    fn layers(&mut self, index: Option<usize>, layers: &str) -> Result<()> {
-        let (mut key, mut path) = (LAYER, String::new());
-        let mut rest = layers.chars();
-        loop {
-            match rest.next() {
-                Some('\\') => path.extend(rest.next()),
-                Some(c) if c != ':' => path.push(c),
-                end => {
-                    match path.is_empty() {
-                        // What follows two colons has only the data.
-                        true => key = c"datadir+",
-                        false => {
-                            let value = Some(c_string(std::mem::take(&mut path))?);
-                            self.options.push(FsOption { key: key.into(), value, index });
-                        }
-                    }
-                    if end.is_none() {
-                        return Ok(());
-                    }
-                }
-            }
-        }
     }
 
     fn source(&self, entry: &config::Mount, bundle: &Path) -> Result<CString> {
@@ -338,6 +302,8 @@ fn change(attributes: &mut Attributes, set: u64, clear: u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CStr;
+
     use super::*;
 
     fn entry(json: &str) -> config::Mount {
@@ -396,16 +362,6 @@ mod tests {
         assert_eq!(told(r#""lowerdir=/a\\,b,x""#), [r"lowerdir=/a\,b", "x"]);
         let label = r#""context=\"u:r:t:s0:c1,c2\",size=1""#;
         assert_eq!(told(label), ["context=u:r:t:s0:c1,c2", "size=1"]);
-    }
-
-    #[test]
-    fn many_layers_are_told_one_by_one() {
-        let long = format!("/{}", "l".repeat(300));
-        let told = told(&format!(r#""lowerdir={long}:/a\\:b:/c::/d::/e","x""#));
-        let layer = |path: &str| format!("lowerdir+={path}");
-        let data = |path: &str| format!("datadir+={path}");
-        let x = "x".to_owned();
-        assert_eq!(told, [layer(&long), layer("/a:b"), layer("/c"), data("/d"), data("/e"), x]);
     }
 
     #[test]
