@@ -330,8 +330,33 @@ fn the_cgroup_belongs_to_the_user_inside() {
         }
         let said = c.exec_sh(make);
         assert_eq!(said.contains("/sub\n"), writable, "{said}");
+        if writable && !by_systemd {
+            join_users_of(&c, user);
+        }
         c.end();
         c.assert_nothing_left();
+    }
+}
+
+/// Where the user namespace is another container's, its maps have to be known.
+fn join_users_of(first: &Container, user: u32) {
+    for given in [true, false] {
+        let path = format!("/proc/{}/ns/user", first.pid());
+        let c = with_ids(delegated(Container::idle())).with(|c| {
+            c["process"]["user"] = json!({"uid": user, "gid": 0});
+            c["linux"]["namespaces"].as_array_mut().unwrap().retain(|kind| kind["type"] != "user");
+            if !given {
+                c["linux"]["uidMappings"] = json!([]);
+                c["linux"]["gidMappings"] = json!([]);
+            }
+        });
+        let c = c.namespace("user", Some(&path));
+        c.run_detached();
+        let own = fs::read_to_string(format!("/proc/{}/cgroup", c.pid())).unwrap();
+        let dir = format!("{ROOT}{}", own.trim().rsplit(':').next().unwrap());
+        let expected = if given { 100_000 + user } else { 0 };
+        assert_eq!(fs::metadata(dir).unwrap().uid(), expected, "{user} {given}");
+        c.end();
     }
 }
 

@@ -13,6 +13,8 @@ use crate::path::Proc;
 use crate::spec::check::sysctl_file;
 use crate::spec::config::{IdMapping, Namespace, TimeOffset};
 use crate::sys;
+use crate::sys::process::{Fork, fork_into};
+use crate::wire::{Channel, Msg};
 
 /// A kind of namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,6 +234,85 @@ pub fn write_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping], at: &str) ->
     Ok(())
 }
 
+/// Checks that the user namespace that is joined has the maps which are given as well.
+pub fn check_id_maps(join: &Join, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
+    let found = id_maps(open(join)?.as_fd(), join.kind)?;
+    for (found, given, member) in
+        [(&found[0], uids, "uidMappings"), (&found[1], gids, "gidMappings")]
+    {
+        let given = ranges(given.iter().map(|map| [map.container_id, map.host_id, map.size]));
+        if *found != given {
+            return Err(Error::new(
+                "user namespaces enabled, but both namespace path and non-matching mapping specified \
+                 -- you may only provide one",
+            )
+            .at(format!("linux.{member}"))
+            .hint(format!("leave out the mappings: {} has its own", join.path.display())));
+        }
+    }
+    Ok(())
+}
+
+/// The maps of a user namespace, of users and of groups, as this process sees them. The kernel shows
+/// those of a process, so a child enters the namespace for that.
+fn id_maps(namespace: BorrowedFd, kind: Kind) -> Result<[Vec<[u32; 3]>; 2]> {
+    let (ours, theirs) = Channel::pair()?;
+    match fork_into(0, None)? {
+        Fork::Child => {
+            drop(ours);
+            let said = enter(namespace, kind).map_or_else(Msg::Failed, |()| Msg::InNamespaces);
+            // The end of file comes when the maps are read, or the runtime has died.
+            let _ = theirs.send(&said, None).and_then(|()| theirs.receive().map(drop));
+            sys::process::exit_now(0)
+        }
+        Fork::Parent(pid, _) => {
+            drop(theirs);
+            let read = |file: &str| {
+                let path = format!("/proc/{pid}/{file}");
+                let text = std::fs::read_to_string(&path).doing(|| format!("read {path}"))?;
+                Ok::<_, Error>(parse_map(&text))
+            };
+            let maps = match ours.receive() {
+                Ok(Some(Msg::InNamespaces)) => {
+                    read("uid_map").and_then(|u| Ok([u, read("gid_map")?]))
+                }
+                Ok(Some(Msg::Failed(err))) | Err(err) => Err(err),
+                Ok(_) => Err(Errno::EPROTO.into()),
+            };
+            drop(ours);
+            let _ = nix::sys::wait::waitpid(pid, None);
+            maps
+        }
+    }
+}
+
+/// The lines of /proc/PID/uid_map (user_namespaces(7)).
+fn parse_map(text: &str) -> Vec<[u32; 3]> {
+    let line = |line: &str| {
+        let mut words = line.split_ascii_whitespace().map(|word| word.parse().ok());
+        Some([words.next()??, words.next()??, words.next()??])
+    };
+    ranges(text.lines().filter_map(line))
+}
+
+/// The same map whatever order and pieces it is written in: first id inside, first outside, length.
+fn ranges(map: impl Iterator<Item = [u32; 3]>) -> Vec<[u32; 3]> {
+    let mut sorted: Vec<_> = map.collect();
+    sorted.sort_unstable();
+    let mut ranges: Vec<[u32; 3]> = Vec::new();
+    for [inside, outside, size] in sorted {
+        match ranges.last_mut() {
+            Some([i, o, s])
+                if i.checked_add(*s) == Some(inside) && o.checked_add(*s) == Some(outside) =>
+            {
+                *s = s.saturating_add(size);
+            }
+            _ => ranges.push([inside, outside, size]),
+        }
+    }
+    ranges
+}
+
 /// An unprivileged caller may map the own group, if setgroups(2) is given up; anything else takes
 /// the helpers that know what belongs to whom (user_namespaces(7), newuidmap(1)).
 fn map_without_privileges(pid: i32, file: &str, text: &str, maps: &[IdMapping]) -> Result<()> {
@@ -302,4 +383,21 @@ pub fn become_root() -> Result<()> {
 pub fn set_sysctl(key: &str, value: &str) -> Result<()> {
     let file = sysctl_file(key).ok_or(Errno::EINVAL)?;
     Ok(Proc::open()?.write(&Path::new("sys").join(file), value.as_bytes())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_the_same_in_any_pieces() {
+        let read = parse_map("         0     100000      10\n        20     300000  1\n");
+        assert_eq!(read, [[0, 100_000, 10], [20, 300_000, 1]]);
+        let pieces = [[20, 300_000, 1], [4, 100_004, 6], [0, 100_000, 4]];
+        assert_eq!(ranges(pieces.into_iter()), read);
+        for other in [[[0, 100_000, 4], [4, 100_005, 6]], [[0, 100_000, 4], [5, 100_005, 5]]] {
+            assert_ne!(ranges(other.into_iter()), read[..1]);
+        }
+        assert_eq!(ranges([[0, 0, u32::MAX], [u32::MAX, 7, 1]].into_iter()).len(), 2);
+    }
 }

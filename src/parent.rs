@@ -198,6 +198,9 @@ impl<'a> Parent<'a> {
                 self.away.leave(join.kind)?;
                 namespaces::enter(fd.as_fd(), join.kind)
             }
+            ParentStep::CheckIdMaps(join, uids, gids) => {
+                namespaces::check_id_maps(join, uids, gids)
+            }
             ParentStep::EnterPidOfInit => self.enter_pid_of_init(),
             ParentStep::UnshareTime(offsets) => {
                 self.leave(NEWTIME)?;

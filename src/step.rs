@@ -43,6 +43,8 @@ pub enum ParentStep {
     OpenNamespace(Join),
     /// Enters a namespace for a moment, so that the child is born in it.
     EnterForChild(Join),
+    /// Checks that the user namespace to be joined has these maps.
+    CheckIdMaps(Join, Vec<IdMapping>, Vec<IdMapping>),
     /// Enters the pid namespace of a running container for a moment (exec).
     EnterPidOfInit,
     /// Makes a time namespace that the child is born in.
@@ -279,6 +281,9 @@ impl fmt::Display for ParentStep {
                     join.kind.name,
                     join.path.display()
                 )
+            }
+            Self::CheckIdMaps(join, ..) => {
+                write!(f, "compare the id maps of {}", join.path.display())
             }
             Self::EnterPidOfInit => {
                 f.write_str("enter the pid namespace of the container for the child")

@@ -113,7 +113,8 @@ impl Context<'_> {
         }
         if self.late_namespaces() {
             plan.child(ChildStep::BecomeRoot, "linux.namespaces");
-            let late = self.namespaces.new & !(NEWPID | NEWTIME | NEWCGROUP);
+            let cgroup = if self.by_systemd() { NEWCGROUP } else { 0 };
+            let late = self.namespaces.new & !(NEWPID | NEWTIME | cgroup);
             if late != 0 {
                 plan.child(ChildStep::Unshare(late), "linux.namespaces");
             }
@@ -184,7 +185,9 @@ impl Context<'_> {
             plan.child(step, "linux.cgroupsPath");
         }
         plan.child(ChildStep::Scheduling(Scheduling::AllCpus), "");
-        if namespace {
+        // With the others of a user namespace that is joined, for it belongs to that.
+        let with_others = self.late_namespaces() && !self.by_systemd();
+        if namespace && !with_others {
             plan.child(ChildStep::Unshare(NEWCGROUP), "linux.namespaces");
         }
     }

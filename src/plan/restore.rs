@@ -114,6 +114,7 @@ fn stays(step: &ParentStep) -> bool {
         | ParentStep::JoinUnit(_)
         | ParentStep::OpenNamespace(_)
         | ParentStep::EnterForChild(_)
+        | ParentStep::CheckIdMaps(..)
         | ParentStep::EnterPidOfInit
         | ParentStep::UnshareTime(_)
         | ParentStep::ListenForStart

@@ -107,13 +107,12 @@ impl Context<'_> {
                 && clean(Path::new(&mount.destination)) == Path::new("/sys/fs/cgroup")
                 && !mount.options.iter().any(|o| o == "ro")
         });
-        // The maps of a user namespace that is joined are not known here.
-        let joins_users = self.namespaces.joins(NEWUSER);
-        if self.has_v1() || self.namespaces.new & NEWCGROUP == 0 || !writable || joins_users {
+        if self.has_v1() || self.namespaces.new & NEWCGROUP == 0 || !writable {
             return None;
         }
         let uid = self.spec.process.as_ref().map_or(0, |process| process.user.uid);
-        let owner = match self.new_user() {
+        // The maps of a user namespace that is joined are known only if they are given as well.
+        let owner = match self.namespaces.has(NEWUSER) {
             true => self.linux.uid_mappings.iter().find_map(|map| {
                 let index = uid.checked_sub(map.container_id).filter(|index| *index < map.size)?;
                 map.host_id.checked_add(index)
@@ -182,6 +181,7 @@ impl Context<'_> {
             };
             plan.parent(step, join.at.clone());
         }
+        self.id_map_check(plan);
         if self.namespaces.borrows_mounts {
             plan.parent(ParentStep::OpenNamespace(Namespaces::of_runtime()), "linux.namespaces");
         }
@@ -207,6 +207,17 @@ impl Context<'_> {
         if self.new_user() {
             let maps = (self.linux.uid_mappings.clone(), self.linux.gid_mappings.clone());
             plan.parent(ParentStep::WriteIdMaps(maps.0, maps.1), "linux.uidMappings");
+        }
+    }
+
+    /// A user namespace that is joined has its maps; those in `config.json` may not say otherwise.
+    fn id_map_check(&self, plan: &mut Plan) {
+        let (uids, gids) = (&self.linux.uid_mappings, &self.linux.gid_mappings);
+        let joined = self.namespaces.joins.iter().find(|join| join.kind.flag == NEWUSER);
+        let given = !uids.is_empty() || !gids.is_empty();
+        if let Some(join) = joined.filter(|_| given) {
+            let step = ParentStep::CheckIdMaps(join.clone(), uids.clone(), gids.clone());
+            plan.parent(step, join.at.clone());
         }
     }
 
