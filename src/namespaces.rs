@@ -123,7 +123,12 @@ impl Namespaces {
 
     /// Whether a namespace of this kind is joined.
     pub fn joins(&self, flag: u64) -> bool {
-        self.joins.iter().any(|join| join.kind.flag == flag)
+        self.joined(flag).is_some()
+    }
+
+    /// The namespace of this kind that is joined.
+    pub fn joined(&self, flag: u64) -> Option<&Join> {
+        self.joins.iter().find(|join| join.kind.flag == flag)
     }
 }
 
@@ -251,6 +256,15 @@ pub fn check_id_maps(join: &Join, uids: &[IdMapping], gids: &[IdMapping]) -> Res
         }
     }
     Ok(())
+}
+
+/// The user `uid` of the user namespace that is joined, as this process sees him; none if he is not mapped.
+pub fn user_outside(join: &Join, uid: u32) -> Result<Option<u32>> {
+    let [users, _] = id_maps(open(join)?.as_fd(), join.kind)?;
+    Ok(users.into_iter().find_map(|[inside, outside, size]| {
+        let index = uid.checked_sub(inside).filter(|index| *index < size)?;
+        outside.checked_add(index)
+    }))
 }
 
 /// The maps of a user namespace, of users and of groups, as this process sees them. The kernel shows

@@ -220,7 +220,11 @@ impl<'a> Parent<'a> {
                 self.made.push(cgroup.clone());
                 Ok(())
             }
-            ParentStep::GiveCgroup(cgroup, uid) => cgroup.give_to(*uid),
+            ParentStep::GiveCgroup(cgroup, uid, None) => cgroup.give_to(*uid),
+            ParentStep::GiveCgroup(cgroup, uid, Some(join)) => {
+                let outside = namespaces::user_outside(join, *uid)?;
+                outside.map_or(Ok(()), |uid| cgroup.give_to(uid))
+            }
             ParentStep::StartUnit(cgroup, properties) => {
                 cgroup.start_unit(self.pid(), properties)?;
                 self.made.push(cgroup.clone());

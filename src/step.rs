@@ -57,8 +57,8 @@ pub enum ParentStep {
     MakeCgroup(Cgroup),
     /// Lets a v2 cgroup have the host's controllers.
     EnableControllers(Cgroup),
-    /// Gives the v2 cgroup to the container's user.
-    GiveCgroup(Cgroup, u32),
+    /// Gives the v2 cgroup to the container's user, one of the user namespace that it joins, if any.
+    GiveCgroup(Cgroup, u32, Option<Join>),
     /// Has systemd make the cgroups and move the child into them.
     StartUnit(Cgroup, Vec<Property>),
     /// Has systemd move the child into a cgroup that the runtime has no way into (exec).
@@ -298,7 +298,10 @@ impl fmt::Display for ParentStep {
                 let path = cgroup.places().first().map_or("", |place| place.dir.as_str());
                 write!(f, "make the cgroup {path} in {} hierarchies", cgroup.places().len())
             }
-            Self::GiveCgroup(_, uid) => write!(f, "give the cgroup to user {uid}"),
+            Self::GiveCgroup(_, uid, None) => write!(f, "give the cgroup to user {uid}"),
+            Self::GiveCgroup(_, uid, Some(join)) => {
+                write!(f, "give the cgroup to user {uid} of {}", join.path.display())
+            }
             Self::StartUnit(cgroup, properties) => {
                 let name = cgroup.unit().map_or("", |unit| unit.name.as_str());
                 write!(f, "have systemd start {name} with {} properties", properties.len())

@@ -53,7 +53,7 @@ impl IdMap {
             let what = "id-mapped mounts are not supported for rootless containers";
             return Err(Error::new(what).at(at));
         }
-        let joined = namespaces.joins.iter().find(|join| join.kind.flag == NEWUSER);
+        let joined = namespaces.joined(NEWUSER);
         let by = match joined {
             _ if own => {
                 Mapping::Own(entry.uid_mappings.clone(), entry.gid_mappings.clone(), at.into())

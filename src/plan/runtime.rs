@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::hooks::Point;
 use crate::host;
 use crate::mounts::Mount;
-use crate::namespaces::{NEWCGROUP, NEWIPC, NEWNET, NEWTIME, NEWUSER, Namespaces};
+use crate::namespaces::{Join, NEWCGROUP, NEWIPC, NEWNET, NEWTIME, NEWUSER, Namespaces};
 use crate::netdev::Move;
 use crate::path::clean;
 use crate::spec::config::TimeOffset;
@@ -101,7 +101,7 @@ impl Context<'_> {
 
     /// Who gets a v2 cgroup that is not the caller's own: the container's user, if he can do
     /// something with it (config-linux.md, "Cgroup ownership"). Only root can give files away.
-    fn cgroup_owner(&self) -> Option<u32> {
+    fn cgroup_owner(&self) -> Option<(u32, Option<Join>)> {
         let writable = self.spec.mounts.iter().any(|mount| {
             matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2"))
                 && clean(Path::new(&mount.destination)) == Path::new("/sys/fs/cgroup")
@@ -111,15 +111,16 @@ impl Context<'_> {
             return None;
         }
         let uid = self.spec.process.as_ref().map_or(0, |process| process.user.uid);
-        // The maps of a user namespace that is joined are known only if they are given as well.
-        let owner = match self.namespaces.has(NEWUSER) {
+        let joined = self.namespaces.joined(NEWUSER);
+        let owner = match self.new_user() {
             true => self.linux.uid_mappings.iter().find_map(|map| {
                 let index = uid.checked_sub(map.container_id).filter(|index| *index < map.size)?;
                 map.host_id.checked_add(index)
             })?,
             false => uid,
         };
-        (crate::sys::process::euid() == 0 && owner != 0).then_some(owner)
+        let is_other = owner != 0 || joined.is_some();
+        (crate::sys::process::euid() == 0 && is_other).then(|| (owner, joined.cloned()))
     }
 
     /// Makes the cgroups, with the limits but for a hybrid's v2, which has none.
@@ -153,8 +154,8 @@ impl Context<'_> {
             let step = ParentStep::StartUnit(cgroup.clone(), properties);
             plan.parent(step, "linux.cgroupsPath");
         }
-        if let Some(owner) = self.cgroup_owner() {
-            plan.parent(ParentStep::GiveCgroup(cgroup.clone(), owner), "linux.cgroupsPath");
+        if let Some((uid, users)) = self.cgroup_owner() {
+            plan.parent(ParentStep::GiveCgroup(cgroup.clone(), uid, users), "linux.cgroupsPath");
         }
         if !limits.is_empty() {
             plan.parent(ParentStep::Limits(cgroup, limits), "linux.resources");
@@ -213,7 +214,7 @@ impl Context<'_> {
     /// A user namespace that is joined has its maps; those in `config.json` may not say otherwise.
     fn id_map_check(&self, plan: &mut Plan) {
         let (uids, gids) = (&self.linux.uid_mappings, &self.linux.gid_mappings);
-        let joined = self.namespaces.joins.iter().find(|join| join.kind.flag == NEWUSER);
+        let joined = self.namespaces.joined(NEWUSER);
         let given = !uids.is_empty() || !gids.is_empty();
         if let Some(join) = joined.filter(|_| given) {
             let step = ParentStep::CheckIdMaps(join.clone(), uids.clone(), gids.clone());
