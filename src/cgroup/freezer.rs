@@ -50,7 +50,9 @@ impl Cgroup {
 
     /// Moves process `pid` to where v1's freezer does not reach it with the others.
     pub fn leave_freezer(&self, pid: i32) -> Result<()> {
-        let Some(place) = self.controller("freezer") else { return Ok(()) };
+        let Some(place) = self.places.iter().find(|place| place.has("freezer")) else {
+            return Ok(());
+        };
         let Some((parent, _)) = place.dir.rsplit_once('/') else { return Ok(()) };
         let file = format!("{parent}/cgroup.procs");
         dir::write(&file, &pid.to_string()).doing(|| format!("write {pid} to {file}"))

@@ -270,9 +270,18 @@ pub fn is_mount_root(fd: BorrowedFd) -> bool {
     const ROOT: u64 = libc::STATX_ATTR_MOUNT_ROOT as u64;
     // SAFETY: statx is plain data, for which zeros are valid.
     let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    // Not by the C library: std names its function as one that may be absent, which it then is from a
+    // static program.
     // SAFETY: the path ends with zero, and `found` has room for what the kernel writes.
     let asked = unsafe {
-        libc::statx(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, 0, &raw mut found)
+        libc::syscall(
+            libc::SYS_statx,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            0,
+            &raw mut found,
+        )
     };
     asked != 0 || found.stx_attributes_mask & ROOT == 0 || found.stx_attributes & ROOT != 0
 }
