@@ -375,6 +375,14 @@ fn hooks_in_the_container_are_under_the_filter() {
             privileged(c, no_new_privileges).with(|c| c["hooks"] = json!({"startContainer": hook}));
         assert!(c.run().ends_with("0\n"));
         assert_eq!(agent.calls(), [83]);
+        let script = "grep Seccomp: /proc/self/status >/tmp/hook";
+        let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+        let c = Container::sh("cat /tmp/hook").with(|c| {
+            c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+                {"names": ["acct"], "action": "SCMP_ACT_ERRNO"}]});
+            c["hooks"] = json!({"startContainer": hook});
+        });
+        assert_eq!(privileged(c, no_new_privileges).run(), "Seccomp:\t2\n", "{no_new_privileges}");
     }
 }
 

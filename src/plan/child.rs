@@ -61,6 +61,7 @@ impl Context<'_> {
                     options: self.options,
                     user_namespace: self.namespaces.has(NEWUSER),
                     first: true,
+                    hooks: !self.hooks(Point::StartContainer).is_empty(),
                 };
                 process_steps(plan, process, &around)?;
                 self.start_steps(plan);
@@ -78,11 +79,13 @@ impl Context<'_> {
 
     fn start_steps(&self, plan: &mut Plan) {
         let hooks = self.hooks(Point::StartContainer);
-        let await_start = plan.child.iter().position(|e| matches!(e.step, ChildStep::AwaitStart));
-        let Some(at) = await_start else { return };
+        // Under the payload's filter, which is loaded by then.
+        let Some(at) = plan.child.iter().position(|e| matches!(e.step, ChildStep::Exec)) else {
+            return;
+        };
         let entries =
             hooks.into_iter().map(|hook| Entry { at: hook.at(), step: ChildStep::Hook(hook) });
-        plan.child.splice(at + 1..at + 1, entries);
+        plan.child.splice(at..at, entries);
     }
 
     fn namespace_steps(&self, plan: &mut Plan) {

@@ -108,7 +108,7 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
         plan.child(terminal_step(process, options, false), "process.terminal");
     }
     let user_namespace = namespaces.has(NEWUSER);
-    let around = Around { linux, host, options, user_namespace, first: false };
+    let around = Around { linux, host, options, user_namespace, first: false, hooks: false };
     process_steps(&mut plan, process, &around)?;
     plan.start_beforehand();
     Ok(plan)

@@ -21,6 +21,9 @@ const DEFAULT_UMASK: u32 = 0o022;
 /// runtime runs from a protected copy of its binary and executes the payload itself.
 const STUB_CALLS: [&str; 4] = ["memfd_create", "write", "fcntl", "execveat"];
 
+/// What else is done between a start and the payload.
+const LAST_CALLS: [&str; 2] = ["rt_sigaction", "rt_sigprocmask"];
+
 /// What the process is set up in.
 pub(super) struct Around<'a> {
     pub linux: &'a Linux,
@@ -30,6 +33,8 @@ pub(super) struct Around<'a> {
     pub user_namespace: bool,
     /// Whether it is the container's first process, and not one of `exec`.
     pub first: bool,
+    /// Whether programs of the container run before it, as startContainer hooks.
+    pub hooks: bool,
 }
 
 /// The child's steps from the set-up container to the payload: the same for init and exec.
@@ -67,17 +72,33 @@ pub(super) fn process_steps(plan: &mut Plan, process: &Process, around: &Around)
     }
     plan.child(ChildStep::AwaitStart, "");
     if let Some(filter) = filter {
-        plan.child(ChildStep::Seccomp(filter, true), "linux.seccomp");
+        last_filter(plan, filter, seccomp, around);
     }
     plan.child(ChildStep::Exec, "process.args");
     Ok(())
 }
 
+/// Whether the filter lets the runtime make these calls.
+fn allow(config: Option<&Seccomp>, calls: &[&str]) -> bool {
+    config.is_none_or(|config| calls.iter().all(|call| seccomp::allows(config, call)))
+}
+
+/// The filter of a payload without new privileges is the stub's to load, unless others of the container
+/// are there by then: hooks have to be under it as well, and a process of `exec` could trace the stub.
+fn last_filter(plan: &mut Plan, filter: Filter, config: Option<&Seccomp>, around: &Around) {
+    let waits = !around.options.start;
+    let can_go_on = allow(config, &STUB_CALLS) && allow(config, &LAST_CALLS);
+    if around.hooks || (waits && can_go_on) {
+        return load_filter(plan, filter, config);
+    }
+    plan.exposed |= waits;
+    plan.child(ChildStep::Seccomp(filter, true), "linux.seccomp");
+}
+
 /// Loads the filter here, so that the child makes its last calls under it; a listener goes to the
 /// agent at once, as the child may have to wait for it from its next call on.
 fn load_filter(plan: &mut Plan, filter: Filter, config: Option<&Seccomp>) {
-    let denied = |call: &&str| config.is_some_and(|config| !seccomp::allows(config, call));
-    plan.exposed |= STUB_CALLS.iter().any(denied);
+    plan.exposed |= !allow(config, &STUB_CALLS);
     let ready = plan.parent.iter().position(|e| matches!(e.step, ParentStep::AwaitReady));
     if let (Some(agent), Some(at)) = (&filter.listener, ready) {
         let send = ParentStep::SendListener(agent.clone());

@@ -157,23 +157,51 @@ fn both_sides_follow_one_protocol() {
     assert_ne!(opened, 0);
 }
 
+/// The plan of a container with more in its process, and more in linux.
+fn plain(process: &str, linux: &str, start: bool) -> Plan {
+    let text = format!(
+        r#"{{"ociVersion":"1.3.0","root":{{"path":"rootfs"}},
+        "process":{{"cwd":"/","user":{{"uid":0,"gid":0}},"args":["/x"],{process}}},
+        "linux":{{"namespaces":[{{"type":"mount"}},{{"type":"pid"}}]{linux}}}}}"#
+    );
+    let host = Host {
+        hierarchies: Hierarchies::fixed(&[("", "/sys/fs/cgroup", "/")]),
+        capabilities: u64::MAX,
+        kcore: true,
+        systemd: None,
+        rootless: false,
+    };
+    let options = Options { id: "x".into(), start, attached: start, ..Options::default() };
+    container(&from_json(&text).unwrap(), &host, &options).unwrap()
+}
+
+/// Others of the container may be beside what waits for its start, and could trace the stub.
+#[test]
+fn the_stub_loads_no_filter_that_others_could_take_away() {
+    let end = |start: bool, denied: &str| {
+        let seccomp = format!(
+            r#","seccomp":{{"defaultAction":"SCMP_ACT_ALLOW",
+            "syscalls":[{{"names":["{denied}"],"action":"SCMP_ACT_ERRNO"}}]}}"#
+        );
+        let plan = plain(r#""noNewPrivileges":true"#, &seccomp, start);
+        let filter = plan.child.iter().find_map(|entry| match entry.step {
+            ChildStep::Seccomp(_, by_stub) => Some(by_stub),
+            _ => None,
+        });
+        (filter, plan.exposed)
+    };
+    assert_eq!(end(true, "acct"), (Some(true), false));
+    assert_eq!(end(false, "acct"), (Some(false), false));
+    // The runtime could not go on under such a one: it runs from a protected copy, without the stub.
+    for denied in ["rt_sigprocmask", "execveat"] {
+        assert_eq!(end(false, denied), (Some(true), true), "{denied}");
+    }
+}
+
 #[test]
 fn a_payload_waits_until_its_terminal_is_prepared() {
     let last = |terminal: bool| {
-        let text = format!(
-            r#"{{"ociVersion":"1.3.0","root":{{"path":"rootfs"}},
-            "process":{{"cwd":"/","user":{{"uid":0,"gid":0}},"args":["/x"],"terminal":{terminal}}},
-            "linux":{{"namespaces":[{{"type":"mount"}},{{"type":"pid"}}]}}}}"#
-        );
-        let host = Host {
-            hierarchies: Hierarchies::fixed(&[("", "/sys/fs/cgroup", "/")]),
-            capabilities: u64::MAX,
-            kcore: true,
-            systemd: None,
-            rootless: false,
-        };
-        let options = Options { id: "x".into(), start: true, attached: true, ..Options::default() };
-        let plan = container(&from_json(&text).unwrap(), &host, &options).unwrap();
+        let plan = plain(&format!(r#""terminal":{terminal}"#), "", true);
         let end = &plan.parent[plan.parent.len() - 2..];
         end.iter().map(|entry| entry.step.to_string()).collect::<Vec<_>>()
     };
