@@ -656,3 +656,44 @@ fn a_volume_that_swaps_a_destination() {
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "something was made outside");
     eventually("nothing left", || c.leftovers().is_empty());
 }
+
+/// Through /proc/self/fd a payload opens the files that it has anew; to be given one makes it its owner's.
+#[test]
+fn files_of_the_caller_are_out_of_reach() {
+    let script = "cat; echo said; echo OWNED >/proc/self/fd/0; echo OWNED >/proc/self/fd/1";
+    for user in [0, 1000] {
+        let c =
+            Container::idle().with(|c| c["process"]["user"] = json!({"uid": user, "gid": user}));
+        c.run_detached();
+        let [given, taken] = ["given", "taken"].map(|name| c.bundle().join(name));
+        let shell = "umask 077; echo mine >\"$0\"; exec \"${@:2}\" <\"$0\" >\"$1\" 2>/dev/null";
+        let [from, to] = [&given, &taken].map(|path| path.to_str().unwrap());
+        let once = Container::sh(script)
+            .with(|c| c["process"]["user"] = json!({"uid": user, "gid": user}));
+        for cmd in [c.exec(&[], &["/bin/sh", "-c", script]), once.boot("run", &[])] {
+            cmd.under(&["bash", "-c", shell, from, to]).answer();
+            assert_eq!(fs::read_to_string(&given).unwrap(), "mine\n", "{user}");
+            assert!(fs::read_to_string(&taken).unwrap().starts_with("mine\nsaid\n"), "{user}");
+            for path in [&given, &taken] {
+                assert_eq!(fs::metadata(path).unwrap().uid(), 0, "{}", path.display());
+            }
+        }
+        c.end();
+    }
+}
+
+/// The name of the file that becomes the one with the pid can be guessed.
+#[test]
+fn a_link_beside_the_pid_file_is_not_followed() {
+    let c = Container::idle();
+    let victim = c.bundle().join("victim");
+    fs::write(&victim, "whole").unwrap();
+    let file = c.bundle().join("box.pid");
+    let shell = "ln -s \"$0\" \"$(dirname \"$0\")/.box.pid.$$\"; exec \"$@\"";
+    let run = c.boot("run", &["--detach", "--pid-file", file.to_str().unwrap()]);
+    run.under(&["bash", "-c", shell, victim.to_str().unwrap()]).ok();
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "whole");
+    assert_eq!(fs::read_to_string(&file).unwrap(), c.pid().to_string());
+    assert!(!file.is_symlink());
+    c.end();
+}

@@ -131,6 +131,54 @@ fn run_forwards_signals() {
     c.assert_nothing_left();
 }
 
+/// Some servers stop on SIGWINCH; a window that changes its size is nothing to a payload without one.
+#[test]
+fn run_keeps_signals_about_its_own_terminal() {
+    let c = Container::sh(
+        "trap 'echo window' WINCH; trap 'echo end; exit' TERM; echo ready; while :; do sleep 0.05; done",
+    );
+    let mut running = c.boot("run", &[]).spawn();
+    let mut said = String::new();
+    eventually("the traps are set", || {
+        said += &running.printed();
+        said.contains("ready")
+    });
+    running.signal(Signal::SIGWINCH);
+    std::thread::sleep(std::time::Duration::from_millis(200) * common::slowness());
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.answer().stdout, "ready\nend\n");
+    c.assert_nothing_left();
+}
+
+#[test]
+fn files_are_the_callers_streams() {
+    let c =
+        Container::sh("cat; echo after; for i in 1 2 3; do echo out $i; echo error $i >&2; done");
+    let [from, to] = ["from", "to"].map(|name| c.bundle().join(name).to_str().unwrap().to_owned());
+    let much = (0..200_000).map(|i| format!("{i}\n")).collect::<String>();
+    std::fs::write(&from, &much).unwrap();
+    let shell = format!("exec \"$@\" <{from} >{to} 2>&1");
+    c.boot("run", &[]).under(&["sh", "-c", &shell, "sh"]).ok();
+    let said = std::fs::read_to_string(&to).unwrap();
+    assert!(said.starts_with(&much));
+    let rest = "after\nout 1\nerror 1\nout 2\nerror 2\nout 3\nerror 3\n";
+    assert!(said.ends_with(rest) || !is_tare(), "in order");
+    // Whatever goes on in the background is not waited for, and a full disk ends who writes.
+    let c = Container::idle();
+    c.run_detached();
+    let start = std::time::Instant::now();
+    let exec = c.exec(&[], &["/bin/sh", "-c", "sleep 300 & echo done"]);
+    if is_tare() {
+        exec.under(&["sh", "-c", &shell, "sh"]).ok();
+        assert_eq!(std::fs::read_to_string(&to).unwrap(), "done\n");
+        let full = c.exec(&[], &["/bin/sh", "-c", "yes; echo $? >/tmp/code"]);
+        full.under(&["sh", "-c", "exec \"$@\" >/dev/full", "sh"]).ok();
+        assert_ne!(std::fs::read_to_string(c.rootfs().join("tmp/code")).unwrap(), "0\n");
+    }
+    assert!(start.elapsed() < common::limit());
+    c.end();
+}
+
 #[test]
 fn run_passes_standard_streams() {
     let c = Container::sh("cat; echo oops >&2");
@@ -288,7 +336,8 @@ fn kill_is_term_without_a_signal() {
     let c = c.share();
     c.run_detached();
     eventually("ready", || c.shared().join("ready").exists());
-    c.act("kill").ok();
+    let absent = if is_tare() { &["kill", &c.id, ""][..] } else { &["kill", &c.id] };
+    c.verb(absent[0]).args(&absent[1..]).ok();
     c.wait_for("stopped");
     assert_eq!(std::fs::read_to_string(c.shared().join("log")).unwrap(), "term\n");
     c.end();
@@ -557,6 +606,12 @@ fn exec_takes_flags() {
     assert!(status.contains("NoNewPrivs:\t1"), "{status}");
     let chroot = 1u64 << 18;
     assert_ne!(capability_set(&status, "CapEff") & chroot, 0, "{status}");
+    let c = Container::idle().with(|c| c["process"]["noNewPrivileges"] = json!(true));
+    c.run_detached();
+    for (flag, value) in [("--no-new-privs", 1), ("--no-new-privs=false", 0)] {
+        let status = c.exec(&[flag], &["/bin/cat", "/proc/self/status"]).ok();
+        assert!(status.contains(&format!("NoNewPrivs:\t{value}")), "{flag}: {status}");
+    }
     c.end();
 }
 

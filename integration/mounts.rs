@@ -327,6 +327,34 @@ fn listed_devices_have_their_owner_and_mode() {
     c.end();
 }
 
+/// As with `podman run -v /dev/urandom:/dev/random`; what is bound is the host's.
+#[test]
+fn a_mount_stays_where_a_device_would_be() {
+    let c =
+        Container::sh("stat -c '%t:%T' /dev/random /dev/hd/a; cat /dev/full; stat -c %u /dev/hd/b");
+    let hd = host_dir(&c, "hd");
+    let plain = c.bundle().join("plain");
+    std::fs::write(&plain, "plain\n").unwrap();
+    for name in ["a", "b"] {
+        Cmd::new(&["mknod", "-m", "600", &format!("{hd}/{name}"), "c", "1", "5"]).ok();
+    }
+    let device = |path: &str, minor: u32| json!({"path": path, "type": "c", "major": 1, "minor": minor, "fileMode": 0o666, "uid": 7, "gid": 7});
+    let c = c
+        .mount("bind", "/dev/urandom", "/dev/random", &["bind"])
+        .mount("bind", plain.to_str().unwrap(), "/dev/full", &["bind"])
+        .mount("bind", &hd, "/dev/hd", &["rbind"])
+        .mount("bind", "/dev/null", "/dev/hd/a", &["bind"])
+        .with(|c| c["linux"]["devices"] = json!([device("/dev/hd/a", 5), device("/dev/hd/b", 5)]));
+    assert_eq!(c.run(), "1:9\n1:3\nplain\n0\n");
+    let host = std::fs::metadata(format!("{hd}/b")).unwrap();
+    assert_eq!((host.uid(), host.gid(), host.mode() & 0o777), (0, 0, 0o600));
+    c.assert_nothing_left();
+    if is_tare() {
+        let c = c.with(|c| c["linux"]["devices"] = json!([device("/dev/hd/b", 3)]));
+        assert!(c.boot("run", &[]).fails(1).contains("linux.devices[0]"));
+    }
+}
+
 #[test]
 fn device_rules_hold() {
     let devices = json!([{"path": "/dev/denied", "type": "c", "major": 1, "minor": 1},
@@ -591,6 +619,21 @@ fn a_copy_that_is_too_large_is_refused() {
     let said = c.boot("run", &[]).fails(1);
     assert!(said.to_lowercase().contains("no space left on device"), "{said}");
     c.assert_nothing_left();
+}
+
+/// A sparse file costs an image nothing.
+#[test]
+fn a_copy_counts_as_the_containers_memory() {
+    let c = Container::sh("true").mount("tmpfs", "tmpfs", "/etc/d", &["tmpcopyup"]);
+    let c = c.with(|c| c["linux"]["resources"] = json!({"memory": {"limit": 32 << 20}}));
+    let dir = c.rootfs().join("etc/d");
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = std::fs::File::create(dir.join("sparse")).unwrap();
+    file.set_len(64 << 20).unwrap();
+    c.boot("run", &[]).fails(1);
+    c.assert_nothing_left();
+    file.set_len(1 << 20).unwrap();
+    c.run();
 }
 
 #[test]

@@ -115,6 +115,31 @@ fn environment_is_the_configurations() {
     assert_eq!(said, "PATH=/bin\nA=b=c\nEMPTY=\nHOME=/tmp\n");
 }
 
+/// The working directory may be a volume.
+#[test]
+fn programs_of_the_working_directory_are_not_found_in_path() {
+    let found = |path: &str| {
+        let c = Container::new(&["mine"]).with(|c| {
+            c["process"]["env"] = json!([format!("PATH={path}")]);
+            c["process"]["cwd"] = json!("/tmp");
+        });
+        let program = c.rootfs().join("tmp/mine");
+        std::fs::write(&program, "#!/bin/sh\necho ran\n").unwrap();
+        Cmd::new(&["chmod", "755", program.to_str().unwrap()]).ok();
+        c
+    };
+    if is_tare() {
+        for path in [":/bin", "/bin:", ".", "../tmp", "/bin::/usr/bin"] {
+            let said = found(path).boot("run", &[]).fails(1);
+            let words = "exec: \"mine\": cannot run executable found relative to current directory";
+            assert!(said.contains(words), "{path}: {said}");
+        }
+        let said = found("").boot("run", &[]).fails(1);
+        assert!(said.contains("executable file not found in $PATH"), "{said}");
+    }
+    assert_eq!(found("/bin:/tmp").run(), "ran\n");
+}
+
 #[test]
 fn home_comes_from_the_containers_passwd() {
     let script = "echo $HOME";

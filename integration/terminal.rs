@@ -215,3 +215,23 @@ fn standard_streams_that_are_no_terminal_are_passed_without_one() {
     let c = Container::sh("test -t 0 || echo none; cat");
     assert_eq!(c.boot("run", &[]).stdin(b"bytes").ok(), "none\nbytes");
 }
+
+/// As with a window that is closed: who writes on is hung up on.
+#[test]
+fn a_terminal_whose_reader_is_gone_is_closed() {
+    let c = with_terminal(Container::idle());
+    if peers_fail("runc asks for a terminal of its caller's") {
+        return;
+    }
+    let c = c.with(|c| c["process"]["terminal"] = json!(false));
+    c.run_detached();
+    let short = ["timeout", "60", "bash", "-c", "set -o pipefail; \"$@\" | head -n1", "bash"];
+    let said = c.exec(&["--tty"], &["/bin/yes"]).under(&short).answer();
+    assert_eq!((said.code, said.stdout.trim_end()), (129, "y"), "{said:?}");
+    c.end();
+    let c = with_terminal(Container::new(&["/bin/yes"]));
+    let said = c.boot("run", &[]).under(&short).answer();
+    assert_eq!(said.stdout.trim_end(), "y", "{said:?}");
+    assert_ne!(said.code, 124, "{said:?}");
+    c.assert_nothing_left();
+}

@@ -10,11 +10,12 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, isatty, read, write};
+use nix::unistd::{Pid, isatty};
 
 use crate::error::{Doing, Result};
 use crate::notify::Listener;
 use crate::parent::{Made, Process};
+use crate::pipes::{Buffer, Pipes};
 use crate::sys::pidfd;
 use crate::sys::process::{stdio, wait_signal};
 
@@ -23,7 +24,10 @@ use crate::sys::process::{stdio, wait_signal};
 /// `notify` the service manager hears that the container is ready; what it has to watch is tare.
 pub fn attach(made: Made, notify: Option<Listener>) -> Result<i32> {
     if let Some(master) = made.master {
-        return Relay::new(made.process, master, notify)?.run();
+        return Relay::new(made.process, &master, notify)?.run(master);
+    }
+    if !made.pipes.is_empty() {
+        return relay(&made.process, made.pipes, notify);
     }
     let ended = match notify {
         Some(notify) => until_ready(&made.process, &notify)?,
@@ -72,9 +76,10 @@ fn wait(process: &Process) -> Result<i32> {
     }
 }
 
-/// Passes a signal on. The process may have just ended; SIGCHLD then says so.
+/// Passes a signal on, but for those that are about this process and its terminal alone. The process
+/// may have just ended; SIGCHLD then says so.
 fn forward(process: &Process, signal: i32) {
-    if ![libc::SIGPIPE, libc::SIGURG].contains(&signal) {
+    if ![libc::SIGPIPE, libc::SIGURG, libc::SIGWINCH].contains(&signal) {
         let _ = pidfd::signal(process.fd.as_fd(), signal);
     }
 }
@@ -94,11 +99,67 @@ fn reap(init: i32) -> Result<Option<i32>> {
     }
 }
 
+/// Copies between the caller's files and the payload until that has ended.
+fn relay(process: &Process, mut pipes: Pipes, mut notify: Option<Listener>) -> Result<i32> {
+    let signals = signal_descriptor()?;
+    loop {
+        let ready = {
+            let said = notify.as_ref().map(|notify| (notify.as_fd(), PollFlags::POLLIN));
+            let asked = [Some((signals.as_fd(), PollFlags::POLLIN)), said];
+            wait_for_any(&asked.into_iter().chain(pipes.wanted()).collect::<Vec<_>>())?
+        };
+        let [signal, said, pipe @ ..] = ready.as_slice() else { continue };
+        notify = notify.filter(|notify| !(*said && notify.pass_on(std::process::id())));
+        pipes.go_on(pipe);
+        while *signal && let Ok(Some(info)) = signals.read_signal() {
+            let signal = info.ssi_signo as i32;
+            if signal != libc::SIGCHLD {
+                forward(process, signal);
+            } else if let Some(code) = reap(process.pid)? {
+                pipes.drain(|caller| may_wait(&signals, caller));
+                return Ok(code);
+            }
+        }
+    }
+}
+
+/// Waits until one of them is ready; those that are. Of one that is not asked, poll(2) would tell all the
+/// same that its other side is gone.
+fn wait_for_any(asked: &[Option<(BorrowedFd, PollFlags)>]) -> Result<Vec<bool>> {
+    let some: Vec<_> = asked.iter().flatten().collect();
+    let mut fds: Vec<_> = some.into_iter().map(|(fd, flags)| PollFd::new(*fd, *flags)).collect();
+    match poll(&mut fds, PollTimeout::NONE) {
+        Err(Errno::EINTR) => return Ok(vec![false; asked.len()]),
+        other => drop(other.doing(|| "wait for the container")?),
+    }
+    let mut fds = fds.iter();
+    let ready = |one: &Option<_>| one.is_some() && fds.next().and_then(PollFd::any) == Some(true);
+    Ok(asked.iter().map(ready).collect())
+}
+
+/// Waits until `output` takes more; false if a signal says that nobody waits for it any more.
+fn may_wait(signals: &SignalFd, output: BorrowedFd) -> bool {
+    const HARMLESS: [i32; 4] = [libc::SIGCHLD, libc::SIGWINCH, libc::SIGURG, libc::SIGPIPE];
+    loop {
+        let mut fds = [(signals.as_fd(), PollFlags::POLLIN), (output, PollFlags::POLLOUT)]
+            .map(|(fd, flags)| PollFd::new(fd, flags));
+        let _ = poll(&mut fds, PollTimeout::NONE);
+        let is_ready = fds.last().and_then(PollFd::any) == Some(true);
+        while let Ok(Some(info)) = signals.read_signal() {
+            if !HARMLESS.contains(&(info.ssi_signo as i32)) {
+                return false;
+            }
+        }
+        if is_ready {
+            return true;
+        }
+    }
+}
+
 /// Copies between the caller's terminal and the container's. It never waits for one side alone: the
 /// payload may have to write before it reads, and the other way round.
 struct Relay {
     process: Process,
-    master: OwnedFd,
     signals: SignalFd,
     /// Settings of the caller's terminal, to be restored in the end.
     saved: Option<Termios>,
@@ -113,12 +174,11 @@ struct Relay {
 }
 
 impl Relay {
-    fn new(process: Process, master: OwnedFd, notify: Option<Listener>) -> Result<Self> {
+    fn new(process: Process, master: &OwnedFd, notify: Option<Listener>) -> Result<Self> {
         let signals = signal_descriptor()?;
-        fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).doing(|| "set up the terminal")?;
+        fcntl(master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).doing(|| "set up the terminal")?;
         let (typed, shown) = (Buffer::default(), Buffer::default());
-        let mut relay =
-            Relay { process, master, signals, saved: None, input: true, typed, shown, notify };
+        let mut relay = Relay { process, signals, saved: None, input: true, typed, shown, notify };
         if isatty(stdio(0)).unwrap_or(false) {
             let settings = tcgetattr(stdio(0)).doing(|| "read the settings of the terminal")?;
             let mut raw = settings.clone();
@@ -131,27 +191,29 @@ impl Relay {
         Ok(relay)
     }
 
-    fn run(mut self) -> Result<i32> {
+    fn run(mut self, terminal: OwnedFd) -> Result<i32> {
         loop {
-            let [signal, master, input, output, said] = self.wait_for_any()?;
+            let [signal, master, input, output, said] = self.wait_for_any(&terminal)?;
             let notify = self.notify.as_ref().filter(|_| said);
             if notify.is_some_and(|notify| notify.pass_on(std::process::id())) {
                 self.notify = None;
             }
-            if output {
-                self.shown.write(stdio(1));
+            if output && !self.shown.write_piece(stdio(1)) {
+                // As if the window were closed.
+                drop(terminal);
+                return wait(&self.process);
             }
             if master {
-                self.typed.write(self.master.as_fd());
+                self.typed.write_piece(terminal.as_fd());
                 if self.shown.is_empty() {
-                    self.shown.read(self.master.as_fd());
+                    self.shown.read(terminal.as_fd());
                 }
             }
             if input && !self.typed.read(stdio(0)) {
                 self.input = false;
             }
-            if signal && let Some(code) = self.signals()? {
-                self.drain();
+            if signal && let Some(code) = self.signals(&terminal)? {
+                self.drain(&terminal);
                 return Ok(code);
             }
         }
@@ -159,14 +221,14 @@ impl Relay {
 
     /// Waits until one of signals, master, stdin, stdout and the container's socket is ready for what
     /// there is to be done.
-    fn wait_for_any(&self) -> Result<[bool; 5]> {
+    fn wait_for_any(&self, terminal: &OwnedFd) -> Result<[bool; 5]> {
         let wanted = |flags, is| if is { flags } else { PollFlags::empty() };
         let master = wanted(PollFlags::POLLIN, self.shown.is_empty())
             | wanted(PollFlags::POLLOUT, !self.typed.is_empty());
         let said = wanted(PollFlags::POLLIN, self.notify.is_some());
         let asked = [
             (self.signals.as_fd(), PollFlags::POLLIN),
-            (self.master.as_fd(), master),
+            (terminal.as_fd(), master),
             (stdio(0), wanted(PollFlags::POLLIN, self.input && self.typed.is_empty())),
             (stdio(1), wanted(PollFlags::POLLOUT, !self.shown.is_empty())),
             (self.notify.as_ref().map_or(self.signals.as_fd(), AsFd::as_fd), said),
@@ -189,7 +251,7 @@ impl Relay {
         Ok(ready)
     }
 
-    fn signals(&mut self) -> Result<Option<i32>> {
+    fn signals(&mut self, terminal: &OwnedFd) -> Result<Option<i32>> {
         while let Ok(Some(info)) = self.signals.read_signal() {
             let signal = info.ssi_signo as i32;
             if signal == libc::SIGCHLD {
@@ -197,7 +259,7 @@ impl Relay {
                     return Ok(Some(code));
                 }
             } else if signal == Signal::SIGWINCH as i32 {
-                crate::terminal::follow_size(self.master.as_fd());
+                crate::terminal::follow_size(terminal.as_fd());
             } else {
                 forward(&self.process, signal);
             }
@@ -206,28 +268,14 @@ impl Relay {
     }
 
     /// Copies what the payload wrote last, unless a signal says that nobody waits for it any more.
-    fn drain(&mut self) {
-        const HARMLESS: [i32; 4] = [libc::SIGCHLD, libc::SIGWINCH, libc::SIGURG, libc::SIGPIPE];
+    fn drain(&mut self, terminal: &OwnedFd) {
         loop {
             if self.shown.is_empty() {
-                self.shown.read(self.master.as_fd());
+                self.shown.read(terminal.as_fd());
             }
-            if self.shown.is_empty() {
+            let goes_on = !self.shown.is_empty() && may_wait(&self.signals, stdio(1));
+            if !goes_on || !self.shown.write_piece(stdio(1)) {
                 return;
-            }
-            let mut fds = [
-                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-                PollFd::new(stdio(1), PollFlags::POLLOUT),
-            ];
-            let _ = poll(&mut fds, PollTimeout::NONE);
-            let output = fds.last().and_then(PollFd::any) == Some(true);
-            while let Ok(Some(info)) = self.signals.read_signal() {
-                if !HARMLESS.contains(&(info.ssi_signo as i32)) {
-                    return;
-                }
-            }
-            if output {
-                self.shown.write(stdio(1));
             }
         }
     }
@@ -237,45 +285,6 @@ impl Drop for Relay {
     fn drop(&mut self) {
         if let Some(settings) = &self.saved {
             let _ = tcsetattr(stdio(0), SetArg::TCSANOW, settings);
-        }
-    }
-}
-
-/// What was read and has not been written yet.
-#[derive(Default)]
-struct Buffer(Vec<u8>);
-
-impl Buffer {
-    /// As much as a pipe takes without a wait once poll(2) has said that it takes any.
-    const PIECE: usize = libc::PIPE_BUF;
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Reads once; false at the end of `from`.
-    fn read(&mut self, from: BorrowedFd) -> bool {
-        let mut buffer = [0; 8192];
-        match read(from, &mut buffer) {
-            Ok(0) => false,
-            Ok(count) => {
-                self.0.extend_from_slice(buffer.get(..count).unwrap_or_default());
-                true
-            }
-            Err(errno) => [Errno::EINTR, Errno::EAGAIN].contains(&errno),
-        }
-    }
-
-    /// Writes once. The reader of a broken `to` is its own loss.
-    fn write(&mut self, to: BorrowedFd) {
-        let piece = self.0.get(..Self::PIECE).unwrap_or(&self.0);
-        if piece.is_empty() {
-            return;
-        }
-        match write(to, piece) {
-            Ok(written) => drop(self.0.drain(..written)),
-            Err(Errno::EINTR | Errno::EAGAIN) => {}
-            Err(_) => self.0.clear(),
         }
     }
 }

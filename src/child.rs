@@ -16,6 +16,7 @@ use crate::hooks::{Hook, Point};
 use crate::mounts::{self, Mount};
 use crate::namespaces::{self, Kind, NEWNS, NEWUSER, Namespaces};
 use crate::path::Root;
+use crate::pipes::Ends;
 use crate::plan::Plan;
 use crate::rootfs::{self, Mask, PinnedRoot};
 use crate::seccomp::{self, Filter};
@@ -39,6 +40,8 @@ pub struct Inherited {
     pub init: Option<OwnedFd>,
     /// Who gets the terminal's master.
     pub console: Option<OwnedFd>,
+    /// What the payload gets instead of the caller's standard descriptors.
+    pub stdio: Ends,
     /// The socket on which `start` is waited for (create).
     pub start: Option<OwnedFd>,
     /// The container's state, for its hooks; without a pid yet.
@@ -52,7 +55,8 @@ pub struct Inherited {
 impl Inherited {
     fn descriptors(&self) -> Vec<i32> {
         let single = [&self.init, &self.console, &self.start];
-        let many = self.namespaces.iter().map(|(_, fd)| fd);
+        let pipes = self.stdio.pipes.iter().map(|(_, fd)| fd);
+        let many = self.namespaces.iter().map(|(_, fd)| fd).chain(pipes);
         let single = single.into_iter().flatten().chain(many).map(AsRawFd::as_raw_fd);
         let preserved = (3..).take(self.preserve as usize);
         single.chain([self.channel.as_fd().as_raw_fd()]).chain(preserved).collect()
@@ -254,7 +258,7 @@ impl<'a> Child<'a> {
                 Ok(())
             }
             ChildStep::Chdir(path, first) => self.change_directory(path, *first),
-            ChildStep::OwnStdio(uid) => process::own_stdio(*uid),
+            ChildStep::OwnStdio(uid) => self.own_stdio(*uid),
             ChildStep::JoinMemoryCgroup => {
                 let memory = std::mem::take(&mut self.memory);
                 memory.iter().try_for_each(Entrance::enter).map_err(|e| e.context(CANNOT_APPLY))
@@ -503,6 +507,14 @@ impl<'a> Child<'a> {
         }
         self.in_cwd = true;
         Ok(())
+    }
+
+    /// Its ends of the pipes take the place of the caller's descriptors.
+    fn own_stdio(&mut self, uid: u32) -> Result<()> {
+        for (numbers, end) in self.inherited.stdio.pipes.drain(..) {
+            numbers.iter().try_for_each(|number| sys::process::dup_to(end.as_fd(), *number))?;
+        }
+        process::own_stdio(uid, self.inherited.stdio.callers)
     }
 
     fn find_program(&mut self) -> Result<()> {

@@ -127,7 +127,7 @@ pub struct Exec {
     /// AppArmor profile.
     pub apparmor: Option<String>,
     /// Set no_new_privs; without it config.json's value stays.
-    pub no_new_privs: bool,
+    pub no_new_privs: Option<bool>,
     /// Capabilities to add.
     pub cap: Vec<String>,
     /// How many descriptors to pass after stdio and `$LISTEN_FDS`.
@@ -430,7 +430,7 @@ fn exec(id: String, args: Vec<OsString>, found: &Matches) -> Result<Exec> {
         additional_gids: found.numbers("additional-gids")?,
         process_label: text("process-label")?,
         apparmor: text("apparmor")?,
-        no_new_privs: found.on("no-new-privs"),
+        no_new_privs: found.given("no-new-privs"),
         cap: found.texts("cap")?,
         preserve_fds: found.number("preserve-fds")?.unwrap_or(0),
         cgroup: found.texts("cgroup")?,

@@ -69,7 +69,13 @@ fn one(from: &OwnedFd, to: &OwnedFd, name: &CStr, depth: usize) -> nix::Result<(
 
 fn content(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> nix::Result<()> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let mut source = File::from(openat(from, name, flags | OFlag::O_RDONLY, Mode::empty())?);
+    // Another container that shares the directory may have put a device or a FIFO there since.
+    let looked = flags | OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let source = openat(from, name, looked, Mode::empty())?;
+    if fstat(&source)?.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
+        return Err(Errno::ESTALE);
+    }
+    let mut source = File::from(source);
     let new = flags | OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
     let mut target = File::from(openat(to, name, new, Mode::S_IRUSR | Mode::S_IWUSR)?);
     let copied = std::io::copy(&mut source, &mut target);

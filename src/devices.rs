@@ -11,7 +11,7 @@ use nix::sys::stat::{Mode, SFlag, fstat, makedev, mknodat};
 use crate::error::{Error, Result};
 use crate::path::{Root, c_string, split};
 use crate::spec::config;
-use crate::sys::mount::{attach, clone_tree};
+use crate::sys::mount::{attach, clone_tree, is_mount_root};
 
 /// The devices that every container has: name in /dev, major and minor number.
 const DEFAULT: [(&str, u64, u64); 6] = [
@@ -104,7 +104,7 @@ impl Device {
         let dir = root.parent(parent)?;
         let number = makedev(self.number.0, self.number.1);
         match mknodat(&*dir, name, self.kind, Mode::from_bits_truncate(self.mode), number) {
-            Err(Errno::EEXIST) => self.check_existing(root)?,
+            Err(Errno::EEXIST) => return self.check_existing(root),
             // The caller is in a user namespace already.
             Err(Errno::EPERM) if self.kind != SFlag::S_IFIFO => return self.bind(root),
             other => other?,
@@ -123,9 +123,13 @@ impl Device {
     }
 
     /// A file that is there already has to be this very device: an image may have put a link to,
-    /// or a file of, something else there.
+    /// or a file of, something else there. What a mount has put there is meant, and stays. It may be the
+    /// host's: owner and mode are left alone.
     fn check_existing(&self, root: &Root) -> Result<()> {
         let found = root.resolve_plain(&self.path)?;
+        if is_mount_root(found.as_fd()) {
+            return Ok(());
+        }
         let stat = fstat(&found)?;
         let same_kind = stat.st_mode & SFlag::S_IFMT.bits() == self.kind.bits();
         let number = makedev(self.number.0, self.number.1);

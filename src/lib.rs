@@ -28,6 +28,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod netdev;
 pub mod notify;
+pub mod pipes;
 pub mod process;
 pub mod protect;
 pub mod rootfs;

@@ -5,6 +5,7 @@ mod restore;
 mod sources;
 
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use crate::criu;
 use crate::error::{Doing, Error, Result};
 use crate::hooks::{Hook, Point};
 use crate::namespaces::{self, Excursion, KINDS, NEWPID, NEWTIME};
+use crate::pipes::{Ends, Pipes};
 use crate::plan::Plan;
 use crate::rdt::Rdt;
 use crate::seccomp::Listener;
@@ -77,6 +79,8 @@ pub struct Made {
     pub process: Process,
     /// The master of its terminal, if the runtime is to relay it.
     pub master: Option<OwnedFd>,
+    /// The pipes that it is to relay.
+    pub pipes: Pipes,
     /// The container's state as saved last; none for an exec.
     pub state: Option<State>,
 }
@@ -93,6 +97,9 @@ pub struct Parent<'a> {
     channel: Option<Channel>,
     child: Option<Process>,
     master: Option<OwnedFd>,
+    pipes: Pipes,
+    /// The payload's ends of them, until it is there.
+    ends: Ends,
     preserve: Preserve,
     hooks_ran: bool,
     /// The conversation with criu (restore).
@@ -138,6 +145,8 @@ impl<'a> Parent<'a> {
             channel: None,
             child: None,
             master: None,
+            pipes: Pipes::default(),
+            ends: Ends::default(),
             preserve,
             hooks_ran: false,
             criu: None,
@@ -163,7 +172,12 @@ impl<'a> Parent<'a> {
             }
         }
         let process = self.child.ok_or_else(|| Error::new("the plan made no process"))?;
-        Ok(Made { process, master: self.master, state: self.record.map(|record| record.state) })
+        Ok(Made {
+            process,
+            master: self.master,
+            pipes: self.pipes,
+            state: self.record.map(|record| record.state),
+        })
     }
 
     fn steps(&mut self, traces: &Traces) -> Result<()> {
@@ -220,10 +234,10 @@ impl<'a> Parent<'a> {
                 self.made.push(cgroup.clone());
                 Ok(())
             }
-            ParentStep::GiveCgroup(cgroup, uid, None) => cgroup.give_to(*uid),
-            ParentStep::GiveCgroup(cgroup, uid, Some(join)) => {
-                let outside = namespaces::user_outside(join, *uid)?;
-                outside.map_or(Ok(()), |uid| cgroup.give_to(uid))
+            ParentStep::GiveCgroup(cgroup, uid, join) => {
+                let users = join.as_ref();
+                let outside = users.map(|join| namespaces::user_outside(join, *uid)).transpose()?;
+                outside.unwrap_or(Some(*uid)).map_or(Ok(()), |uid| cgroup.give_to(uid))
             }
             ParentStep::StartUnit(cgroup, properties) => {
                 cgroup.start_unit(self.pid(), properties)?;
@@ -235,6 +249,10 @@ impl<'a> Parent<'a> {
             }
             ParentStep::Limits(cgroup, limits) => cgroup.apply(limits),
             ParentStep::InitialCpus(cpus) => cpus.apply("initial"),
+            ParentStep::MakePipes => {
+                (self.pipes, self.ends) = Pipes::make()?;
+                Ok(())
+            }
             ParentStep::Clone(flags, cgroup) => self.clone_child(*flags, cgroup.as_ref(), trace),
             ParentStep::AwaitInitPid => self.await_init_pid(),
             ParentStep::ComeBack => self.away.come_back(),
@@ -257,6 +275,13 @@ impl<'a> Parent<'a> {
             ParentStep::CheckNetDevice(device) => device.check(net_namespace(self.pid())?.as_fd()),
             ParentStep::MoveNetDevice(device) => device.perform(net_namespace(self.pid())?.as_fd()),
             ParentStep::SupplySources => self.supply_sources(),
+            _ => self.perform_late(step),
+        }
+    }
+
+    /// The steps once the child has made its mounts, and those of a restore.
+    fn perform_late(&mut self, step: &'a ParentStep) -> Result<()> {
+        match step {
             ParentStep::AwaitHooks => self.await_hooks(),
             ParentStep::Hook(hook) => self.hook(hook),
             ParentStep::SendListener(agent) => self.send_listener(agent),
@@ -271,6 +296,7 @@ impl<'a> Parent<'a> {
             ParentStep::AwaitCriu => self.await_criu(),
             ParentStep::AttachCriu(cgroup) => cgroup.attach(self.pid()),
             ParentStep::Restore(restore) => self.restore(restore),
+            other => Err(Error::new(format!("{other} is out of place"))),
         }
     }
 
@@ -338,6 +364,7 @@ impl<'a> Parent<'a> {
                     namespaces: std::mem::take(&mut self.namespaces),
                     init: self.joined.take().map(|joined| joined.init),
                     console: self.console.take(),
+                    stdio: std::mem::take(&mut self.ends),
                     start: self.start.take(),
                     state: self.record.take().map(|record| record.state),
                     preserve: self.preserve.count,
@@ -353,6 +380,7 @@ impl<'a> Parent<'a> {
                 self.child = Some(Process { pid: pid.as_raw(), fd });
                 self.channel = Some(ours);
                 self.namespaces.clear();
+                self.ends.pipes.clear();
                 // criu leaves it to us to hand the terminal out.
                 self.console = self.console.take().filter(|_| self.criu.is_some());
                 self.start = None;
@@ -686,11 +714,15 @@ pub fn start_socket(container: &Container) -> PathBuf {
     Path::new("/proc/self/fd").join(container.dir().as_raw_fd().to_string()).join(START_SOCKET)
 }
 
-/// Writes the pid into place by rename: a reader sees all of it or nothing.
+/// Writes the pid into place by rename: a reader sees all of it or nothing. The directory may be
+/// others' too: what is there under the name that they can guess, such as a link, is never opened.
 fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let name = path.file_name().ok_or(Errno::EISDIR)?.to_string_lossy().into_owned();
     let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    std::fs::write(&new, pid.to_string())?;
+    // A leftover of a killed process that had this number.
+    let _ = std::fs::remove_file(&new);
+    let mut file = File::create_new(&new)?;
+    file.write_all(pid.to_string().as_bytes())?;
     Ok(std::fs::rename(&new, path)?)
 }
 

@@ -120,10 +120,12 @@ impl Payload {
             };
         }
         let mut denied = None;
-        for dir in self.search_path().split(|b| *b == b':') {
+        let dirs = self.search_path().split(|b| *b == b':');
+        for dir in dirs.filter(|_| !self.search_path().is_empty()) {
             let candidate = c_string(Path::new(OsStr::from_bytes(dir)).join(as_path(name)))?;
             match executable(&candidate) {
-                Ok(()) => return Ok(candidate),
+                Ok(()) if dir.starts_with(b"/") => return Ok(candidate),
+                Ok(()) => return Err(relative(name)),
                 Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EISDIR) => {}
                 Err(_) => denied = Some(candidate),
             }
@@ -144,6 +146,19 @@ impl Payload {
         let found = self.env.iter().rev().find_map(|e| e.to_bytes().strip_prefix(b"PATH="));
         found.unwrap_or(DEFAULT_PATH.as_bytes())
     }
+}
+
+/// Go's refusal of a program that PATH has found in the working directory: that may be a volume which
+/// others write to.
+fn relative(name: &CStr) -> Error {
+    let name = name.to_string_lossy();
+    Error::new(format!(
+        "exec: \"{name}\": cannot run executable found relative to current directory"
+    ))
+    .at("process.args[0]")
+    .hint(
+        "PATH has an entry that is empty or does not begin with a slash: write ./ before the name",
+    )
 }
 
 /// The error of a program at a path that cannot be executed, in the words that callers of runc know.
@@ -230,10 +245,11 @@ pub fn make_directory(root: &crate::path::Root, cwd: &Path) -> Result<()> {
 
 /// Gives the standard descriptors to the user of the payload, so that it can open /dev/stdout.
 /// /dev/null becomes the container's; what belongs to other file systems' owners stays as it is.
-pub fn own_stdio(uid: u32) -> Result<()> {
+/// `known` is what they are, of those that have been looked at.
+pub fn own_stdio(uid: u32, known: [Option<FileStat>; 3]) -> Result<()> {
     let mut null = None;
-    for fd in (0..=2).map(sys::process::stdio) {
-        let Ok(stat) = fstat(fd) else { continue };
+    for (fd, known) in (0..).map(sys::process::stdio).zip(known) {
+        let Some(stat) = known.or_else(|| fstat(fd).ok()) else { continue };
         if is_null(&stat) {
             if null.is_none() {
                 null = Some(own_null()?);
@@ -275,7 +291,8 @@ fn own_null() -> Result<Option<OwnedFd>> {
     }
 }
 
-fn is_null(stat: &FileStat) -> bool {
+/// Whether it is the null device.
+pub fn is_null(stat: &FileStat) -> bool {
     let is_char = stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFCHR.bits();
     is_char && stat.st_rdev == makedev(1, 3)
 }

@@ -71,6 +71,9 @@ pub enum ParentStep {
     JoinRdt(Rdt),
     /// Restricts the runtime to these CPUs, so that the child begins on them (exec).
     InitialCpus(Cpus),
+    /// Makes pipes between the payload and those of the caller's standard descriptors that are files or
+    /// terminals.
+    MakePipes,
     /// Makes the child in these new namespaces, and in this cgroup of v2.
     Clone(u64, Option<Cgroup>),
     /// Learns which process becomes init after the child's second fork.
@@ -282,12 +285,11 @@ impl fmt::Display for ParentStep {
                     join.path.display()
                 )
             }
-            Self::CheckIdMaps(join, ..) => {
-                write!(f, "compare the id maps of {}", join.path.display())
-            }
+            Self::CheckIdMaps(join, ..) => write!(f, "compare the maps of {}", join.path.display()),
             Self::EnterPidOfInit => {
                 f.write_str("enter the pid namespace of the container for the child")
             }
+            Self::MakePipes => f.write_str("make pipes to the caller's files and terminals"),
             Self::UnshareTime(_) => f.write_str("make a time namespace for the child"),
             Self::ConnectConsole(path) => {
                 write!(f, "connect to the console socket {}", path.display())
@@ -298,10 +300,7 @@ impl fmt::Display for ParentStep {
                 let path = cgroup.places().first().map_or("", |place| place.dir.as_str());
                 write!(f, "make the cgroup {path} in {} hierarchies", cgroup.places().len())
             }
-            Self::GiveCgroup(_, uid, None) => write!(f, "give the cgroup to user {uid}"),
-            Self::GiveCgroup(_, uid, Some(join)) => {
-                write!(f, "give the cgroup to user {uid} of {}", join.path.display())
-            }
+            Self::GiveCgroup(_, uid, _) => write!(f, "give the cgroup to user {uid}"),
             Self::StartUnit(cgroup, properties) => {
                 let name = cgroup.unit().map_or("", |unit| unit.name.as_str());
                 write!(f, "have systemd start {name} with {} properties", properties.len())

@@ -178,6 +178,11 @@ impl Matches {
         self.last(long).is_some_and(|value| value.as_deref() != Some(OsStr::new("false")))
     }
 
+    /// Whether a switch is on, if it is given at all.
+    pub fn given(&self, long: &str) -> Option<bool> {
+        self.last(long).map(|_| self.on(long))
+    }
+
     /// The last value of an option, as a path.
     pub fn path(&self, long: &str) -> Option<PathBuf> {
         self.last(long)?.as_ref().map(PathBuf::from)

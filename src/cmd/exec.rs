@@ -283,7 +283,7 @@ fn from_arguments(spec: &Spec, options: &Exec) -> Result<Process> {
         process.user.gid = gid.unwrap_or(process.user.gid);
     }
     process.user.additional_gids.extend(&options.additional_gids);
-    process.no_new_privileges |= options.no_new_privs;
+    process.no_new_privileges = options.no_new_privs.unwrap_or(process.no_new_privileges);
     process.apparmor_profile = options.apparmor.clone().or(process.apparmor_profile);
     process.selinux_label = options.process_label.clone().or(process.selinux_label);
     add_capabilities(&mut process, &options.cap);

@@ -23,7 +23,9 @@ const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTE
 pub fn run(global: &Global, options: &Kill) -> Result<i32> {
     let container = Root::open(global.root.as_deref())?.container(&options.id)?;
     let state = container.load()?;
-    let signal = signal_number(options.signal.as_deref().unwrap_or("SIGTERM"))?;
+    let signal = signal_number(
+        options.signal.as_deref().filter(|name| !name.is_empty()).unwrap_or("SIGTERM"),
+    )?;
     if container.status(&state)? == Status::Creating {
         return Err(not_running().hint("it is still being created; delete --force ends that"));
     }

@@ -19,7 +19,7 @@ pub fn run(bundle: &Path, rootless: bool) -> Result<i32> {
     let what = || format!("write {}", path.display());
     let mut file = match OpenOptions::new().write(true).create_new(true).open(&path) {
         Err(err) if err.kind() == std::io::ErrorKind::AlreadyExists => {
-            return Err(Error::new(format!("file {} exists. Remove it first", path.display())));
+            return Err(Error::new(format!("File {} exists. Remove it first", path.display())));
         }
         file => file.doing(what)?,
     };

@@ -196,6 +196,11 @@ impl Mount {
             && self.propagation.last().is_some_and(|(flag, _)| *flag == MsFlags::MS_SHARED)
     }
 
+    /// Whether it begins with a copy of what it covers.
+    pub fn copies_up(&self) -> bool {
+        self.copy_up.is_some()
+    }
+
     fn is_procfs(&self) -> bool {
         matches!(&self.kind, Kind::FileSystem(name) if name.as_c_str() == c"proc")
     }

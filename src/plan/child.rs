@@ -184,7 +184,7 @@ impl Context<'_> {
     fn join_cgroup_steps(&self, plan: &mut Plan) {
         let namespace = self.namespaces.new & NEWCGROUP != 0;
         if let Some(cgroup) = plan.cgroup.as_ref().filter(|_| self.has_v1() && !self.by_systemd()) {
-            let step = join_cgroup(cgroup, namespace);
+            let step = join_cgroup(cgroup, namespace || self.copies_up());
             plan.child(step, "linux.cgroupsPath");
         }
         plan.child(ChildStep::Scheduling(Scheduling::AllCpus), "");
@@ -193,6 +193,11 @@ impl Context<'_> {
         if namespace && !with_others {
             plan.child(ChildStep::Unshare(NEWCGROUP), "linux.namespaces");
         }
+    }
+
+    fn copies_up(&self) -> bool {
+        let mut options = self.spec.mounts.iter().flat_map(|mount| &mount.options);
+        options.any(|word| word == "tmpcopyup")
     }
 
     /// Mounts of the host come in if the root or any mount is to be a slave or shared; runc starts
@@ -218,7 +223,9 @@ impl Context<'_> {
             let is_cgroup = mount.is_file_system(c"cgroup");
             // A new mount of either version begins at the cgroup namespace's root of that moment.
             let shows_cgroups = is_cgroup || mount.is_file_system(c"cgroup2");
-            if shows_cgroups && !std::mem::replace(&mut joined, true) {
+            // What is copied counts, and has to be allowed.
+            let needs_cgroups = shows_cgroups || mount.copies_up();
+            if needs_cgroups && !std::mem::replace(&mut joined, true) {
                 self.await_cgroup_steps(plan);
             }
             if is_cgroup && !self.has_v1() {

@@ -2,7 +2,7 @@
 
 use super::child::join_cgroup;
 use super::process::{Around, process_steps, terminal_step};
-use super::runtime::finish;
+use super::runtime::{finish, stdio_steps};
 use super::{Options, Plan, check_terminal};
 use crate::cgroup::Cgroup;
 use crate::error::Result;
@@ -40,9 +40,7 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
     let mut plan = Plan { exposed: true, init_pid: target.init_pid, ..Plan::default() };
     plan.payload = Some(Payload::plan(process)?);
     check_terminal(process, options)?;
-    if let Some(path) = &options.console_socket {
-        plan.parent(ParentStep::ConnectConsole(path.clone()), "process.terminal");
-    }
+    stdio_steps(&mut plan, process, options);
     let has_pid = namespaces.has(NEWPID);
     // Such a caller may have rights over the others in the container's user namespace only, and no
     // right to come back to its own.

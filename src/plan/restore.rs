@@ -115,6 +115,7 @@ fn stays(step: &ParentStep) -> bool {
         | ParentStep::OpenNamespace(_)
         | ParentStep::EnterForChild(_)
         | ParentStep::CheckIdMaps(..)
+        | ParentStep::MakePipes
         | ParentStep::EnterPidOfInit
         | ParentStep::UnshareTime(_)
         | ParentStep::ListenForStart

@@ -11,7 +11,7 @@ use crate::mounts::Mount;
 use crate::namespaces::{Join, NEWCGROUP, NEWIPC, NEWNET, NEWTIME, NEWUSER, Namespaces};
 use crate::netdev::Move;
 use crate::path::clean;
-use crate::spec::config::TimeOffset;
+use crate::spec::config::{Process, TimeOffset};
 use crate::step::ParentStep;
 
 impl Context<'_> {
@@ -30,8 +30,8 @@ impl Context<'_> {
         if !late_state {
             plan.parent(ParentStep::MakeState, "");
         }
-        if let Some(path) = &self.options.console_socket {
-            plan.parent(ParentStep::ConnectConsole(path.clone()), "process.terminal");
+        if let Some(process) = &self.spec.process {
+            stdio_steps(plan, process, self.options);
         }
         if !self.options.start {
             plan.parent(ParentStep::ListenForStart, "");
@@ -266,6 +266,16 @@ impl Context<'_> {
             }
         }
         plan.parent(ParentStep::Continue, "");
+    }
+}
+
+/// Who gets the terminal. Without one, a payload that the caller waits for gets none of the caller's
+/// files and terminals themselves.
+pub(super) fn stdio_steps(plan: &mut Plan, process: &Process, options: &Options) {
+    if let Some(path) = &options.console_socket {
+        plan.parent(ParentStep::ConnectConsole(path.clone()), "process.terminal");
+    } else if options.attached && options.start && !process.terminal {
+        plan.parent(ParentStep::MakePipes, "");
     }
 }
 
