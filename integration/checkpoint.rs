@@ -750,6 +750,36 @@ fn a_cgroup_namespace_is_restored() {
     c.end();
 }
 
+/// As Docker's `/docker/ID` or a unit in a slice: the cgroup above has controllers on, and takes no process.
+#[test]
+fn a_cgroup_below_another_is_restored() {
+    let Some(_) = criu() else { return };
+    for by_systemd in [false, true] {
+        if by_systemd && !std::path::Path::new("/run/systemd/system").exists() {
+            continue;
+        }
+        let c = Container::sh(COUNT).share();
+        let path = format!("/tare-above/{}", c.id);
+        let c = match by_systemd {
+            true => c.systemd("system.slice"),
+            false => c.with(|c| c["linux"]["cgroupsPath"] = json!(path)),
+        };
+        c.run_detached();
+        let counter = Counter(c);
+        counter.beyond(2);
+        let c = &counter.0;
+        let cgroups = || fs::read_to_string(format!("/proc/{}/cgroup", c.pid())).unwrap();
+        let before = cgroups();
+        checkpoint(c, &[]).ok();
+        let value = counter.value();
+        restore(c, &["--detach"]).ok();
+        counter.beyond(value);
+        assert_eq!(cgroups(), before, "{by_systemd}");
+        c.end();
+    }
+    let _ = fs::remove_dir("/sys/fs/cgroup/tare-above");
+}
+
 #[test]
 fn another_cgroup_can_be_chosen() {
     let Some(_) = criu() else { return };
