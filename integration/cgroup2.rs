@@ -136,6 +136,29 @@ fn a_namespace_shows_the_containers_part_alone() {
 }
 
 #[test]
+fn a_mount_of_v2_without_a_namespace_leaves_the_hosts_options() {
+    only_v2();
+    let host = || {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let line = table.lines().rfind(|line| line.contains(&format!(" {ROOT} ")));
+        line.and_then(|line| line.split(" - ").nth(1)).unwrap().to_owned()
+    };
+    let before = host();
+    for (option, own) in [("ro", false), ("nsdelegate", false), ("ro", true)] {
+        if own && peers_fail("a namespace that is joined counts as the container's own") {
+            return;
+        }
+        let c = Container::sh("test -e /sys/fs/cgroup/cgroup.controllers && echo here");
+        let c = if own { c.namespace("cgroup", Some("/proc/self/ns/cgroup")) } else { c };
+        let c = c.with(|c| {
+            c["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
+        });
+        let said = c.mount("cgroup2", "cgroup", ROOT, &[option]).run();
+        assert_eq!((said.as_str(), host()), ("here\n", before.clone()), "{option} {own}");
+    }
+}
+
+#[test]
 fn pause_stops_and_resume_goes_on() {
     only_v2();
     let c = Container::sh("while :; do :; done");

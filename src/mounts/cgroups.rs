@@ -28,8 +28,8 @@ impl Mount {
         read_only
     }
 
-    /// Turns a mount of type cgroup into the one of v2. Without a cgroup namespace it is a bind of the
-    /// host's, as a new mount from there would reset the host's own options (`nsdelegate`).
+    /// Turns a mount of type cgroup or cgroup2 into the one of v2. Without a cgroup namespace it is a
+    /// bind of the host's, as a new mount from there would reset the host's own options (`nsdelegate`).
     pub fn become_unified(&mut self, namespaced: bool) {
         self.kind = match namespaced {
             true => Kind::FileSystem(c"cgroup2".into()),

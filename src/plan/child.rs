@@ -12,6 +12,8 @@ use crate::mounts::{Kind, Mount};
 use crate::namespaces::{NEWCGROUP, NEWNET, NEWNS, NEWPID, NEWTIME, NEWUSER};
 use crate::rootfs::PROPAGATION;
 use crate::scheduling::Scheduling;
+use crate::spec::check::is_own;
+use crate::spec::config;
 use crate::spec::position::member;
 use crate::step::{ChildStep, Entry, ParentStep};
 use crate::sys::process::euid;
@@ -228,8 +230,8 @@ impl Context<'_> {
             if needs_cgroups && !std::mem::replace(&mut joined, true) {
                 self.await_cgroup_steps(plan);
             }
-            if is_cgroup && !self.has_v1() {
-                mount.become_unified(self.namespaces.has(NEWCGROUP));
+            if shows_cgroups && !self.has_v1() {
+                mount.become_unified(self.has_cgroup_namespace());
             }
             let is_cgroup = is_cgroup && self.has_v1();
             if let Some(label) = self.linux.mount_label.as_deref().filter(|l| !l.is_empty()) {
@@ -268,6 +270,13 @@ impl Context<'_> {
             }
             _ => false,
         }
+    }
+
+    /// Whether the container's cgroup namespace is another than the runtime's.
+    fn has_cgroup_namespace(&self) -> bool {
+        let other =
+            |namespace: &config::Namespace| namespace.kind == "cgroup" && !is_own(namespace);
+        self.linux.namespaces.iter().any(other)
     }
 
     fn await_cgroup_steps(&self, plan: &mut Plan) {

@@ -236,8 +236,12 @@ fn sysctl(name: &str, list: &[Namespace]) -> Result<()> {
 
 /// Whether the namespace that is joined is that of this process. Engines name the host's by a path,
 /// too.
-fn is_own(namespace: &Namespace) -> bool {
-    let file = if namespace.kind == "network" { "net" } else { &namespace.kind };
+pub fn is_own(namespace: &Namespace) -> bool {
+    let file = match &*namespace.kind {
+        "network" => "net",
+        "mount" => "mnt",
+        kind => kind,
+    };
     let own = || stat(&*Path::new("/proc/self/ns").join(file)).ok();
     let named = joined(namespace).and_then(|path| stat(path).ok());
     named.is_some_and(|named| {

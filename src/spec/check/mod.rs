@@ -7,7 +7,7 @@ mod linux;
 mod mounts;
 mod process;
 
-pub use linux::sysctl_file;
+pub use linux::{is_own, sysctl_file};
 
 use super::config::{Hook, Spec};
 use super::names::{self, Names};
