@@ -67,6 +67,30 @@ fn the_container_sees_its_own_cgroups() {
 }
 
 #[test]
+fn mounts_are_made_below_read_only_cgroups_of_v1() {
+    if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        return;
+    }
+    let script = "cd /sys/fs/cgroup && cat bound/file && touch new/file && echo made; \
+                  for file in here pids/sub bound/file; do mkdir $file 2>&-; touch $file; done; :";
+    for namespaced in [false, true] {
+        let c = Container::sh(script);
+        let source = host_dir(&c, "data");
+        std::fs::write(format!("{source}/file"), "text\n").unwrap();
+        let c = if namespaced { c.new_namespace("cgroup") } else { c };
+        let c = c.mount("bind", &source, "/sys/fs/cgroup/bound", &["rbind", "ro"]).mount(
+            "tmpfs",
+            "tmpfs",
+            "/sys/fs/cgroup/new",
+            &[],
+        );
+        let answer = c.boot("run", &[]).answer();
+        assert_eq!(answer.stdout, "text\nmade\n", "{answer:?}");
+        assert_eq!(answer.stderr.matches("Read-only file system").count(), 3, "{answer:?}");
+    }
+}
+
+#[test]
 fn what_a_cgroup_namespace_mounts_has_a_name() {
     let v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     let c = Container::idle().new_namespace("cgroup");

@@ -294,16 +294,22 @@ impl<'a> Child<'a> {
                 if mount.is_root() {
                     self.root = Some(Root::new(made.try_clone().map_err(|_| Errno::EMFILE)?));
                 }
-                match mount.is_read_only_later() {
-                    true => self.writable.push(made),
-                    false => sys::process::close_later(made),
-                }
-                Ok(())
+                self.finish(mount, made);
             }
             ChildStep::CgroupMounts { mount, hierarchies, namespaced, read_only } => {
-                mount.perform_cgroups(root, hierarchies, *namespaced, *read_only)
+                let made = mount.perform_cgroups(root, hierarchies, *namespaced, *read_only)?;
+                self.finish(mount, made);
             }
-            _ => Ok(()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Keeps what was `made` if it is to become read-only in the end.
+    fn finish(&mut self, mount: &Mount, made: OwnedFd) {
+        match mount.is_read_only_later() {
+            true => self.writable.push(made),
+            false => sys::process::close_later(made),
         }
     }
 

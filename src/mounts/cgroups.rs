@@ -15,8 +15,8 @@ use crate::sys::process::close_later;
 
 impl Mount {
     /// Turns a mount of type cgroup into the tmpfs that holds the v1 hierarchies; whether that is to
-    /// be read-only, once they are in place.
-    pub fn become_tmpfs(&mut self) -> bool {
+    /// be read-only, once they are in place, or the tmpfs once all `more` mounts in it are.
+    pub fn become_tmpfs(&mut self, more: bool) -> bool {
         self.kind = Kind::FileSystem(c"tmpfs".into());
         self.clear_options();
         for (key, value) in [(c"source", c"tmpfs"), (c"mode", c"755")] {
@@ -25,6 +25,7 @@ impl Mount {
         }
         let read_only = self.attributes.set & attr::RDONLY != 0;
         self.attributes.set &= !attr::RDONLY;
+        self.read_only_later = read_only && more;
         read_only
     }
 
@@ -45,7 +46,7 @@ impl Mount {
         hierarchies: &[CgroupMount],
         namespaced: bool,
         read_only: bool,
-    ) -> Result<()> {
+    ) -> Result<OwnedFd> {
         let tmpfs = self.make(root, None)?;
         for hierarchy in hierarchies {
             let doing = || format!("mount the cgroup hierarchy {}", hierarchy.name);
@@ -59,15 +60,13 @@ impl Mount {
             }
         }
         let read_only = if read_only { attr::RDONLY } else { 0 };
-        let safe = attr::NOSUID | attr::NODEV | attr::NOEXEC | read_only;
-        set_attributes(
-            tmpfs.as_fd(),
-            Attributes { set: safe, ..Attributes::default() },
-            None,
-            true,
-        )?;
-        close_later(tmpfs);
-        Ok(())
+        let set = attr::NOSUID | attr::NODEV | attr::NOEXEC | read_only;
+        set_attributes(tmpfs.as_fd(), Attributes { set, ..Attributes::default() }, None, true)?;
+        if self.read_only_later {
+            let writable = Attributes { clear: attr::RDONLY, ..Attributes::default() };
+            set_attributes(tmpfs.as_fd(), writable, None, false)?;
+        }
+        Ok(tmpfs)
     }
 }
 

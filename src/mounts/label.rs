@@ -77,7 +77,7 @@ mod tests {
         let mut mount =
             Mount::plan(0, &crate::spec::load::from_json(entry).unwrap(), "/".as_ref()).unwrap();
         mount.set_label("l").unwrap();
-        mount.become_tmpfs();
+        mount.become_tmpfs(false);
         let keys: Vec<_> = mount.options.iter().map(|o| o.key.to_str().unwrap()).collect();
         assert_eq!(keys, ["context", "source", "mode"]);
     }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::hooks::Point;
 use crate::mounts::{Kind, Mount};
 use crate::namespaces::{NEWCGROUP, NEWNET, NEWNS, NEWPID, NEWTIME, NEWUSER};
+use crate::path::clean;
 use crate::rootfs::PROPAGATION;
 use crate::scheduling::Scheduling;
 use crate::spec::check::is_own;
@@ -243,8 +244,9 @@ impl Context<'_> {
                         Some(cgroup) => cgroup.mounts(),
                         None => Cgroup::of_caller(&self.host.hierarchies).mounts(),
                     };
-                    let read_only = mount.become_tmpfs();
-                    let namespaced = self.namespaces.has(NEWCGROUP);
+                    let more = self.mounts_below(&mount.destination);
+                    let read_only = mount.become_tmpfs(more);
+                    let namespaced = self.has_cgroup_namespace();
                     ChildStep::CgroupMounts { mount, hierarchies, namespaced, read_only }
                 }
                 false => ChildStep::Mount(mount),
@@ -282,6 +284,14 @@ impl Context<'_> {
     fn await_cgroup_steps(&self, plan: &mut Plan) {
         plan.child(ChildStep::Await, "");
         self.join_cgroup_steps(plan);
+    }
+
+    /// Whether anything is mounted below `destination`.
+    fn mounts_below(&self, destination: &Path) -> bool {
+        self.spec.mounts.iter().any(|entry| {
+            let path = clean(Path::new(&entry.destination));
+            path != destination && path.starts_with(destination)
+        })
     }
 
     /// Devices and links, unless /dev is the host's or another's: then it is as it should be.
@@ -327,7 +337,9 @@ impl Context<'_> {
         }
         // First of all, so that what a mask shows of /dev is read-only as well.
         let later = |step: &ChildStep| match step {
-            ChildStep::Mount(mount) => mount.is_read_only_later(),
+            ChildStep::Mount(mount) | ChildStep::CgroupMounts { mount, .. } => {
+                mount.is_read_only_later()
+            }
             _ => false,
         };
         if plan.mounts().any(later) {
