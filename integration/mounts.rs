@@ -712,6 +712,50 @@ fn a_shared_bind_mount_receives_from_the_host_alone() {
     }
 }
 
+/// The propagation of the root is not that of a mount which asks for its own.
+#[test]
+fn a_private_root_leaves_mounts_the_propagation_that_they_ask_for() {
+    let cases = [
+        ("private", "rslave", true, ["", "master:"]),
+        ("private", "rshared", true, ["shared:", "master:"]),
+        ("private", "rprivate", false, ["", ""]),
+        ("rprivate", "rshared", false, ["shared:", ""]),
+        ("rprivate", "shared", false, ["shared:", ""]),
+        ("rprivate", "unbindable", false, ["unbindable", ""]),
+        ("rprivate", "rslave", false, ["", ""]),
+    ];
+    for (root, option, receives, marks) in cases {
+        if root == "private" && option == "rshared" && !is_tare() {
+            continue; // runc shares it with the host.
+        }
+        let c = Container::sh(
+            "touch /shared/up; until [ -e /shared/late ]; do :; done; ls /m/sub; \
+             mount -t tmpfs inner /m/sub; grep ' /m ' /proc/self/mountinfo",
+        );
+        let (source, shared) = (host_dir(&c, "source"), c.shared());
+        let shared = shared.to_str().unwrap();
+        let c = c.share().mount("bind", &source, "/m", &["rbind", option]).with(|c| {
+            c["linux"]["rootfsPropagation"] = json!(root);
+            for set in ["bounding", "effective", "permitted"] {
+                c["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
+            }
+        });
+        let script = format!(
+            "mount -t tmpfs outer {source} && mount --make-shared {source} && mkdir {source}/sub || \
+             exit 1; (until [ -e {shared}/up ]; do sleep 0.01; done; mount -t tmpfs t {source}/sub; \
+              touch {source}/sub/there {shared}/late) & \"$@\"; wait; \
+             ! grep -q ' {source}/sub .* inner ' /proc/self/mountinfo"
+        );
+        let unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
+        let said = c.boot("run", &[]).under(&unshare).ok();
+        assert_eq!(said.starts_with("there\n"), receives, "{root} {option}: {said}");
+        for (mark, name) in marks.iter().zip(["shared:", "master:"]) {
+            assert!(said.contains(mark), "{root} {option}: {said}");
+            assert!(!mark.is_empty() || !said.contains(name), "{root} {option}: {said}");
+        }
+    }
+}
+
 #[test]
 fn a_root_on_a_shared_mount_receives_nothing_afterwards() {
     if peers_fail("runc 1.1 leaves the root a slave of the host's, runc 1.3 does not") {

@@ -16,8 +16,8 @@ use crate::sys::mount::{
 };
 use crate::sys::process::close_later;
 
-/// The values of `linux.rootfsPropagation` and what they stand for. Anything but `private` still
-/// starts as `slave`, so that the host never sees the container's mounts.
+/// The values of `linux.rootfsPropagation` and what they stand for. Anything but
+/// `rprivate` still starts as `slave`, so that the host never sees the container's mounts.
 pub const PROPAGATION: &[(&str, MsFlags)] = &[
     ("private", MsFlags::MS_PRIVATE),
     ("rprivate", MsFlags::MS_PRIVATE),

@@ -203,11 +203,10 @@ impl Context<'_> {
         options.any(|word| word == "tmpcopyup")
     }
 
-    /// Mounts of the host come in if the root or any mount is to be a slave or shared; runc starts
-    /// from a slave unless told otherwise.
+    /// Mounts of the host come in if any mount may be a slave or shared with a group of its own; runc
+    /// starts from a slave, too.
     fn receives_mounts(&self) -> bool {
-        let word = self.linux.rootfs_propagation.as_deref().unwrap_or("rslave");
-        !word.ends_with("private")
+        self.linux.rootfs_propagation.as_deref() != Some("rprivate")
     }
 
     /// Whether shared mounts stay so with the host: with any other root, as in runc, they are slaves of
@@ -355,7 +354,9 @@ impl Context<'_> {
                 format!("linux.maskedPaths[{index}]"),
             );
         }
-        if let Some(word) = self.linux.rootfs_propagation.as_ref().filter(|word| !word.is_empty()) {
+        // All began as private then, and is not any more where a mount has asked for something else.
+        let done = |word: &&String| matches!(word.as_str(), "" | "rprivate");
+        if let Some(word) = self.linux.rootfs_propagation.as_ref().filter(|word| !done(word)) {
             let known = PROPAGATION.iter().find(|(name, _)| name == word);
             let (_, flag) = known.ok_or_else(|| {
                 Error::new(format!("rootfsPropagation=\"{word}\" is not supported"))
