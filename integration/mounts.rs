@@ -898,6 +898,31 @@ fn a_remount_changes_options_and_attributes() {
 }
 
 #[test]
+fn a_read_only_file_system_is_remounted_writable() {
+    let script = "echo 1400 >/sys/class/net/lo/mtu && cat /sys/class/net/lo/mtu";
+    let c = Container::sh(script).mount("none", "", "/sys", &["remount", "rw"]).with(|c| {
+        for set in ["bounding", "effective", "permitted"] {
+            c["process"]["capabilities"][set] = json!(["CAP_NET_ADMIN"]);
+        }
+    });
+    assert_eq!(c.run(), "1400\n");
+}
+
+#[test]
+fn a_remount_leaves_the_hosts_file_system_read_only() {
+    if peers_fail("they make the host's writable") {
+        return;
+    }
+    let c = Container::sh("touch /m/f");
+    let source = host_dir(&c, "source");
+    let c = c.mount("bind", &source, "/m", &["bind"]).mount("none", "", "/m", &["remount", "rw"]);
+    let script = format!("mount -t tmpfs -o ro t {source} && \"$@\"; touch {source}/f");
+    let unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"];
+    let said = c.boot("run", &[]).under(&unshare).fails(1);
+    assert_eq!(said.matches("Read-only file system").count(), 2, "{said}");
+}
+
+#[test]
 fn a_bind_mount_is_remounted() {
     if is_crun() {
         return;

@@ -134,6 +134,14 @@ impl Mount {
         self.make(root, pinned)
     }
 
+    /// Has a remount with `rw` not reach the super block of what is `mounted` there, unless that is the
+    /// container's own: that of a bind mount is the host's.
+    pub fn spare(&mut self, mounted: Option<&Mount>) {
+        if !mounted.is_some_and(|mount| matches!(mount.kind, Kind::FileSystem(_))) {
+            self.options.retain(|option| option.index.is_some() || option.key.as_c_str() != c"rw");
+        }
+    }
+
     /// Whether it covers the root file system.
     pub fn is_root(&self) -> bool {
         let is_name = |part| matches!(part, std::path::Component::Normal(_));

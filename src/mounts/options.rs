@@ -273,6 +273,8 @@ impl Mount {
             Kind::Remount => {
                 if entry.options.iter().any(|o| o == "bind" || o == "rbind") {
                     self.options.clear();
+                } else if self.attributes.clear & attr::RDONLY != 0 {
+                    self.fs_option(None, "rw")?;
                 }
             }
             Kind::FileSystem(name) if self.copy_up.is_some() && name.as_c_str() != c"tmpfs" => {

@@ -222,6 +222,7 @@ impl Context<'_> {
             let mut mount = Mount::plan(index, entry, &self.options.bundle)?;
             mount.map_ids(entry, self.linux, self.namespaces)?;
             plan.warnings.extend(mount.ignored(entry));
+            mount.spare(mounted_at(plan, &mount.destination));
             let is_cgroup = mount.is_file_system(c"cgroup");
             // A new mount of either version begins at the cgroup namespace's root of that moment.
             let shows_cgroups = is_cgroup || mount.is_file_system(c"cgroup2");
@@ -405,6 +406,15 @@ pub(super) fn join_cgroup(cgroup: &Cgroup, early: bool) -> ChildStep {
         true => ChildStep::JoinCgroup(v1, Cgroup::default()),
         false => ChildStep::JoinCgroup(rest, memory),
     }
+}
+
+/// What is mounted at `destination` by then.
+fn mounted_at<'a>(plan: &'a Plan, destination: &Path) -> Option<&'a Mount> {
+    let mounts = plan.mounts().filter_map(|step| match step {
+        ChildStep::Mount(mount) => Some(mount),
+        _ => None,
+    });
+    mounts.filter(|m| m.destination == destination && !matches!(m.kind, Kind::Remount)).last()
 }
 
 /// The sources of binds that are to be shared are held before the mount namespace is cut off.
