@@ -274,20 +274,15 @@ pub fn own_stdio(uid: u32, known: [Option<FileStat>; 3]) -> Result<()> {
 }
 
 /// The container's /dev/null; through the host's the payload could change the owner and the mode of
-/// the host's file, for which it might take its own away. None where devices cannot be opened at all.
+/// the host's file. None where there is no such device, or devices cannot be opened at all.
 fn own_null() -> Result<Option<OwnedFd>> {
     let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    let refused = |err: Error| {
-        err.or_doing(|| "open /dev/null in place of the host's".into())
-            .hint("the container has no null device there: give it other standard descriptors")
-    };
-    let null = match nix::fcntl::open("/dev/null", flags, Mode::empty()) {
-        Err(Errno::EACCES | Errno::EPERM) => return Ok(None),
-        null => null.map_err(|errno| refused(errno.into()))?,
-    };
-    match fstat(&null).is_ok_and(|stat| is_null(&stat)) {
-        true => Ok(Some(null)),
-        false => Err(refused(Errno::ENODEV.into())),
+    match nix::fcntl::open("/dev/null", flags, Mode::empty()) {
+        Ok(null) => Ok(fstat(&null).is_ok_and(|stat| is_null(&stat)).then_some(null)),
+        Err(err @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => {
+            Err(Error::sys("open /dev/null in place of the host's", err))
+        }
+        Err(_) => Ok(None),
     }
 }
 
