@@ -265,6 +265,13 @@ fn masked_and_read_only_paths() {
 }
 
 #[test]
+fn a_file_is_masked_after_dev() {
+    let c = Container::sh("ls /dev; cat /etc/passwd; echo end")
+        .with(|c| c["linux"]["maskedPaths"] = json!(["/dev/", "/etc/passwd", "/etc/group"]));
+    assert_eq!(c.run(), "end\n");
+}
+
+#[test]
 fn the_root_is_a_read_only_path() {
     for path in ["/", "/.//", "/etc/.."] {
         let script = "for file in /f /dev/shm/f; do touch $file && echo written; done; :";

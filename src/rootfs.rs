@@ -164,6 +164,8 @@ pub fn read_only_path(root: &Root, path: &Path) -> Result<()> {
     Ok(())
 }
 
+const NULL: &str = "/dev/null";
+
 /// What hides a path: one empty read-only tmpfs for all directories, one /dev/null for all files.
 /// A super block for each masked path is what makes many containers on one host slow.
 #[derive(Debug, Default)]
@@ -178,6 +180,10 @@ impl Mask {
     pub fn hide(&mut self, root: &Root, path: &Path) -> Result<()> {
         let Some(target) = existing(root, path)? else { return Ok(()) };
         let directory = is_dir(&target)?;
+        if directory && Path::new(NULL).starts_with(clean(path)) {
+            // The last chance to reach it; without one it is missed only by a file to be hidden.
+            self.file = self.file.take().or_else(|| null_device(root).ok());
+        }
         let pattern = if directory { &mut self.directory } else { &mut self.file };
         let cover = match pattern {
             Some(pattern) => clone_tree(pattern.as_fd(), c"", false)?,
@@ -217,7 +223,7 @@ fn empty_directory() -> Result<OwnedFd> {
 /// The container's /dev/null, after a check that it is the device (CVE-2025-31133: an image may have
 /// put something else there).
 fn null_device(root: &Root) -> Result<OwnedFd> {
-    crate::devices::open_device(root, Path::new("/dev/null"), (1, 3))
+    crate::devices::open_device(root, Path::new(NULL), (1, 3))
         .doing(|| "open /dev/null to hide a file with")
 }
 
