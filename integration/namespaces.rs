@@ -66,6 +66,31 @@ fn namespaces_are_joined_by_path() {
     first.end();
 }
 
+/// Joining it would take the host's root away, or rename the host.
+#[test]
+fn the_runtimes_own_namespace_is_not_the_containers_to_change() {
+    if peers_fail("runc changes it") {
+        return;
+    }
+    let own = ["unshare", "--mount", "--uts", "--propagation", "private"];
+    let c = Container::sh("echo here").namespace("mount", Some("/proc/self/ns/mnt"));
+    let said = c.boot("run", &[]).under(&own).fails(1);
+    assert!(said.contains("is the one that tare is in"), "{said}");
+    assert!(said.contains("linux.namespaces[4].path"), "{said}");
+    c.assert_nothing_left();
+    for name in ["hostname", "domainname"] {
+        let c = Container::sh("echo here").namespace("uts", Some("/proc/self/ns/uts")).with(|c| {
+            c.as_object_mut().unwrap().remove("hostname");
+        });
+        assert_eq!(c.boot("run", &[]).under(&own).ok(), "here\n");
+        let c = c.with(|c| c[name] = json!("renamed"));
+        let said = c.boot("run", &[]).under(&own).fails(1);
+        assert!(said.contains(&format!("unable to set {name} without a private UTS")), "{said}");
+        assert!(said.contains("is the one that tare is in"), "{said}");
+        c.assert_nothing_left();
+    }
+}
+
 #[test]
 fn an_empty_path_makes_a_namespace() {
     let c = Container::idle().namespace("ipc", Some(""));

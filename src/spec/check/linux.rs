@@ -62,6 +62,11 @@ fn namespaces(list: &[Namespace]) -> Result<()> {
                 .at(format!("linux.namespaces[{i}].path"))
                 .hint("without a path a new namespace is made"));
         }
+        if namespace.kind == "mount" && is_own(namespace) {
+            return Err(Error::new("the mount namespace to be joined is the one that tare is in")
+                .at(format!("linux.namespaces[{i}].path"))
+                .hint("its root and its mounts would be taken away"));
+        }
     }
     match repeated(list.iter().map(|namespace| namespace.kind.as_str())) {
         Some(i) => Err(Error::new("malformed spec file: duplicated ns")
@@ -77,12 +82,14 @@ fn names(spec: &Spec, list: &[Namespace]) -> Result<()> {
     const LONGEST: usize = 64;
     for (name, value) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
         let length = value.as_ref().map_or(0, String::len);
-        if length > 0 && find(list, "uts").is_none() {
-            return Err(Error::new(format!(
-                "unable to set {name} without a private UTS namespace"
-            ))
-            .at(name)
-            .hint("add {\"type\": \"uts\"} to linux.namespaces"));
+        let namespace = find(list, "uts");
+        if length > 0 && namespace.is_none_or(is_own) {
+            let hint = match namespace {
+                None => "add {\"type\": \"uts\"} to linux.namespaces",
+                Some(_) => "the uts namespace to be joined is the one that tare is in",
+            };
+            let what = format!("unable to set {name} without a private UTS namespace");
+            return Err(Error::new(what).at(name).hint(hint));
         }
         if length > LONGEST {
             return Err(Error::new(format!(
