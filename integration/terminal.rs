@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::terminal::{ConsoleSocket, Session};
-use common::{Container, eventually, peers_fail};
+use common::{Container, eventually, is_tare, peers_fail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -41,6 +41,20 @@ fn the_console_is_the_containers_own() {
     let said = master.read_until("ptmx");
     assert!(said.contains("character special file:88"), "{said}");
     c.end();
+}
+
+#[test]
+fn a_console_that_is_a_directory_is_told() {
+    let c = with_terminal(Container::idle()).with(|c| {
+        c["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/dev");
+    });
+    std::fs::create_dir(c.rootfs().join("dev/console")).unwrap();
+    let socket = ConsoleSocket::listen(&c.shared());
+    let socket = socket.path.to_str().unwrap();
+    let said = c.boot("create", &["--console-socket", socket]).fails(1).to_lowercase();
+    let word = if is_tare() { "is a directory" } else { "directory" };
+    assert!(said.contains("/dev/console") && said.contains(word), "{said}");
+    c.assert_nothing_left();
 }
 
 #[test]

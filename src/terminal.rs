@@ -10,7 +10,7 @@ use nix::sys::statfs::{DEVPTS_SUPER_MAGIC, fstatfs};
 use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
 
 use crate::error::{Doing, Error, Result};
-use crate::path::Root;
+use crate::path::{Root, is_dir};
 use crate::sys::mount::{attach, clone_tree};
 use crate::sys::{process, terminal};
 
@@ -51,7 +51,12 @@ impl Pty {
         };
         let target = target.doing(|| "make /dev/console")?;
         let mount = clone_tree(self.slave.as_fd(), c"", false)?;
-        Ok(attach(mount.as_fd(), target.as_fd())?)
+        match attach(mount.as_fd(), target.as_fd()) {
+            // The kernel says only EINVAL.
+            Err(Errno::EINVAL) if is_dir(&target)? => Err(Errno::EISDIR),
+            attached => attached,
+        }
+        .doing(|| "mount the terminal on /dev/console")
     }
 }
 
