@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::os::unix::fs::PermissionsExt;
+
 use common::{Cmd, Container, eventually, is_tare, peers_fail};
 use serde_json::{Value, json};
 
@@ -96,6 +98,11 @@ fn dev_null_as_a_standard_descriptor_is_the_containers() {
         let kind = ["/bin/stat", "-L", "-c", "%F %t:%T", "/proc/self/fd/0"];
         let said = c.exec(&[], &kind).under(&from_null).ok();
         assert_eq!(said, "character special file 1:3\n", "{trap}");
+        // It is not the host's.
+        c.exec(&[], &["/bin/chmod", "640", "/proc/self/fd/0"]).under(&from_null).ok();
+        let mode = std::fs::metadata("/dev/null").unwrap().permissions().mode();
+        Cmd::new(&["chmod", "666", "/dev/null"]).ok();
+        assert_eq!(mode & 0o777, 0o666, "{trap}");
     }
     c.end();
 }

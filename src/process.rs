@@ -7,9 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, openat};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, makedev};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, makedev, mknodat};
 use nix::unistd::{AccessFlags, access};
 
 use crate::error::{Doing, Error, Result};
@@ -17,6 +17,7 @@ use crate::path::{as_path, c_string};
 use crate::spec::config;
 use crate::spec::names::RLIMITS;
 use crate::sys;
+use crate::sys::mount::{FsContext, attr};
 use crate::sys::process::Strings;
 
 /// Where programs are looked for if the environment has no PATH.
@@ -274,16 +275,28 @@ pub fn own_stdio(uid: u32, known: [Option<FileStat>; 3]) -> Result<()> {
 }
 
 /// The container's /dev/null; through the host's the payload could change the owner and the mode of
-/// the host's file. None where there is no such device, or devices cannot be opened at all.
+/// the host's file, for which it might take its own away: it gets one that is nowhere else then. None
+/// where devices cannot be made or opened at all.
 fn own_null() -> Result<Option<OwnedFd>> {
     let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-    match nix::fcntl::open("/dev/null", flags, Mode::empty()) {
-        Ok(null) => Ok(fstat(&null).is_ok_and(|stat| is_null(&stat)).then_some(null)),
-        Err(err @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => {
-            Err(Error::sys("open /dev/null in place of the host's", err))
-        }
-        Err(_) => Ok(None),
+    let own = nix::fcntl::open("/dev/null", flags, Mode::empty());
+    let own = own.ok().filter(|null| fstat(null).is_ok_and(|stat| is_null(&stat)));
+    match own.map_or_else(|| new_null(flags), Ok) {
+        Err(Errno::EACCES | Errno::EPERM) => Ok(None),
+        null => null.doing(|| "make a null device in place of the host's").map(Some),
     }
+}
+
+/// A null device in a file system that is mounted nowhere.
+fn new_null(flags: OFlag) -> nix::Result<OwnedFd> {
+    let context = FsContext::open(c"tmpfs")?;
+    context.create()?;
+    let place = context.mount(attr::NOSUID | attr::NOEXEC)?;
+    let mode = Mode::from_bits_truncate(0o666);
+    mknodat(&place, c"null", SFlag::S_IFCHR, mode, makedev(1, 3))?;
+    // Whatever the umask has left.
+    fchmodat(&place, c"null", mode, FchmodatFlags::FollowSymlink)?;
+    openat(&place, c"null", flags, Mode::empty())
 }
 
 /// Whether it is the null device.
