@@ -702,6 +702,33 @@ fn memory_limits_kill_and_are_told() {
     c.assert_nothing_left();
 }
 
+/// It need not be deleted for that, and its end has its place after its lack of memory.
+#[test]
+fn events_end_with_the_container() {
+    if !controllers(&["memory"]) {
+        return;
+    }
+    let c = limited(Container::idle(), json!({"memory": {"limit": 32 << 20, "swap": 32 << 20}}));
+    c.run_detached();
+    let mut events = c.verb("events").args(&["--interval", "10m", &c.id]).spawn();
+    sleep(2000);
+    assert_eq!(events.printed(), "");
+    c.kill("KILL");
+    let answer = events.answer();
+    assert_eq!((answer.code, answer.stdout), (0, String::new()), "{}", answer.stderr);
+    c.end();
+    let c = Container::sh("read x </go; x=x; while :; do x=$x$x$x; done");
+    let c = limited(c, json!({"memory": {"limit": 32 << 20, "swap": 32 << 20}}));
+    Command::new("mkfifo").arg(c.rootfs().join("go")).status().unwrap();
+    c.run_detached();
+    let events = c.verb("events").args(&["--interval", "10m", &c.id]).spawn();
+    sleep(2000);
+    fs::write(c.rootfs().join("go"), "x").unwrap();
+    let answer = events.answer();
+    assert!(answer.code == 0 && answer.stdout.contains("\"oom\""), "{answer:?}");
+    c.end();
+}
+
 #[test]
 fn swap_is_what_is_left_of_both() {
     if !controllers(&["memory"]) || !Path::new("/proc/swaps").exists() {

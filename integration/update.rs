@@ -326,3 +326,13 @@ fn events_tell_of_lack_of_memory_and_end_with_the_container() {
     c.assert_nothing_left();
     assert!(c.act("events").args(&["--interval", "0s"]).fails(1).contains("greater than 0"));
 }
+
+#[test]
+fn events_end_with_their_reader() {
+    let c = idle();
+    c.run_detached();
+    let events = c.verb("events").args(&["--interval", "100ms", &c.id]);
+    let first = events.under(&["sh", "-c", "\"$@\" | head -n 1", "sh"]).ok();
+    assert!(first.contains("\"type\":\"stats\""), "{first}");
+    c.end();
+}

@@ -27,9 +27,6 @@ impl Cgroup {
     }
 }
 
-/// How long a cgroup of v2 without processes is left before another look.
-const LOOK: Duration = Duration::from_millis(100);
-
 /// What [`OomWatch::wait`] has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
@@ -37,8 +34,8 @@ pub enum Seen {
     Nothing,
     /// The container ran out of memory.
     Oom,
-    /// The container's cgroup was removed.
-    Removed,
+    /// The container's cgroup was removed or, on v2, its last process has ended.
+    End,
 }
 
 /// A watch on one container.
@@ -53,14 +50,15 @@ pub struct OomWatch<'a> {
 enum Notice {
     /// v1: an event descriptor, registered for a file that has to stay open.
     Event { event: EventFd, _control: Option<OwnedFd> },
-    /// v2: `memory.events` and `cgroup.events` are polled, and the number of kills is compared.
+    /// v2: `memory.events`, if it is there, and `cgroup.events` are polled, and the number of kills is
+    /// compared.
     Files { files: [File; 2], known: Cell<u64> },
 }
 
 impl<'a> OomWatch<'a> {
     /// Begins to watch. Without a memory cgroup it only sees the container's end.
     pub fn new(cgroup: &'a Cgroup) -> Result<OomWatch<'a>> {
-        let notice = match cgroup.v2().filter(|place| has_memory(&place.dir)) {
+        let notice = match cgroup.v2() {
             Some(place) => files(&place.dir, cgroup.oom_kills())?,
             None => event(cgroup)?,
         };
@@ -69,27 +67,26 @@ impl<'a> OomWatch<'a> {
 
     /// Waits at most `limit` for something to see.
     pub fn wait(&self, limit: Duration) -> Result<Seen> {
-        let ready = match &self.notice {
-            Notice::Event { event, .. } => poll_all([event.as_fd()], PollFlags::POLLIN, limit)?,
-            Notice::Files { files: files @ [_, events], .. } => {
-                // Nobody tells of the removal, which comes soon after the last process.
-                let limit = if arm(events) { limit } else { limit.min(LOOK) };
-                poll_all(files.each_ref().map(AsFd::as_fd), PollFlags::POLLPRI, limit)?
+        match &self.notice {
+            Notice::Event { event, .. } => {
+                let ready = poll_all([event.as_fd()], PollFlags::POLLIN, limit)?;
+                match self.cgroup.exists() {
+                    // The kernel signals a removed cgroup in the same way.
+                    false => Ok(Seen::End),
+                    true if ready => event.read().doing(|| "read an event").map(|_| Seen::Oom),
+                    true => Ok(Seen::Nothing),
+                }
             }
-        };
-        // The kernel signals a removed cgroup in the same way.
-        if !self.cgroup.exists() {
-            return Ok(Seen::Removed);
-        }
-        match (&self.notice, ready) {
-            (_, false) => Ok(Seen::Nothing),
-            (Notice::Event { event, .. }, true) => {
-                event.read().doing(|| "read an event").map(|_| Seen::Oom)
-            }
-            (Notice::Files { files: [memory, _], known }, true) => {
+            Notice::Files { files: files @ [memory, events], known } => {
+                poll_all(files.each_ref().map(AsFd::as_fd), PollFlags::POLLPRI, limit)?;
                 arm(memory);
                 let kills = self.cgroup.oom_kills();
-                Ok(if kills > known.replace(kills) { Seen::Oom } else { Seen::Nothing })
+                match kills > known.replace(kills) {
+                    // What may have followed from it is told by the next poll.
+                    true => Ok(Seen::Oom),
+                    false if arm(events) => Ok(Seen::Nothing),
+                    false => Ok(Seen::End),
+                }
             }
         }
     }
@@ -108,18 +105,14 @@ fn poll_all<const N: usize>(
     }
 }
 
-fn has_memory(dir: &str) -> bool {
-    super::dir::exists(&format!("{dir}/memory.events"))
-}
-
+/// Opens the files, of which poll tells right away until they are read for the first time.
 fn files(dir: &str, kills: u64) -> Result<Notice> {
     let open = |name| {
         let path = format!("{dir}/{name}");
         File::open(&path).doing(|| format!("open {path}"))
     };
-    let files = [open("memory.events")?, open("cgroup.events")?];
-    arm(&files[0]);
-    Ok(Notice::Files { files, known: Cell::new(kills) })
+    let memory = open("memory.events").or_else(|_| open("cgroup.events"))?;
+    Ok(Notice::Files { files: [memory, open("cgroup.events")?], known: Cell::new(kills) })
 }
 
 /// Reads the file, as poll tells of changes since the last reading; whether it says `populated 1`.
@@ -134,7 +127,7 @@ fn event(cgroup: &Cgroup) -> Result<Notice> {
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
     let event = EventFd::from_flags(flags).doing(|| "make an event descriptor")?;
     let mut control = None;
-    if let Some(place) = cgroup.controller("memory").filter(|_| cgroup.v2().is_none()) {
+    if let Some(place) = cgroup.controller("memory") {
         let file = format!("{}/memory.oom_control", place.dir);
         let watched = File::open(&file).doing(|| format!("open {file}"))?;
         let order = format!("{} {}", event.as_fd().as_raw_fd(), watched.as_raw_fd());

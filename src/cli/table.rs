@@ -257,7 +257,7 @@ pub const VERBS: &[Verb] = &[
     Verb {
         name: "events",
         about: "print what a container uses, and when it runs out of memory",
-        details: "One JSON object a line, until the container is deleted.",
+        details: "One JSON object a line, until the container is deleted or, on cgroup v2, ends.",
         help: include_str!("help/events.txt"),
         args: &[ID],
         flags: &[EVENTS],

@@ -20,8 +20,8 @@ struct Event<'a> {
     data: Option<Stats>,
 }
 
-/// Prints the usage of a container once, or at intervals until it is deleted; then also each time
-/// that it runs out of memory.
+/// Prints the usage of a container once, or at intervals until it is deleted (v1) or has ended (v2), or
+/// nobody reads on; then also each time that it runs out of memory.
 ///
 /// # Errors
 /// The container is missing, not running or without cgroup, or its figures cannot be read.
@@ -35,7 +35,9 @@ pub fn run(global: &Global, options: &Events) -> Result<i32> {
         Error::new(format!("container {} has no cgroup: its usage is not known", options.id))
     })?;
     match options.stats {
-        true => stats(&state, cgroup).map_err(|err| super::or_ended(&container, &state, err))?,
+        true => stats(&state, cgroup)
+            .map(drop)
+            .map_err(|err| super::or_ended(&container, &state, err))?,
         false => watch(&state, cgroup, options.interval)?,
     }
     Ok(0)
@@ -45,23 +47,28 @@ fn watch(state: &State, cgroup: &Cgroup, interval: Duration) -> Result<()> {
     let watch = OomWatch::new(cgroup)?;
     let mut next = Instant::now() + interval;
     loop {
-        match watch.wait(next.saturating_duration_since(Instant::now()))? {
-            Seen::Removed => return Ok(()),
+        let seen = watch.wait(next.saturating_duration_since(Instant::now()))?;
+        let mut is_read = match seen {
+            Seen::End => return Ok(()),
             Seen::Oom => line(&Event { kind: "oom", id: &state.id, data: None })?,
-            Seen::Nothing => {}
-        }
+            Seen::Nothing => true,
+        };
         if Instant::now() >= next {
             next += interval;
-            match stats(state, cgroup) {
+            is_read &= match stats(state, cgroup) {
                 // Deleted between look and read.
                 Err(_) if !cgroup.exists() => return Ok(()),
                 printed => printed?,
-            }
+            };
+        }
+        if !is_read {
+            return Ok(());
         }
     }
 }
 
-fn stats(state: &State, cgroup: &Cgroup) -> Result<()> {
+/// Whether somebody reads them.
+fn stats(state: &State, cgroup: &Cgroup) -> Result<bool> {
     let mut data = cgroup.stats()?;
     if let Some(rdt) = &state.rdt {
         data.intel_rdt = rdt.shares()?;
@@ -69,8 +76,8 @@ fn stats(state: &State, cgroup: &Cgroup) -> Result<()> {
     line(&Event { kind: "stats", id: &state.id, data: Some(data) })
 }
 
-fn line(event: &Event) -> Result<()> {
+fn line(event: &Event) -> Result<bool> {
     let json = serde_json::to_string(event)
         .map_err(|err| Error::new(format!("write an event as JSON: {err}")))?;
-    super::print(&(json + "\n")).map(drop)
+    super::print_to_reader(&(json + "\n"))
 }

@@ -127,11 +127,14 @@ fn or_ended(container: &Container, state: &State, err: Error) -> Error {
 
 /// Writes to standard output; a reader that went away is no failure.
 pub(crate) fn print(text: &str) -> Result<i32> {
+    print_to_reader(text).map(|_| 0)
+}
+
+/// As [`print`]; whether the reader is still there.
+fn print_to_reader(text: &str) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(err).doing(|| "write to standard output")
-        }
-        _ => Ok(0),
+        Err(err) if err.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).doing(|| "write to standard output"),
     }
 }
