@@ -227,6 +227,23 @@ fn wrong_properties_are_refused_and_leave_nothing() {
 }
 
 #[test]
+fn a_unit_in_another_slice_is_refused() {
+    if !booted() || !is_v2() || peers_fail("they put the container there") {
+        return;
+    }
+    let slice = "org.systemd.property.Slice";
+    let c = Container::idle().systemd("system.slice");
+    let c = c.with(|c| c["annotations"] = json!({slice: "'user.slice'"}));
+    let said = c.boot("run", &["--detach"]).fails(1);
+    assert!(said.contains(slice) && said.contains("first part of linux.cgroupsPath"), "{said}");
+    c.assert_nothing_left();
+    let c = Container::idle().systemd("system.slice");
+    let c = c.with(|c| c["annotations"] = json!({slice: "'system.slice'"}));
+    c.run_detached();
+    gone(&c);
+}
+
+#[test]
 fn a_unit_of_another_is_left_alone() {
     if !booted() || peers_fail("they stop what they have not started") {
         return;

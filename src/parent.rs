@@ -242,7 +242,7 @@ impl<'a> Parent<'a> {
             ParentStep::StartUnit(cgroup, properties) => {
                 cgroup.start_unit(self.pid(), properties)?;
                 self.made.push(cgroup.clone());
-                Ok(())
+                cgroup.settle(self.pid(), properties)
             }
             ParentStep::JoinUnit(cgroup) => {
                 self.cgroup_of_init(cgroup).as_ref().unwrap_or(cgroup).join_unit(self.pid())

@@ -45,19 +45,24 @@ impl Cgroup {
         }
     }
 
-    /// Has systemd make the cgroups and move process `pid` into them. Those of hierarchies that it
-    /// does not use are made and entered here, and controllers that it does not know are enabled.
+    /// Has systemd make the cgroups and move process `pid` into them.
     ///
     /// # Errors
-    /// systemd refuses, or puts the process elsewhere. By then there is no unit.
+    /// systemd refuses. By then there is no unit.
     pub fn start_unit(&self, pid: i32, properties: &[Property]) -> Result<()> {
-        let Some(unit) = &self.unit else { return Ok(()) };
-        unit.start(pid, !self.is_v2(), properties)?;
-        let settled = self.settle(pid).and_then(|()| unit.set(&self.bfq_weights(properties)));
-        settled.inspect_err(|_| {
-            // The first failure is the one to tell.
-            let _ = unit.stop();
-        })
+        self.unit.as_ref().map_or(Ok(()), |unit| unit.start(pid, !self.is_v2(), properties))
+    }
+
+    /// What is left to do once process `pid` is in the unit: the cgroups of hierarchies that systemd does
+    /// not use are made and entered here, and controllers that it does not know are enabled.
+    ///
+    /// # Errors
+    /// systemd has put the process elsewhere, or refuses the weight for BFQ. The unit has to be removed
+    /// then, after the process has ended: systemd gives it a long time to.
+    pub fn settle(&self, pid: i32, properties: &[Property]) -> Result<()> {
+        self.enter_others(pid)?;
+        self.check_place(pid)?;
+        self.unit.as_ref().map_or(Ok(()), |unit| unit.set(&self.bfq_weights(properties)))
     }
 
     /// What of `properties` has to have another value because BFQ is at work here.
@@ -77,13 +82,16 @@ impl Cgroup {
         unit.set(&[properties, &self.bfq_weights(properties)].concat())
     }
 
-    fn settle(&self, pid: i32) -> Result<()> {
+    fn enter_others(&self, pid: i32) -> Result<()> {
         if let Some(place) = self.v2() {
             enable_controllers(place);
-        } else {
-            self.places.iter().try_for_each(|place| make_place(place).map(drop))?;
-            self.attach(pid)?;
+            return Ok(());
         }
+        self.places.iter().try_for_each(|place| make_place(place).map(drop))?;
+        self.attach(pid)
+    }
+
+    fn check_place(&self, pid: i32) -> Result<()> {
         let text = dir::read(&format!("/proc/{pid}/cgroup"))?;
         self.places.iter().filter(|place| place.controllers.is_empty()).try_for_each(|place| {
             let inside = place.dir.strip_prefix(&place.mountpoint).unwrap_or_default();

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::{How, Setting};
+use super::{How, Setting, Unit};
 use crate::dbus::{self, Value};
 use crate::error::{Error, Result};
 use crate::spec::config::Map;
@@ -229,8 +229,8 @@ fn group(kind: &str, major: &str) -> Option<String> {
 /// in GVariant's text format. Names that end in `Sec` take seconds.
 ///
 /// # Errors
-/// No name of a property, or a value that cannot be read.
-pub fn annotated(annotations: &Map) -> Result<Vec<Property>> {
+/// No name of a property, a value that cannot be read, or another slice than that of the unit.
+pub fn annotated(annotations: &Map, unit: &Unit) -> Result<Vec<Property>> {
     let asked = annotations.iter();
     asked
         .filter_map(|(key, text)| key.strip_prefix(ANNOTATION).map(|name| (key, name, text)))
@@ -255,6 +255,10 @@ pub fn annotated(annotations: &Map) -> Result<Vec<Property>> {
                 }
                 None => (name.to_owned(), value),
             };
+            if name == "Slice" && value != Value::text(unit.slice.as_str()) {
+                let why = format!("the container's slice is {}", unit.slice);
+                return Err(refuse(&why).hint("the slice is the first part of linux.cgroupsPath"));
+            }
             Ok(Property { name: name.into(), value, at: member("annotations", key).into() })
         })
         .collect()
@@ -372,9 +376,13 @@ mod tests {
         assert_eq!(all, ["DevicePolicy=auto", "DeviceAllow=[]"]);
     }
 
+    fn unit() -> Unit {
+        Unit { name: "runc-x.scope".into(), slice: "a.slice".into(), user: false }
+    }
+
     fn annotation(name: &str, value: &str) -> Result<String> {
         let map = Map::from([(format!("{ANNOTATION}{name}"), value.to_owned())]);
-        let found = annotated(&map)?;
+        let found = annotated(&map, &unit())?;
         Ok(found
             .iter()
             .map(|p| format!("{} {} {}", p.name, p.value.signature(), p.value))
@@ -388,14 +396,18 @@ mod tests {
             ("TimeoutStopSec", "1.5", "TimeoutStopUSec t 1500000"),
             ("CollectMode", "'inactive'", "CollectMode s inactive"),
             ("After", "['a.service']", "After as [a.service]"),
+            ("Slice", "'a.slice'", "Slice s a.slice"),
         ];
         for (name, value, expected) in good {
             assert_eq!(annotation(name, value).unwrap(), expected);
         }
-        for (name, value) in [("x", "1"), ("A-b", "1"), ("Foo", "x"), ("TimeoutSec", "'x'")] {
+        let bad =
+            [("x", "1"), ("A-b", "1"), ("Foo", "x"), ("TimeoutSec", "'x'"), ("Slice", "'b.slice'")];
+        for (name, value) in bad {
             let err = annotation(name, value).unwrap_err();
             assert!(err.path().unwrap().starts_with("annotations["), "{err}");
         }
-        assert!(annotated(&Map::from([("org.other".into(), "x".into())])).unwrap().is_empty());
+        let other = Map::from([("org.other".into(), "x".into())]);
+        assert!(annotated(&other, &unit()).unwrap().is_empty());
     }
 }

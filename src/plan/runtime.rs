@@ -148,9 +148,9 @@ impl Context<'_> {
         let limits = planned(resources, host_hierarchies(self.host))?;
         let ignored = cgroup::ignored(resources);
         plan.warnings.extend(ignored.map(|(at, why)| format!("{at} is ignored: {why}")));
-        if cgroup.unit().is_some() {
+        if let Some(unit) = cgroup.unit() {
             let mut properties = cgroup::properties(&limits);
-            properties.extend(cgroup::annotated(&self.spec.annotations)?);
+            properties.extend(cgroup::annotated(&self.spec.annotations, unit)?);
             let step = ParentStep::StartUnit(cgroup.clone(), properties);
             plan.parent(step, "linux.cgroupsPath");
         }
