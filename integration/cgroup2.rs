@@ -740,15 +740,20 @@ fn swap_is_what_is_left_of_both() {
     assert_eq!(swap(), (64 << 20).to_string());
     c.act("update").args(&["--memory-swap", "48M"]).ok();
     assert_eq!(swap(), (16 << 20).to_string());
-    // A limit of memory alone gives and takes no swap.
-    for size in ["40M", "128M"] {
-        c.act("update").args(&["--memory", size]).ok();
-        assert_eq!(swap(), (16 << 20).to_string());
-    }
+    // Of both together there is as much as before.
+    c.act("update").args(&["--memory", "40M"]).ok();
+    assert_eq!(swap(), (8 << 20).to_string());
+    let said = c.act("update").args(&["--memory", "128M"]).fails(1);
+    assert!(said.contains("memory+swap limit should be >= memory limit"), "{said}");
+    assert_eq!((swap(), read(&c, "memory.max")), ("8388608".into(), "41943040".into()));
     c.act("update").args(&["--memory", "64M", "--memory-swap", "64M"]).ok();
     c.act("update").args(&["--memory", "32M"]).ok();
     assert_eq!((swap(), read(&c, "memory.max")), ("0".into(), (32 << 20).to_string()));
+    // None stays none, and any any.
+    c.act("update").args(&["--memory", "96M"]).ok();
+    assert_eq!(swap(), "0");
     c.act("update").args(&["--memory-swap", "-1"]).ok();
+    c.act("update").args(&["--memory", "32M"]).ok();
     assert_eq!(swap(), "max");
     c.end();
 }

@@ -157,6 +157,52 @@ fn update_tells_systemd() {
     gone(&c);
 }
 
+/// The limits of the processor and of swap consist of two parts each. systemd is told both, as a reload
+/// shows.
+#[test]
+fn an_update_of_one_part_keeps_the_other() {
+    if !booted() || peers_fail("they forget the period, or what only a file says") {
+        return;
+    }
+    let c = Container::idle().systemd("system.slice").with(|c| {
+        c["linux"]["resources"] = json!({"cpu": {"quota": 100_000, "period": 200_000},
+                                         "memory": {"limit": 100 << 20, "swap": 150 << 20}});
+    });
+    c.run_detached();
+    let max = || match is_v2() {
+        true => read(&c, "", "cpu.max"),
+        false => {
+            let file = |name| read(&c, name, "");
+            format!("{} {}", file("cpu.cfs_quota_us"), file("cpu.cfs_period_us"))
+        }
+    };
+    let stays = |expected: &str| {
+        assert_eq!(max(), expected);
+        Cmd::new(&["systemctl", "daemon-reload"]).ok();
+        assert_eq!(max(), expected, "after a reload");
+    };
+    let update = |json: &str| c.act("update").args(&["-r", "-"]).stdin(json.as_bytes()).ok();
+    c.act("update").args(&["--cpu-quota", "20000"]).ok();
+    stays("20000 200000");
+    c.act("update").args(&["--cpu-period", "100000"]).ok();
+    stays("20000 100000");
+    update(r#"{"cpu": {"quota": 9000, "period": 0}}"#);
+    stays("9000 100000");
+    update(r#"{"cpu": {"quota": 10000, "period": 20000}}"#);
+    c.act("update").args(&["--cpu-quota", "4000"]).ok();
+    stays("4000 20000");
+    if is_v2() {
+        update(r#"{"unified": {"cpu.max": "3000"}}"#);
+        stays("3000 20000");
+        c.act("update").args(&["--memory", "120M"]).ok();
+        assert_eq!(show(&c, "MemorySwapMax"), (30 << 20).to_string());
+        assert_eq!(read(&c, "", "memory.swap.max"), (30 << 20).to_string());
+    }
+    c.act("update").args(&["--cpu-quota", "-1"]).ok();
+    assert!(max().ends_with(" 20000"), "{}", max());
+    gone(&c);
+}
+
 /// What systemd has other words for is the same after a reload.
 #[test]
 fn shares_of_processors_and_disks_outlive_a_reload() {

@@ -17,7 +17,7 @@
 //! | v1.rs, v2.rs, writes.rs | `linux.resources` → settings for either version |
 //! | devices.rs, device_filter.rs | device rules: a list in v1, a program in v2 |
 //! | freezer.rs, processes.rs | stopping, listing and killing what is in a cgroup tree |
-//! | current.rs | what an update of v2 has to know of the limits that are set |
+//! | current.rs | what an update has to know of the limits that are set |
 //! | stats.rs, stats2.rs | usage figures in the shape of `runc events --stats` |
 //! | oom.rs | notice of processes ended for want of memory |
 //! | systemd.rs, properties.rs | a unit of systemd in place of own directories, its limits |

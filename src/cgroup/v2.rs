@@ -182,7 +182,8 @@ fn swap(limit: Option<i64>, both: Option<i64>) -> Result<Option<i64>> {
         (Some(limit), Some(both)) if both < limit => Err(Error::new(format!(
             "memory+swap limit should be >= memory limit: {both} is below {limit}"
         ))
-        .at(AT)),
+        .at(AT)
+        .hint("swap is memory+swap, and stays in an update without it: set it too")),
         (Some(limit), Some(both)) => Ok(Some(both - limit)),
     }
 }
