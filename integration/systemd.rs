@@ -225,6 +225,18 @@ fn shares_of_processors_and_disks_outlive_a_reload() {
     stays("default 300", "1", 1);
     c.act("update").args(&["--blkio-weight", "500", "--cpu-idle", "0"]).ok();
     stays("default 500", "0", 100);
+    // As does what a refused update has changed for a moment, and what comes by the names of files.
+    let update = |json: &str| c.act("update").args(&["-r", "-"]).stdin(json.as_bytes());
+    update(r#"{"blockIO": {"weight": 111}, "unified": {"memory.nope": "1"}}"#).fails(1);
+    update(r#"{"cpu": {"idle": 1}, "unified": {"memory.nope": "1"}}"#).fails(1);
+    stays("default 500", "0", 100);
+    update(r#"{"unified": {"cpu.idle": "1"}}"#).ok();
+    stays("default 500", "1", 1);
+    update(r#"{"unified": {"cpu.idle": "0", "io.bfq.weight": "150"}}"#).ok();
+    stays("default 150", "0", 100);
+    update(r#"{"unified": {"cpu.weight.nice": "5"}, "cpu": {"cpus": "0-1:1/2"}}"#).ok();
+    stays("default 150", "0", 33);
+    assert_eq!(read(&c, "", "cpuset.cpus"), "0");
     gone(&c);
 }
 

@@ -180,6 +180,16 @@ fn what_cannot_be_set_is_refused() {
     let said = c.act("update").args(&["-r", "-"]).stdin(text.as_bytes()).fails(1);
     assert!(said.contains("cpuset.cpus"), "{said}");
     assert_eq!(limits(&c), before);
+    // So does the weight for disks, where there is one.
+    let files = "cat /sys/fs/cgroup/blkio/blkio.bfq.weight /sys/fs/cgroup/io.bfq.weight";
+    let weight = || c.exec_sh(&format!("{files} 2>/dev/null || :"));
+    let before = weight();
+    if !before.is_empty() {
+        let text =
+            br#"{"blockIO": {"weight": 321}, "hugepageLimits": [{"pageSize": "3MB", "limit": 4}]}"#;
+        c.act("update").args(&["-r", "-"]).stdin(text).fails(1);
+        assert_eq!(weight(), before);
+    }
     c.kill("KILL").wait_for("stopped");
     assert!(
         c.act("update").args(&["--pids-limit", "5"]).fails(1).contains("container not running")

@@ -47,7 +47,7 @@ const NUMBERS: [(&str, &str, u64); 12] = [
     ("memory.low", "MemoryLow", 0),
     ("memory.min", "MemoryMin", 0),
     ("memory.swap.max", "MemorySwapMax", 0),
-    ("cpu.weight", "CPUWeight", 1),
+    ("cpu.weight", CPU_WEIGHT, 1),
     ("io.weight", IO_WEIGHT, 1),
     ("pids.max", "TasksMax", 1),
     ("memory.limit_in_bytes", "MemoryLimit", 1),
@@ -77,7 +77,16 @@ pub fn limits(settings: &[Setting]) -> Vec<Property> {
             }
             "cpu.cfs_quota_us" => quota.set(Some(text), setting),
             "cpu.cfs_period_us" => quota.period = text.parse().ok(),
-            "cpu.idle" if text == "1" => put("CPUWeight", Value::Fixed(b't', 0)),
+            "cpu.idle" if text == "1" => put(CPU_WEIGHT, Value::Fixed(b't', 0)),
+            "cpu.weight.nice" => {
+                nice(text)
+                    .into_iter()
+                    .for_each(|weight| put(CPU_WEIGHT, Value::Fixed(b't', weight)));
+            }
+            "io.bfq.weight" => {
+                let weight = text.parse().map(from_bfq);
+                weight.into_iter().for_each(|weight| put(IO_WEIGHT, Value::Fixed(b't', weight)));
+            }
             "cpuset.cpus" => mask(text).into_iter().for_each(|value| put("AllowedCPUs", value)),
             "cpuset.mems" => {
                 mask(text).into_iter().for_each(|value| put("AllowedMemoryNodes", value));
@@ -103,6 +112,22 @@ fn number(text: &str) -> Option<u64> {
     }
 }
 
+/// The share of processors.
+const CPU_WEIGHT: &str = "CPUWeight";
+
+/// The weight of a nice value (`sched_prio_to_weight` in the kernel's kernel/sched/core.c), as
+/// `cpu.weight` then shows it.
+fn nice(text: &str) -> Option<u64> {
+    const WEIGHTS: [u32; 40] = [
+        88761, 71755, 56483, 46273, 36291, 29154, 23254, 18705, 14949, 11916, 9548, 7620, 6100,
+        4904, 3906, 3121, 2501, 1991, 1586, 1277, 1024, 820, 655, 526, 423, 335, 272, 215, 172,
+        137, 110, 87, 70, 56, 45, 36, 29, 23, 18, 15,
+    ];
+    let index = text.parse::<i8>().ok()?.checked_add(20)?;
+    let weight = WEIGHTS.get(usize::try_from(index).ok()?)?;
+    Some((u64::from(*weight) * 100 + 512) / 1024)
+}
+
 /// The share of disks, of which systemd makes a weight of its own for BFQ.
 const IO_WEIGHT: &str = "IOWeight";
 
@@ -113,10 +138,13 @@ pub(super) fn for_bfq(property: &Property) -> Option<Property> {
     if property.name != IO_WEIGHT || property.at != "linux.resources.blockIO.weight" {
         return None;
     }
-    let weight = super::v2::bfq_weight(number);
-    // The inverse of systemd's, which keeps weights up to the default.
-    let number = if weight <= 100 { weight } else { 100 + (weight - 100) * 11 };
+    let number = from_bfq(super::v2::bfq_weight(number));
     Some(Property { value: Value::Fixed(b't', number), ..property.clone() })
+}
+
+/// What systemd makes this weight for BFQ of: it keeps those up to the default.
+fn from_bfq(weight: u64) -> u64 {
+    if weight <= 100 { weight } else { (weight - 100).saturating_mul(11).saturating_add(100) }
 }
 
 /// Processor time per period; the two come in one file or in two.
@@ -157,22 +185,28 @@ impl Quota {
     }
 }
 
-/// A list of numbers such as `0-3,7` as bits, the lowest first. None for what is no such list, which
-/// the kernel refuses when the file is written.
+/// A list of numbers such as `0-3,7` as bits, the lowest first; of `0-9:1/2` every other one is taken.
+/// None for what is no such list, which the kernel refuses when the file is written.
 fn mask(list: &str) -> Option<Value> {
     /// More processors and nodes than any kernel knows.
     const MOST: usize = 1 << 16;
     let mut bytes: Vec<u8> = Vec::new();
     for range in list.split(',').map(str::trim) {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        for bit in first..=last.min(MOST) {
+        let (range, part) = range.split_once(':').unwrap_or((range, "1/1"));
+        let (used, group) = numbers(part.split_once('/')?)?;
+        let (first, last) = numbers(range.split_once('-').unwrap_or((range, range)))?;
+        let is_used = |bit: &usize| (bit - first).checked_rem(group).is_some_and(|bit| bit < used);
+        for bit in (first..=last.min(MOST)).filter(is_used) {
             bytes.resize(bytes.len().max(bit / 8 + 1), 0);
             *bytes.get_mut(bit / 8)? |= 1 << (bit % 8);
         }
     }
     let bytes = bytes.into_iter().map(|byte| Value::Fixed(b'y', byte.into()));
     (!list.is_empty()).then(|| Value::Array("y".into(), bytes.collect()))
+}
+
+fn numbers((one, other): (&str, &str)) -> Option<(usize, usize)> {
+    one.parse().ok().zip(other.parse().ok())
 }
 
 /// The device rules of v1. There systemd writes its own into the same files whenever it is reloaded;
@@ -334,10 +368,17 @@ mod tests {
 
     #[test]
     fn lists_that_are_none_are_left_to_the_kernel() {
-        for text in ["", "x", "0-", "3-1x"] {
+        for text in ["", "x", "0-", "3-1x", "0-1:2", "0-1:1/0x"] {
             assert!(words(&[("cpuset.cpus", text)]).is_empty(), "{text}");
         }
+        assert_eq!(words(&[("cpuset.cpus", "0-5:1/3,8-11:2/4")]), ["AllowedCPUs=[9, 3]"]);
         assert_eq!(words(&[("cpu.idle", "1")]), ["CPUWeight=0"]);
+        for (nice, weight) in [("-20", "8668"), ("0", "100"), ("5", "33"), ("19", "1")] {
+            assert_eq!(words(&[("cpu.weight.nice", nice)]), [format!("CPUWeight={weight}")]);
+        }
+        assert!(words(&[("cpu.weight.nice", "20")]).is_empty());
+        assert_eq!(words(&[("io.bfq.weight", "default 150")]), ["IOWeight=650"]);
+        assert!(words(&[("io.bfq.weight", "8:0 150")]).is_empty());
         assert!(words(&[("cpu.idle", "0")]).is_empty());
     }
 

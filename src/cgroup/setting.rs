@@ -61,23 +61,38 @@ pub(super) fn apply(cgroup: &Cgroup, settings: &[Setting]) -> Result<()> {
 }
 
 /// What the files of `settings` hold now, as settings, the last one first. Those with a line for each
-/// device are left out, and what cannot be read.
+/// device are left out, and what cannot be read. What is made idle loses its weight, too.
 pub(super) fn present(cgroup: &Cgroup, settings: &[Setting]) -> Vec<Setting> {
-    let present = |setting: &Setting| {
-        let file = match &setting.how {
-            How::Write | How::IfThere => &setting.file,
-            How::Or(..) | How::Below | How::Attach(_) => return None,
-        };
-        let text = dir::read(&format!("{}/{file}", cgroup.controller(setting.controller())?.dir));
-        let text = text.ok().filter(|text| text.lines().count() < 2)?;
-        // Nothing at all would not be written.
-        let value = match text.trim_end() {
-            "" => "\n".to_owned(),
-            value => value.to_owned(),
-        };
-        Some(Setting { value: value.into(), ..setting.clone() })
+    let idle = settings.iter().find(|setting| setting.file == "cpu.idle");
+    let weight = idle.map(|idle| Setting { file: "cpu.weight".into(), ..idle.clone() });
+    let settings = weight.iter().chain(settings.iter().rev());
+    settings.filter_map(|setting| held(cgroup, setting)).collect()
+}
+
+/// What the file of a setting holds, or the one that takes its place.
+fn held(cgroup: &Cgroup, setting: &Setting) -> Option<Setting> {
+    let dir = &cgroup.controller(setting.controller())?.dir;
+    let read = |file: &Cow<'static, str>| {
+        let text = dir::read(&format!("{dir}/{file}")).ok()?;
+        Some((file.clone(), text))
     };
-    settings.iter().rev().filter_map(present).collect()
+    let (file, text) = match &setting.how {
+        How::Write | How::IfThere => read(&setting.file)?,
+        // The weight of all devices comes first, those of single ones follow.
+        How::Or(other, _) if !setting.value.contains(':') => {
+            let (file, text) = read(&setting.file).or_else(|| read(other))?;
+            (file, text.lines().next()?.to_owned())
+        }
+        How::Or(..) | How::Below | How::Attach(_) => return None,
+    };
+    let value = match text.trim_end() {
+        // Nothing at all would not be written.
+        "" => "\n".to_owned(),
+        value if value.contains('\n') => return None,
+        value => value.to_owned(),
+    };
+    // Nothing of the configuration orders it.
+    Some(Setting { file, value: value.into(), at: Cow::default(), how: How::Write })
 }
 
 /// Writes what can be written of `settings`; twice, as some bound each other.
@@ -228,7 +243,7 @@ fn memory_in_use(setting: &Setting, dir: &str) -> Error {
 }
 
 /// What is known about the kernel's refusals: the beginning of the file's name, the errno, a cure.
-const HINTS: [(&str, Errno, &str); 30] = [
+const HINTS: [(&str, Errno, &str); 31] = [
     ("", Errno::EROFS, "the cgroup file system is mounted read-only"),
     ("memory.limit_in_bytes", Errno::EINVAL, ABOVE_BOTH),
     ("memory.memsw.limit_in_bytes", Errno::EINVAL, BELOW_MEMORY),
@@ -256,6 +271,7 @@ const HINTS: [(&str, Errno, &str); 30] = [
     ("cpu.cfs_quota_us", Errno::EINVAL, QUOTA),
     ("cpu.cfs_period_us", Errno::EINVAL, QUOTA),
     ("cpu.max", Errno::EINVAL, QUOTA),
+    ("cpuset.", Errno::ENOSPC, EMPTY),
     ("pids.max", Errno::EINVAL, "at most 4194304 processes, or -1 for no limit"),
     (
         "devices.allow",
@@ -273,6 +289,8 @@ const WEIGHT: &str = "a weight is a number from 10 to 1000 (from 1 with BFQ)";
 const NO_DEVICE: &str = "there is no block device with these numbers";
 const IDLE: &str = "a container with cpu.idle has no weight: set cpu.idle to 0 first";
 const BURST: &str = "a burst cannot be above the quota";
+const EMPTY: &str =
+    "while processes are inside this kernel takes no empty set: name all of the cgroup above";
 const QUOTA: &str = "a period is from 1000 to 1000000 microseconds, a quota 1000 or more, no less than \
                      the burst, and no larger a share of its period than that of the cgroup above";
 
