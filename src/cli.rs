@@ -459,24 +459,41 @@ const EVENTS_INTERVAL: Duration = Duration::from_secs(5);
 /// A time as Go writes it: `100ms`, `1.5s`, `1h30m`.
 fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;
-    let mut seconds = 0.0;
+    let mut nanos = 0u64;
     while !rest.is_empty() {
         let (number, more) = rest.split_at(rest.find(|c: char| c.is_ascii_alphabetic())?);
         let end = more.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(more.len());
         let (unit, more) = more.split_at(end);
         let unit = match unit {
-            "ns" => 1e-9,
-            "us" => 1e-6,
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
+            "ns" => 1,
+            "us" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
             _ => return None,
         };
-        seconds += number.parse::<f64>().ok()? * unit;
+        nanos = nanos.checked_add(times(number, unit)?)?;
         rest = more;
     }
-    Duration::try_from_secs_f64(seconds).ok()
+    Some(Duration::from_nanos(nanos))
+}
+
+/// A decimal number of `unit`s. The parser of floating-point numbers would be a hundredth of the binary.
+fn times(number: &str, unit: u64) -> Option<u64> {
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    let digits = |text: &str| match text.bytes().all(|digit| digit.is_ascii_digit()) {
+        true if text.is_empty() => Some(0),
+        true => text.parse::<u64>().ok(),
+        false => None,
+    };
+    // More digits than a nanosecond has tell nothing.
+    let part = part.get(..part.len().min(9)).filter(|_| part.is_ascii())?;
+    let scale = 10u128.pow(part.len() as u32);
+    let rest = u128::from(digits(part)?) * u128::from(unit) / scale;
+    let has_digits = !(whole.is_empty() && part.is_empty());
+    let sum = digits(whole)?.checked_mul(unit)?.checked_add(u64::try_from(rest).ok()?);
+    sum.filter(|_| has_digits)
 }
 
 /// Reads `UID[:GID]`.

@@ -139,8 +139,8 @@ impl Hook {
         let child = child.map_err(|e| self.not_started(&name, &e))?;
         match self.wait(child, init)? {
             Wait::TimeOut => Err(fail(format!(
-                "hook ran past specified timeout of {:.1}s",
-                f64::from(self.timeout.unwrap_or(0))
+                "hook ran past specified timeout of {}.0s",
+                self.timeout.unwrap_or(0)
             ))
             .at(format!("{}.timeout", self.at()))),
             Wait::InitEnded => {

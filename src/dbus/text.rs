@@ -202,7 +202,13 @@ fn number(word: &str, kind: &str) -> Option<Value> {
         (kind, _) => *kind.as_bytes().first().filter(|_| kind.len() == 1)?,
     };
     if kind == b'd' {
-        return word.parse().ok().map(|value: f64| Value::Fixed(b'd', value.to_bits()));
+        // Not by std, see `Value`. JSON wants a digit on both sides of the point.
+        let word = word.strip_prefix('+').unwrap_or(word);
+        let (sign, digits) = word.strip_prefix('-').map_or(("", word), |digits| ("-", digits));
+        let lead = if digits.starts_with('.') { "0" } else { "" };
+        let end = if digits.ends_with('.') { "0" } else { "" };
+        let value: f64 = serde_json::from_str(&format!("{sign}{lead}{digits}{end}")).ok()?;
+        return Some(Value::Fixed(b'd', value.to_bits()));
     }
     let value = match word.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16).ok()?,

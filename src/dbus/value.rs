@@ -70,7 +70,11 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Value::Fixed(b'b', bits) => write!(f, "{}", *bits != 0),
-            Value::Fixed(b'd', bits) => write!(f, "{}", f64::from_bits(*bits)),
+            Value::Fixed(b'd', bits) => {
+                // Not by std, whose code for that is a hundredth of the binary.
+                let number = serde_json::Number::from_f64(f64::from_bits(*bits));
+                number.map_or(Ok(()), |number| write!(f, "{number}"))
+            }
             Value::Fixed(b'n' | b'i' | b'x', bits) => write!(f, "{}", *bits as i64),
             Value::Fixed(_, u64::MAX) => f.write_str("infinity"),
             Value::Fixed(_, bits) => write!(f, "{bits}"),
