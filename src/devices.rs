@@ -125,7 +125,10 @@ impl Device {
     /// A file that is there already has to be this very device: an image may have put a link to,
     /// or a file of, something else there. What a mount has put there is meant, and stays. It may be the
     /// host's: owner and mode are left alone.
-    fn check_existing(&self, root: &Root) -> Result<()> {
+    ///
+    /// # Errors
+    /// `EEXIST` if it is something else.
+    pub fn check_existing(&self, root: &Root) -> Result<()> {
         let found = root.resolve_plain(&self.path)?;
         if is_mount_root(found.as_fd()) {
             return Ok(());

@@ -98,6 +98,11 @@ impl Hook {
         })
     }
 
+    /// Its program.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Its path in `config.json`.
     pub fn at(&self) -> String {
         format!("hooks.{}[{}]", self.point.name(), self.index)

@@ -37,6 +37,9 @@ const KEPT_FLAGS: u32 = libc::IFA_F_NODAD
     | libc::IFA_F_NOPREFIXROUTE
     | libc::IFA_F_MCAUTOJOIN;
 
+/// The index of `lo` in every network namespace (LOOPBACK_IFINDEX in include/net/flow.h).
+const LOOPBACK: i32 = 1;
+
 /// A device that is moved.
 #[derive(Debug, Clone)]
 pub struct Move {
@@ -64,6 +67,17 @@ impl Move {
     /// The JSON path of its entry.
     pub fn at(&self) -> String {
         member("linux.netDevices", &self.name)
+    }
+
+    /// Looks whether the host has it, and lets it go.
+    ///
+    /// # Errors
+    /// There is no such device, or it is the loopback device.
+    pub fn check_here(&self) -> Result<()> {
+        match self.find(&Route::open()?)? {
+            LOOPBACK => Err(self.stuck(Errno::EINVAL)),
+            _ => Ok(()),
+        }
     }
 
     /// Looks whether it can be moved into the network namespace behind `target`: what was moved

@@ -17,6 +17,9 @@ use crate::sys;
 /// How many symbolic links are followed before a path counts as a loop (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
+/// How many places [`Root::way`] follows links at, for each level of them: a path has 2048 parts at most.
+const LONGEST_WAY: usize = 2048;
+
 /// A directory as the root of all look-ups: `/` and `..` never leave it (openat2(2),
 /// `RESOLVE_IN_ROOT`).
 #[derive(Debug)]
@@ -175,6 +178,32 @@ impl Root {
         Ok(dir)
     }
 
+    /// All places that a look-up of `path` comes by, from `/` to where it ends: what is mounted on one
+    /// of them takes over from there. None of them leads through a link; what is missing is as written.
+    pub fn way(&self, path: &Path) -> Vec<PathBuf> {
+        let mut way = vec![PathBuf::from("/")];
+        self.go(PathBuf::from("/"), path, &mut way, MAX_LINKS);
+        way
+    }
+
+    /// Notes the places from `at` on, and returns the last one. A link may lead to others, so many deep.
+    fn go(&self, mut at: PathBuf, path: &Path, way: &mut Vec<PathBuf>, deep: usize) -> PathBuf {
+        for component in path.components() {
+            let next = clean(&at.join(component));
+            way.push(next.clone());
+            at = match self.link_at(&at, component).filter(|_| way.len() < LONGEST_WAY * deep) {
+                Some(target) => self.go(at, Path::new(&target), way, deep - 1),
+                None => next,
+            };
+        }
+        at
+    }
+
+    fn link_at(&self, dir: &Path, component: Component) -> Option<OsString> {
+        let Component::Normal(name) = component else { return None };
+        link_target(self.resolve(dir).ok()?.as_fd(), name).ok()?
+    }
+
     fn make_one(&self, dir: BorrowedFd, name: &OsStr, path: &Path) -> Result<OwnedFd, Errno> {
         match mkdirat(dir, name, Mode::from_bits_truncate(0o755)) {
             Ok(()) | Err(Errno::EEXIST) => self.resolve(path),
@@ -309,6 +338,23 @@ mod tests {
         for made in ["a/b", "a/c", "outside/deep/x", "up/y"] {
             assert!(dir.join(made).is_dir(), "{made}");
         }
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn the_way_of_a_look_up() {
+        let dir = scratch("way");
+        std::fs::create_dir_all(dir.join("usr/bin")).unwrap();
+        symlink("usr/bin", dir.join("bin")).unwrap();
+        symlink("/etc/sh", dir.join("usr/bin/sh")).unwrap();
+        symlink("loop", dir.join("loop")).unwrap();
+        let root = Root::open(&dir).unwrap();
+        let way = |path: &str| root.way(Path::new(path));
+        let places = |text: &str| text.split(' ').map(PathBuf::from).collect::<Vec<_>>();
+        let real = "/ / /bin /usr /usr/bin /usr/bin/sh / /etc /etc/sh";
+        assert_eq!(way("/bin/sh"), places(real));
+        assert_eq!(way("bin/../no/x"), places("/ /bin /usr /usr/bin /usr /usr/no /usr/no/x"));
+        assert_eq!(way("loop").last().unwrap(), Path::new("/loop"));
         std::fs::remove_dir_all(dir).unwrap();
     }
 

@@ -113,6 +113,14 @@ impl Payload {
     /// # Errors
     /// In Go's words, which engines look for: `exec: "x": executable file not found in $PATH`.
     pub fn find(&self) -> Result<CString> {
+        self.find_by(&executable)
+    }
+
+    /// The same, where `executable` tells what may be executed.
+    pub fn find_by(
+        &self,
+        executable: &dyn Fn(&CStr) -> std::result::Result<(), Errno>,
+    ) -> Result<CString> {
         let name = self.args.strings().first().map_or(c"", |name| name.as_c_str());
         if name.to_bytes().contains(&b'/') {
             return match executable(name) {
@@ -191,7 +199,7 @@ fn c_strings(texts: &[String]) -> Result<Vec<CString>> {
 }
 
 /// Whether `path` is a file that this process may execute.
-fn executable(path: &CStr) -> std::result::Result<(), Errno> {
+pub fn executable(path: &CStr) -> std::result::Result<(), Errno> {
     let stat = nix::sys::stat::stat(path)?;
     if stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits() {
         return Err(Errno::EISDIR);

@@ -149,6 +149,9 @@ impl IoPriority {
     }
 }
 
+/// The flag with which numbers of nodes are counted among those that there are (set_mempolicy(2)).
+const RELATIVE: &str = "MPOL_F_RELATIVE_NODES";
+
 /// A policy for the memory of a process.
 #[derive(Debug)]
 pub struct MemoryPolicy {
@@ -167,6 +170,14 @@ impl MemoryPolicy {
         let nodes = config.nodes.as_deref().unwrap_or_default();
         let nodes = list::mask(nodes, list::HIGHEST_NODE).ok_or_else(wrong)?;
         Ok(MemoryPolicy { name: config.mode.clone(), mode: mode | flags, nodes })
+    }
+
+    /// Whether it names nodes, and none of those that are `there`: the kernel refuses it then.
+    pub fn has_none_of(&self, there: &[u64]) -> bool {
+        let names_any = self.nodes.iter().any(|word| *word != 0);
+        let relative = names::number(names::MEMORY_FLAGS, RELATIVE).unwrap_or_default();
+        let has_any = self.nodes.iter().zip(there).any(|(named, there)| named & there != 0);
+        names_any && self.mode & relative == 0 && !has_any
     }
 
     /// Sets it for this process and what it executes.
@@ -302,7 +313,12 @@ mod tests {
     fn a_memory_policy_has_its_flags_in_the_mode() {
         let json = r#"{"mode": "MPOL_BIND", "nodes": "0,2", "flags": ["MPOL_F_STATIC_NODES"]}"#;
         let policy = MemoryPolicy::plan(&crate::spec::load::from_json(json).unwrap()).unwrap();
-        assert_eq!((policy.mode, policy.nodes), (0x8002, vec![0b101]));
+        assert_eq!((policy.mode, &*policy.nodes), (0x8002, &[0b101][..]));
+        assert!(policy.has_none_of(&[0b10]) && policy.has_none_of(&[]));
+        assert!(!policy.has_none_of(&[0b11]));
+        let json = json.replace("STATIC", "RELATIVE");
+        let policy = MemoryPolicy::plan(&crate::spec::load::from_json(&json).unwrap()).unwrap();
+        assert!(!policy.has_none_of(&[0b10]));
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::path::{Root, is_dir};
 use crate::sys::mount::{attach, clone_tree};
 use crate::sys::{process, terminal};
 
+/// The hint where it is missing.
+pub const NO_DEVPTS: &str = "a terminal needs a mount of type devpts on /dev/pts";
+
 /// A new pseudo-terminal: the caller's end and the container's.
 #[derive(Debug)]
 pub struct Pty {
@@ -33,7 +36,7 @@ impl Pty {
                 Errno::ENOENT => Error::sys("open /dev/pts/ptmx", errno),
                 _ => return Error::sys("open /dev/pts/ptmx", errno),
             };
-            err.hint("a terminal needs a mount of type devpts on /dev/pts")
+            err.hint(NO_DEVPTS)
         })?;
         terminal::unlock(master.as_fd())?;
         if let Some((rows, columns)) = size {

@@ -627,7 +627,8 @@ fn doctor_finds_nothing_in_a_good_bundle() {
     let mut config = json(&std::fs::read_to_string(&file).unwrap());
     config["process"]["rlimits"] = serde_json::json!([]);
     std::fs::write(&file, config.to_string()).unwrap();
-    std::fs::create_dir(place.0.join("rootfs")).unwrap();
+    std::fs::create_dir_all(place.0.join("rootfs/bin")).unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_tare"), place.0.join("rootfs/bin/sh")).unwrap();
     let output = tare(&["doctor", &bundle]);
     let said = text(&output.stdout);
     let (host, bundle) = said.split_once("\n\n").unwrap();

@@ -134,7 +134,7 @@ pub fn plan_options(options: &Create, mode: Mode) -> Result<Options> {
 /// A path without links, as the kernel knows it. Where there is none on the way, the words alone
 /// say it, and /proc, which is slow, is not asked. (realpath(3) asks for each part, and brings up a
 /// heap that nothing else uses.)
-fn absolute(path: &Path) -> Result<PathBuf> {
+pub fn absolute(path: &Path) -> Result<PathBuf> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);

@@ -5,6 +5,8 @@
 
 mod bundle;
 mod facts;
+mod means;
+mod rootfs;
 
 use std::fmt;
 use std::path::Path;

@@ -7,6 +7,7 @@ mod idmap;
 mod label;
 mod options;
 mod string;
+mod values;
 
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -417,8 +418,7 @@ impl Mount {
         match attach(mount, target.as_fd()) {
             // The kernel says only EINVAL; engines look for these words.
             Err(Errno::EINVAL) if is_dir(mount)? != is_dir(&target)? => {
-                let err = self.fault(Errno::ENOTDIR, "destination");
-                return Err(err.hint("a directory goes on a directory only, a file on a file only"));
+                return Err(self.misplaced(Errno::ENOTDIR));
             }
             other => other.map_err(|errno| self.fault(errno, "destination"))?,
         }
@@ -472,6 +472,17 @@ impl Mount {
             set_attributes(mount, change, None, *all)?;
         }
         Ok(())
+    }
+
+    /// The error of a destination where it cannot be.
+    pub fn misplaced(&self, errno: Errno) -> Error {
+        let err = self.fault(errno, "destination");
+        match errno {
+            Errno::ENOTDIR => {
+                err.hint("a directory goes on a directory only, a file on a file only")
+            }
+            _ => err,
+        }
     }
 
     fn fault(&self, errno: Errno, member: &str) -> Error {

@@ -113,10 +113,7 @@ impl Context<'_> {
         let uid = self.spec.process.as_ref().map_or(0, |process| process.user.uid);
         let joined = self.namespaces.joined(NEWUSER);
         let owner = match self.new_user() {
-            true => self.linux.uid_mappings.iter().find_map(|map| {
-                let index = uid.checked_sub(map.container_id).filter(|index| *index < map.size)?;
-                map.host_id.checked_add(index)
-            })?,
+            true => self.linux.uid_mappings.iter().find_map(|map| map.outside(uid))?,
             false => uid,
         };
         let is_other = owner != 0 || joined.is_some();

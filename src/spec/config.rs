@@ -117,6 +117,14 @@ object! { #[derive(Copy, PartialEq, Eq)] IdMapping {
     required "size" size: u32,
 }}
 
+impl IdMapping {
+    /// The host's id for `id` of the container, if it is one of these.
+    pub fn outside(&self, id: u32) -> Option<u32> {
+        let index = id.checked_sub(self.container_id).filter(|index| *index < self.size)?;
+        self.host_id.checked_add(index)
+    }
+}
+
 object! { #[derive(Default)] Hooks {
     "prestart" prestart: Vec<Hook>,
     "createRuntime" create_runtime: Vec<Hook>,

@@ -3,16 +3,21 @@
 
 use std::path::Path;
 
-use super::facts::{has_namespace, holds};
+use nix::errno::Errno;
+
+use super::facts::{has, has_namespace, holds, read};
 use crate::cli::{Explain, Global};
+use crate::cmd::create::absolute;
 use crate::cmd::explain;
 use crate::error::Error;
 use crate::hooks::Point;
 use crate::namespaces::KINDS;
-use crate::process::Rlimit;
+use crate::path::{c_string, clean};
+use crate::process::{Rlimit, executable};
 use crate::spec::check::sysctl_file;
 use crate::spec::config::{Linux, Process, Spec};
 use crate::spec::load;
+use crate::step::{ChildStep, Entry};
 use crate::{log, sys};
 
 const SYS_RESOURCE: u8 = 24;
@@ -27,18 +32,24 @@ pub fn problems(global: &Global, bundle: &Path) -> Vec<Error> {
     let options = Explain { id: None, bundle: bundle.to_path_buf(), json: false };
     let mut found = Found(Vec::new());
     let mut spec = config.spec.clone();
-    loop {
+    let plan = loop {
         let err = match explain::plan(global, &spec, &options) {
-            Ok(plan) => break log::warn_all(&plan.warnings),
+            Ok(plan) => break Some(plan),
             Err(err) => err,
         };
         let more = err.path().is_some_and(|path| without(&mut spec, path));
         found.0.push(err);
         if !more {
-            break;
+            break None;
         }
+    };
+    let bundle = absolute(bundle).unwrap_or_else(|_| bundle.to_path_buf());
+    found.look(&config.spec, &bundle);
+    if let Some(plan) = plan {
+        log::warn_all(&plan.warnings);
+        found.means(&plan, &bundle);
+        found.inside(&plan);
     }
-    found.look(&config.spec, bundle);
     found.0.into_iter().map(|err| config.place(err)).collect()
 }
 
@@ -57,14 +68,28 @@ fn without(spec: &mut Spec, path: &str) -> bool {
 }
 
 /// The problems so far.
-struct Found(Vec<Error>);
+pub(super) struct Found(Vec<Error>);
 
 impl Found {
-    fn add(&mut self, words: impl Into<String>, at: impl Into<String>) {
-        let (err, at) = (Error::new(words), at.into());
-        // What the plan has refused is not told twice.
-        if self.0.iter().all(|known| known.path() != Some(&at)) {
-            self.0.push(err.at(at));
+    /// Adds what `words` say of the member at the JSON path `at`.
+    pub(super) fn add(&mut self, words: String, at: String) {
+        self.report(Error::new(words).at(at));
+    }
+
+    /// Adds that the step `entry` will end with `err`.
+    pub(super) fn stopped(&mut self, err: Error, entry: &Entry<ChildStep>) {
+        self.report(err.or_doing(|| entry.step.to_string()).at(&*entry.at));
+    }
+
+    /// Adds that `path`, which the member at the JSON path `at` names, is not as it has to be.
+    pub(super) fn failed(&mut self, path: &Path, errno: Errno, at: String) {
+        self.report(Error::sys(path.to_string_lossy(), errno).at(at));
+    }
+
+    /// Adds a problem, unless its member has one: what the plan has refused is not told twice.
+    pub(super) fn report(&mut self, err: Error) {
+        if err.path().is_none() || self.0.iter().all(|known| known.path() != err.path()) {
+            self.0.push(err);
         }
     }
 
@@ -74,15 +99,26 @@ impl Found {
         self.namespaces(linux);
         self.files(spec, bundle);
         self.hooks(spec);
+        self.sysctls(linux);
+        if let Some(process) = &spec.process {
+            self.process(process);
+        }
+    }
+
+    /// Those of the host; what belongs to a network device or a namespace that is joined need not be there.
+    fn sysctls(&mut self, linux: &Linux) {
+        let joins_network =
+            linux.namespaces.iter().any(|n| n.kind == "network" && n.path.is_some());
         for name in linux.sysctl.keys() {
-            let file = sysctl_file(name).map(|file| Path::new("/proc/sys").join(file));
-            if file.is_some_and(|file| !file.exists()) {
+            let Some(file) = sysctl_file(name) else { continue };
+            let of_device = has(&file, "/conf/") || has(&file, "/neigh/");
+            if file.starts_with("net/") && (joins_network || of_device) {
+                continue;
+            }
+            if !Path::new("/proc/sys").join(file).exists() {
                 let at = crate::spec::position::member("linux.sysctl", name);
                 self.add(format!("the kernel has no {name}"), at);
             }
-        }
-        if let Some(process) = &spec.process {
-            self.process(process);
         }
     }
 
@@ -99,22 +135,28 @@ impl Found {
         }
         let user = linux.namespaces.iter().any(|namespace| namespace.kind == "user");
         if sys::process::euid() != 0 && !user {
-            self.add("new namespaces need root, or a user namespace", "linux.namespaces");
+            self.add(
+                "new namespaces need root, or a user namespace".into(),
+                "linux.namespaces".into(),
+            );
         }
     }
 
-    /// The root, and the sources of bind mounts.
+    /// The root, and the sources of bind mounts. Those in the root are looked at with what is mounted there.
     fn files(&mut self, spec: &Spec, bundle: &Path) {
-        if let Some(root) = &spec.root {
-            let path = bundle.join(&root.path);
-            if !path.is_dir() {
-                self.add(format!("{} is not a directory", path.display()), "root.path");
-            }
+        let root = spec.root.as_ref().map(|root| bundle.join(&root.path));
+        if let Some(path) = root.as_ref().filter(|path| !path.is_dir()) {
+            self.add(format!("{} is not a directory", path.display()), "root.path".into());
         }
+        let root = root.map(|path| clean(&path));
+        let in_root =
+            |path: &Path| root.as_ref().is_some_and(|root| clean(path).strip_prefix(root).is_ok());
         for (i, mount) in spec.mounts.iter().enumerate() {
             let bind = mount.options.iter().any(|option| option == "bind" || option == "rbind");
             let Some(source) = mount.source.as_deref() else { continue };
-            if (bind || mount.kind.as_deref() == Some("bind")) && !bundle.join(source).exists() {
+            let path = bundle.join(source);
+            if (bind || mount.kind.as_deref() == Some("bind")) && !in_root(&path) && !path.exists()
+            {
                 let at = format!("mounts[{i}].source");
                 self.add(format!("{source}: no such file or directory"), at);
             }
@@ -126,30 +168,38 @@ impl Found {
         let Some(hooks) = &spec.hooks else { return };
         for point in Point::ALL.iter().filter(|point| point.name() != "startContainer") {
             for (i, hook) in point.of(hooks).iter().enumerate() {
-                if missing(&hook.path) {
+                let Ok(path) = c_string(&hook.path) else { continue };
+                if let Err(errno) = executable(&path) {
                     let at = format!("hooks.{}[{i}].path", point.name());
-                    self.add(format!("{}: no such file or directory", hook.path), at);
+                    self.failed(Path::new(&hook.path), errno, at);
                 }
             }
         }
     }
 
-    /// What only CAP_SYS_RESOURCE may raise or lower.
+    /// What nobody, or only CAP_SYS_RESOURCE, may raise or lower.
     fn process(&mut self, process: &Process) {
-        if holds(SYS_RESOURCE) {
-            return;
-        }
+        let most = read("/proc/sys/fs/nr_open").parse().unwrap_or(u64::MAX);
+        let holds = holds(SYS_RESOURCE);
         for (i, entry) in process.rlimits.iter().enumerate() {
-            if Rlimit::plan(i, entry).is_ok_and(|limit| limit.is_raised()) {
-                let words = format!("raising the hard {} needs CAP_SYS_RESOURCE", entry.kind);
-                self.add(words, format!("process.rlimits[{i}].hard"));
-            }
+            let raised = !holds && Rlimit::plan(i, entry).is_ok_and(|limit| limit.is_raised());
+            let words = match entry.kind == "RLIMIT_NOFILE" && entry.hard > most {
+                true => format!("/proc/sys/fs/nr_open allows {most} open files"),
+                false if raised => {
+                    format!("raising the hard {} needs CAP_SYS_RESOURCE", entry.kind)
+                }
+                false => continue,
+            };
+            self.add(words, format!("process.rlimits[{i}].hard"));
+        }
+        if holds {
+            return;
         }
         let own = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
         let own = own.trim().parse().unwrap_or(0);
         if process.oom_score_adj.is_some_and(|score| score < own) {
             let words = format!("lowering the score below {own} needs CAP_SYS_RESOURCE");
-            self.add(words, "process.oomScoreAdj");
+            self.add(words, "process.oomScoreAdj".into());
         }
     }
 }
