@@ -160,6 +160,12 @@ fn ids_without_a_mapping() {
     both_fail(&user("gid", json!(10)), "process.user.gid");
     both_fail(&user("additionalGids", json!([1, 99])), "process.user.additionalGids");
     none_fails(&user("uid", json!(9)));
+    let without_root = |member: &str| {
+        let c = user("uid", json!(1)).with(|c| c["process"]["user"]["gid"] = json!(1));
+        c.with(|c| c["linux"][member][0]["containerID"] = json!(1))
+    };
+    both_fail(&without_root("uidMappings"), "linux.uidMappings");
+    both_fail(&without_root("gidMappings"), "linux.gidMappings");
 }
 
 #[test]

@@ -43,6 +43,8 @@ fn exists(maps: Maps, is_group: bool, id: u32) -> bool {
 
 impl Found {
     /// What the steps of the plan will not find.
+    // Within its caller it would be larger.
+    #[inline(never)]
     pub(super) fn means(&mut self, plan: &Plan, bundle: &Path) {
         let maps = maps(plan);
         // They may start one.
@@ -151,13 +153,19 @@ impl Found {
         self.failed(&path, errno, "linux.seccomp.listenerPath".into());
     }
 
+    /// The payload's, and those of root, which the child is until then.
     fn ids(&mut self, user: &Credentials, maps: Maps) {
-        let ids =
-            [("uid", &[user.uid][..]), ("gid", &[user.gid]), ("additionalGids", &user.groups)];
-        for (name, ids) in ids {
-            if let Some(id) = ids.iter().find(|id| !exists(maps, name != "uid", **id)) {
+        let ids = [
+            ("process.user.uid", false, &[user.uid][..]),
+            ("process.user.gid", true, &[user.gid]),
+            ("process.user.additionalGids", true, &user.groups),
+            ("linux.uidMappings", false, &[0]),
+            ("linux.gidMappings", true, &[0]),
+        ];
+        for (at, is_group, ids) in ids {
+            if let Some(id) = ids.iter().find(|id| !exists(maps, is_group, **id)) {
                 let words = format!("{id} has no mapping in the container's user namespace");
-                self.add(words, format!("process.user.{name}"));
+                self.add(words, at.into());
             }
         }
     }
