@@ -171,6 +171,17 @@ fn files_are_the_callers_streams() {
     if is_tare() {
         exec.under(&["sh", "-c", &shell, "sh"]).ok();
         assert_eq!(std::fs::read_to_string(&to).unwrap(), "done\n");
+        let busy = c.exec(&[], &["/bin/sh", "-c", "while :; do echo x; done & sleep 0.1"]);
+        busy.under(&["sh", "-c", &shell, "sh"]).ok();
+        // What it does not read is left to the caller.
+        std::fs::write(&from, "1\n2\n3\n").unwrap();
+        let each = format!("while read line; do echo $line; \"$@\"; done <{from}");
+        for (script, seen) in
+            [("true", "1\n2\n3\n"), ("exec <&-; sleep 0.1", "1\n2\n3\n"), ("cat", "1\n2\n3\n")]
+        {
+            let exec = c.exec(&[], &["/bin/sh", "-c", script]);
+            assert_eq!(exec.under(&["sh", "-c", &each, "sh"]).ok(), seen, "{script}");
+        }
         let full = c.exec(&[], &["/bin/sh", "-c", "yes; echo $? >/tmp/code"]);
         full.under(&["sh", "-c", "exec \"$@\" >/dev/full", "sh"]).ok();
         assert_ne!(std::fs::read_to_string(c.rootfs().join("tmp/code")).unwrap(), "0\n");

@@ -116,7 +116,7 @@ fn relay(process: &Process, mut pipes: Pipes, mut notify: Option<Listener>) -> R
             if signal != libc::SIGCHLD {
                 forward(process, signal);
             } else if let Some(code) = reap(process.pid)? {
-                pipes.drain(|caller| may_wait(&signals, caller));
+                pipes.finish(|caller| may_wait(&signals, caller));
                 return Ok(code);
             }
         }

@@ -13,11 +13,11 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::PollFlags;
 use nix::sys::stat::{FileStat, SFlag, fstat};
-use nix::unistd::{pipe2, read, write};
+use nix::unistd::{Whence, lseek, pipe2, read, write};
 
 use crate::error::{Doing, Result};
 use crate::process::is_null;
-use crate::sys::process::stdio;
+use crate::sys::process::{stdio, unread};
 
 /// What the payload gets.
 #[derive(Debug, Default)]
@@ -55,7 +55,9 @@ impl Pipes {
             fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).doing(|| "set up a pipe")?;
             // Our own end never makes us wait, nor does a file.
             let waits = number > 0 && kind(&stat) != SFlag::S_IFREG;
-            flows.push(Flow { number, pipe: Some(ours), waits, data: Buffer::default() });
+            let far = (number == 0).then(|| theirs.try_clone()).transpose();
+            let far = far.doing(|| "make a pipe")?;
+            flows.push(Flow { number, pipe: Some(ours), far, waits, data: Buffer::default() });
             ends.pipes.push((vec![number], theirs));
         }
         Ok((Pipes(flows), ends))
@@ -77,18 +79,13 @@ impl Pipes {
         flows.for_each(|(flow, _)| flow.go_on());
     }
 
-    /// Copies what the payload wrote last, as long as `wait` lets it wait for the caller's side. What the
-    /// payload has left running may write later: that is not waited for.
-    pub fn drain(&mut self, wait: impl Fn(BorrowedFd) -> bool) {
-        for flow in self.0.iter_mut().filter(|flow| flow.number > 0) {
-            loop {
-                if flow.data.is_empty() {
-                    flow.go_on();
-                }
-                if flow.data.is_empty() || !wait(stdio(flow.number)) {
-                    break;
-                }
-                flow.go_on();
+    /// Copies what the payload wrote last, as long as `wait` lets it wait for the caller's side. What it has
+    /// left running may write on: that is not waited for. What it has not read goes back to the caller.
+    pub fn finish(&mut self, wait: impl Fn(BorrowedFd) -> bool) {
+        for flow in &mut self.0 {
+            match flow.number {
+                0 => flow.give_back(),
+                _ => flow.drain(&wait),
             }
         }
     }
@@ -115,6 +112,8 @@ struct Flow {
     number: i32,
     /// Our end, until one side has gone.
     pipe: Option<OwnedFd>,
+    /// The payload's end of its input: what is left in there is not lost with its reader.
+    far: Option<OwnedFd>,
     /// Whether a long write may have to wait.
     waits: bool,
     data: Buffer,
@@ -130,6 +129,35 @@ impl Flow {
             (_, true) => (pipe, PollFlags::POLLIN),
             (_, false) => (caller, PollFlags::POLLOUT),
         })
+    }
+
+    fn drain(&mut self, wait: impl Fn(BorrowedFd) -> bool) {
+        let mut left = self.rest();
+        while left > 0 && self.pipe.is_some() {
+            if !self.data.is_empty() && !wait(stdio(self.number)) {
+                return;
+            }
+            let before = self.data.0.len();
+            self.go_on();
+            if before == 0 && self.data.is_empty() {
+                return;
+            }
+            left -= left.min(before.saturating_sub(self.data.0.len()));
+        }
+    }
+
+    /// Whoever reads the caller's file next, such as the next round of a shell's loop, begins where the
+    /// payload has stopped.
+    fn give_back(&mut self) {
+        let rest = i64::try_from(self.rest()).unwrap_or(0);
+        // Terminals have no such place.
+        let _ = lseek(stdio(self.number), -rest, Whence::SeekCur);
+    }
+
+    /// How many bytes are on their way.
+    fn rest(&self) -> usize {
+        let pipe = self.far.as_ref().or(self.pipe.as_ref());
+        self.data.0.len() + pipe.map_or(0, |pipe| unread(pipe.as_fd()))
     }
 
     /// Reads or writes once. With one side gone the other one's end is closed, which it will notice.

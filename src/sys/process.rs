@@ -145,6 +145,14 @@ pub fn keep_on_exec(fd: i32) -> Result<(), Errno> {
     Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }).map(drop)
 }
 
+/// How many bytes lie in a pipe, seen from either end (pipe(7), `FIONREAD`); none if it is no pipe.
+pub fn unread(pipe: BorrowedFd) -> usize {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the kernel writes one integer, for which there is room.
+    let asked = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    if asked == 0 { usize::try_from(count).unwrap_or(0) } else { 0 }
+}
+
 /// Whether `fd` is an open descriptor of this process.
 pub fn is_open(fd: i32) -> bool {
     // SAFETY: F_GETFD only asks.
