@@ -754,7 +754,7 @@ fn a_cgroup_namespace_is_restored() {
 #[test]
 fn a_cgroup_below_another_is_restored() {
     let Some(_) = criu() else { return };
-    for by_systemd in [false, true] {
+    for (by_systemd, mode) in [(false, "soft"), (false, "full"), (true, "soft"), (true, "full")] {
         if by_systemd && !std::path::Path::new("/run/systemd/system").exists() {
             continue;
         }
@@ -770,11 +770,12 @@ fn a_cgroup_below_another_is_restored() {
         let c = &counter.0;
         let cgroups = || fs::read_to_string(format!("/proc/{}/cgroup", c.pid())).unwrap();
         let before = cgroups();
-        checkpoint(c, &[]).ok();
+        let mode = ["--manage-cgroups-mode", mode];
+        checkpoint(c, &mode).ok();
         let value = counter.value();
-        restore(c, &["--detach"]).ok();
+        restore(c, &["--detach", mode[0], mode[1]]).ok();
         counter.beyond(value);
-        assert_eq!(cgroups(), before, "{by_systemd}");
+        assert_eq!(cgroups(), before, "{by_systemd} {mode:?}");
         c.end();
     }
     let _ = fs::remove_dir("/sys/fs/cgroup/tare-above");
