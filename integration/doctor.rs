@@ -39,8 +39,11 @@ fn none_fails(c: &Container) {
     assert_eq!((code, run.code), (0, 0), "{said}{}", run.stderr);
 }
 
-/// Each change to the configuration makes both fail because of the member.
-fn all_fail(cases: &[(&str, fn(&mut Value))]) {
+/// A member of the configuration, and a change to it.
+type Case = (&'static str, fn(&mut Value));
+
+/// Each change makes both fail because of the member.
+fn all_fail(cases: &[Case]) {
     for (at, change) in cases {
         both_fail(&shell().with(change), at);
     }

@@ -656,7 +656,14 @@ fn a_copy_that_is_too_large_is_refused() {
 #[test]
 fn a_copy_counts_as_the_containers_memory() {
     let c = Container::sh("true").mount("tmpfs", "tmpfs", "/etc/d", &["tmpcopyup"]);
-    let c = c.with(|c| c["linux"]["resources"] = json!({"memory": {"limit": 32 << 20}}));
+    // A machine with cgroup v2 may have a swap to evade to.
+    let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let c = c.with(|c| {
+        c["linux"]["resources"] = json!({"memory": {"limit": 32 << 20}});
+        if v2 {
+            c["linux"]["resources"]["memory"]["swap"] = json!(32 << 20);
+        }
+    });
     let dir = c.rootfs().join("etc/d");
     std::fs::create_dir_all(&dir).unwrap();
     let file = std::fs::File::create(dir.join("sparse")).unwrap();
