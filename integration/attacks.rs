@@ -674,9 +674,15 @@ fn files_of_the_caller_are_out_of_reach() {
             cmd.under(&["bash", "-c", shell, from, to]).answer();
             assert_eq!(fs::read_to_string(&given).unwrap(), "mine\n", "{user}");
             assert!(fs::read_to_string(&taken).unwrap().starts_with("mine\nsaid\n"), "{user}");
-            for path in [&given, &taken] {
+            let fifo = c.bundle().join("fifo");
+            Cmd::new(&["mkfifo", "-m", "600", fifo.to_str().unwrap()]).ok();
+            let shell = "exec 9<>$0; timeout 20 \"$@\" >&9";
+            let exec = c.exec(&[], &["/bin/true"]);
+            exec.under(&["bash", "-c", shell, fifo.to_str().unwrap()]).ok();
+            for path in [&given, &taken, &fifo] {
                 assert_eq!(fs::metadata(path).unwrap().uid(), 0, "{}", path.display());
             }
+            fs::remove_file(fifo).unwrap();
         }
         c.end();
     }

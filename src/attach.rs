@@ -15,7 +15,7 @@ use nix::unistd::{Pid, isatty};
 use crate::error::{Doing, Result};
 use crate::notify::Listener;
 use crate::parent::{Made, Process};
-use crate::pipes::{Buffer, Pipes};
+use crate::pipes::{Buffer, Pipes, terminal_without_waiting};
 use crate::sys::pidfd;
 use crate::sys::process::{stdio, wait_signal};
 
@@ -27,13 +27,17 @@ pub fn attach(made: Made, notify: Option<Listener>) -> Result<i32> {
         return Relay::new(made.process, &master, notify)?.run(master);
     }
     if !made.pipes.is_empty() {
-        return relay(&made.process, made.pipes, notify);
+        return relay(&made.process, made.pipes, notify, made.state.is_none());
     }
+    wait_with(&made.process, notify)
+}
+
+fn wait_with(process: &Process, notify: Option<Listener>) -> Result<i32> {
     let ended = match notify {
-        Some(notify) => until_ready(&made.process, &notify)?,
+        Some(notify) => until_ready(process, &notify)?,
         None => None,
     };
-    ended.map_or_else(|| wait(&made.process), Ok)
+    ended.map_or_else(|| wait(process), Ok)
 }
 
 /// Passes signals on until the container is ready; its exit code if it ends before.
@@ -99,36 +103,62 @@ fn reap(init: i32) -> Result<Option<i32>> {
     }
 }
 
-/// Copies between the caller's files and the payload until that has ended.
-fn relay(process: &Process, mut pipes: Pipes, mut notify: Option<Listener>) -> Result<i32> {
+/// Copies between the caller's files and the payload until that has ended. Of an exec, what it leaves
+/// running may write on until it is done, as with runc: its output would break otherwise.
+fn relay(
+    process: &Process,
+    mut pipes: Pipes,
+    mut notify: Option<Listener>,
+    is_exec: bool,
+) -> Result<i32> {
     let signals = signal_descriptor()?;
+    let mut ended = None;
     loop {
+        if let Some(code) = ended.filter(|_| !pipes.may_be_written()) {
+            return Ok(code);
+        }
         let ready = {
             let said = notify.as_ref().map(|notify| (notify.as_fd(), PollFlags::POLLIN));
             let asked = [Some((signals.as_fd(), PollFlags::POLLIN)), said];
-            wait_for_any(&asked.into_iter().chain(pipes.wanted()).collect::<Vec<_>>())?
+            let asked: Vec<_> = asked.into_iter().chain(pipes.wanted()).collect();
+            wait_for_any(&asked, pipes.patience())?
         };
+        pipes.resume();
         let [signal, said, pipe @ ..] = ready.as_slice() else { continue };
         notify = notify.filter(|notify| !(*said && notify.pass_on(std::process::id())));
         pipes.go_on(pipe);
         while *signal && let Ok(Some(info)) = signals.read_signal() {
             let signal = info.ssi_signo as i32;
-            if signal != libc::SIGCHLD {
+            if signal == libc::SIGCHLD {
+                ended = ended.or(reap(process.pid)?);
+            } else if let Some(code) = ended.filter(|_| ENDING.contains(&signal)) {
+                return Ok(code);
+            } else {
                 forward(process, signal);
-            } else if let Some(code) = reap(process.pid)? {
-                pipes.finish(|caller| may_wait(&signals, caller));
+            }
+        }
+        if let Some(code) = ended {
+            pipes.end_input();
+            if !is_exec {
+                pipes.drain(|caller| may_wait(&signals, caller));
                 return Ok(code);
             }
         }
     }
 }
 
+/// What says that nobody waits for the rest of the output.
+const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
 /// Waits until one of them is ready; those that are. Of one that is not asked, poll(2) would tell all the
 /// same that its other side is gone.
-fn wait_for_any(asked: &[Option<(BorrowedFd, PollFlags)>]) -> Result<Vec<bool>> {
+fn wait_for_any(
+    asked: &[Option<(BorrowedFd, PollFlags)>],
+    patience: PollTimeout,
+) -> Result<Vec<bool>> {
     let some: Vec<_> = asked.iter().flatten().collect();
     let mut fds: Vec<_> = some.into_iter().map(|(fd, flags)| PollFd::new(*fd, *flags)).collect();
-    match poll(&mut fds, PollTimeout::NONE) {
+    match poll(&mut fds, patience) {
         Err(Errno::EINTR) => return Ok(vec![false; asked.len()]),
         other => drop(other.doing(|| "wait for the container")?),
     }
@@ -139,14 +169,13 @@ fn wait_for_any(asked: &[Option<(BorrowedFd, PollFlags)>]) -> Result<Vec<bool>> 
 
 /// Waits until `output` takes more; false if a signal says that nobody waits for it any more.
 fn may_wait(signals: &SignalFd, output: BorrowedFd) -> bool {
-    const HARMLESS: [i32; 4] = [libc::SIGCHLD, libc::SIGWINCH, libc::SIGURG, libc::SIGPIPE];
     loop {
         let mut fds = [(signals.as_fd(), PollFlags::POLLIN), (output, PollFlags::POLLOUT)]
             .map(|(fd, flags)| PollFd::new(fd, flags));
         let _ = poll(&mut fds, PollTimeout::NONE);
         let is_ready = fds.last().and_then(PollFd::any) == Some(true);
         while let Ok(Some(info)) = signals.read_signal() {
-            if !HARMLESS.contains(&(info.ssi_signo as i32)) {
+            if ENDING.contains(&(info.ssi_signo as i32)) {
                 return false;
             }
         }
@@ -161,6 +190,8 @@ fn may_wait(signals: &SignalFd, output: BorrowedFd) -> bool {
 struct Relay {
     process: Process,
     signals: SignalFd,
+    /// The caller's terminal once more, for output.
+    output: Option<OwnedFd>,
     /// Settings of the caller's terminal, to be restored in the end.
     saved: Option<Termios>,
     /// Whether there may be more to read from the caller.
@@ -178,7 +209,9 @@ impl Relay {
         let signals = signal_descriptor()?;
         fcntl(master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).doing(|| "set up the terminal")?;
         let (typed, shown) = (Buffer::default(), Buffer::default());
-        let mut relay = Relay { process, signals, saved: None, input: true, typed, shown, notify };
+        let output = terminal_without_waiting(1);
+        let mut relay =
+            Relay { process, signals, output, saved: None, input: true, typed, shown, notify };
         if isatty(stdio(0)).unwrap_or(false) {
             let settings = tcgetattr(stdio(0)).doing(|| "read the settings of the terminal")?;
             let mut raw = settings.clone();
@@ -198,18 +231,20 @@ impl Relay {
             if notify.is_some_and(|notify| notify.pass_on(std::process::id())) {
                 self.notify = None;
             }
-            if output && !self.shown.write_piece(stdio(1)) {
+            if output && self.show().is_err() {
                 // As if the window were closed.
                 drop(terminal);
-                return wait(&self.process);
+                return wait_with(&self.process, self.notify.take());
             }
             if master {
-                self.typed.write_piece(terminal.as_fd());
+                if self.typed.write_piece(terminal.as_fd()).is_err() {
+                    self.typed = Buffer::default();
+                }
                 if self.shown.is_empty() {
-                    self.shown.read(terminal.as_fd());
+                    let _ = self.shown.read(terminal.as_fd());
                 }
             }
-            if input && !self.typed.read(stdio(0)) {
+            if input && !self.typed.read(stdio(0)).unwrap_or(false) {
                 self.input = false;
             }
             if signal && let Some(code) = self.signals(&terminal)? {
@@ -217,6 +252,14 @@ impl Relay {
                 return Ok(code);
             }
         }
+    }
+
+    fn output(&self) -> BorrowedFd<'_> {
+        self.output.as_ref().map_or(stdio(1), AsFd::as_fd)
+    }
+
+    fn show(&mut self) -> nix::Result<()> {
+        self.shown.write_piece(self.output.as_ref().map_or(stdio(1), AsFd::as_fd))
     }
 
     /// Waits until one of signals, master, stdin, stdout and the container's socket is ready for what
@@ -230,7 +273,7 @@ impl Relay {
             (self.signals.as_fd(), PollFlags::POLLIN),
             (terminal.as_fd(), master),
             (stdio(0), wanted(PollFlags::POLLIN, self.input && self.typed.is_empty())),
-            (stdio(1), wanted(PollFlags::POLLOUT, !self.shown.is_empty())),
+            (self.output(), wanted(PollFlags::POLLOUT, !self.shown.is_empty())),
             (self.notify.as_ref().map_or(self.signals.as_fd(), AsFd::as_fd), said),
         ];
         // Of one that is not asked, poll(2) would tell all the same that its other side is gone.
@@ -271,10 +314,10 @@ impl Relay {
     fn drain(&mut self, terminal: &OwnedFd) {
         loop {
             if self.shown.is_empty() {
-                self.shown.read(terminal.as_fd());
+                let _ = self.shown.read(terminal.as_fd());
             }
-            let goes_on = !self.shown.is_empty() && may_wait(&self.signals, stdio(1));
-            if !goes_on || !self.shown.write_piece(stdio(1)) {
+            let goes_on = !self.shown.is_empty() && may_wait(&self.signals, self.output());
+            if !goes_on || self.show().is_err() {
                 return;
             }
         }

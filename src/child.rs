@@ -21,7 +21,7 @@ use crate::plan::Plan;
 use crate::rootfs::{self, Mask, PinnedRoot};
 use crate::seccomp::{self, Filter};
 use crate::state::{State, Status};
-use crate::step::ChildStep;
+use crate::step::{ChildStep, Entry};
 use crate::sys::process::{ANY_SIGNAL, Fork, Strings, exec, exec_fd, exit_now, fork_into};
 use crate::sys::stub;
 use crate::terminal::{self, Pty};
@@ -412,7 +412,8 @@ impl<'a> Child<'a> {
         let run = |status, env| hook.run(state.for_hooks(status).as_bytes(), env, None, None);
         if hook.point == Point::StartContainer {
             // A program of the container, as its user: that has its environment, as with runc.
-            return run(Status::Created, self.env.as_ref().map_or(&[], Strings::strings));
+            let env = self.env.as_ref().map_or(&[][..], Strings::strings);
+            return run(Status::Created, env).map_err(|err| self.under_filter(err));
         }
         nix::unistd::fchdir(self.root()?)?;
         // What it makes is not for everyone to write, as what the steps make may be.
@@ -421,6 +422,15 @@ impl<'a> Child<'a> {
         let done = run(Status::Creating, &[]);
         umask(before);
         done
+    }
+
+    /// The payload's filter holds for hooks in the container, and for what it takes to start them.
+    fn under_filter(&self, err: Error) -> Error {
+        let is_filter = |entry: &Entry<ChildStep>| matches!(entry.step, ChildStep::Seccomp(..));
+        match err.errno() == Some(Errno::EPERM) && self.plan.child.iter().any(is_filter) {
+            true => err.hint("linux.seccomp may not allow what it takes to start a program"),
+            false => err,
+        }
     }
 
     /// Takes hold of what `found` finds for a mount. What cannot be held fails when it is mounted.

@@ -458,7 +458,7 @@ const EVENTS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A time as Go writes it: `100ms`, `1.5s`, `1h30m`.
 fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
     let mut nanos = 0u64;
     while !rest.is_empty() {
         let (number, more) = rest.split_at(rest.find(|c: char| c.is_ascii_alphabetic())?);
@@ -487,8 +487,9 @@ fn times(number: &str, unit: u64) -> Option<u64> {
         true => text.parse::<u64>().ok(),
         false => None,
     };
-    // More digits than a nanosecond has tell nothing.
-    let part = part.get(..part.len().min(9)).filter(|_| part.is_ascii())?;
+    // Of more, no unit is left.
+    let part = part.bytes().all(|digit| digit.is_ascii_digit()).then_some(part)?;
+    let part = part.get(..part.len().min(15))?;
     let scale = 10u128.pow(part.len() as u32);
     let rest = u128::from(digits(part)?) * u128::from(unit) / scale;
     let has_digits = !(whole.is_empty() && part.is_empty());
@@ -514,12 +515,21 @@ mod tests {
 
     #[test]
     fn times_are_as_go_writes_them() {
-        let good =
-            [("100ms", 100), ("1.5s", 1500), ("2m", 120_000), ("1h30m5s", 5_405_000), ("", 0)];
+        let good = [
+            ("100ms", 100),
+            ("1.5s", 1500),
+            ("+.5s", 500),
+            ("0.0000050000000h", 18),
+            ("2m", 120_000),
+            ("1h30m5s", 5_405_000),
+            ("", 0),
+        ];
         for (text, millis) in good {
             assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["5", "s", "1x", "-1s", "1s5", "1 s", "infs"] {
+        for text in
+            ["5", "s", "1x", "1.123456789-5s", "1.-5s", ".s", "--1s", "-1s", "1s5", "1 s", "infs"]
+        {
             assert_eq!(duration(text), None, "{text}");
         }
     }

@@ -261,9 +261,8 @@ pub fn check_id_maps(join: &Join, uids: &[IdMapping], gids: &[IdMapping]) -> Res
 /// The user `uid` of the user namespace that is joined, as this process sees him; none if he is not mapped.
 pub fn user_outside(join: &Join, uid: u32) -> Result<Option<u32>> {
     let [users, _] = id_maps(open(join)?.as_fd(), join.kind)?;
-    Ok(users.into_iter().find_map(|[inside, outside, size]| {
-        let index = uid.checked_sub(inside).filter(|index| *index < size)?;
-        outside.checked_add(index)
+    Ok(users.into_iter().find_map(|[container_id, host_id, size]| {
+        IdMapping { container_id, host_id, size }.outside(uid)
     }))
 }
 

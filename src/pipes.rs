@@ -1,21 +1,22 @@
 //! Pipes between the payload of a foreground command and the caller's own files and terminals: through
 //! /proc/self/fd the payload could open those anew, for more than the caller has, and OwnStdio would give
-//! them away. What cannot be opened anew for more, a pipe or a socket, goes to the payload itself.
+//! them away. Pipes, sockets and files without a name go to the payload itself: they lead nowhere else.
 //!
 //! ```text
 //!  caller's stdin  ──►  relay  ──►  pipe  ──►  payload
 //!  caller's stdout, stderr  ◄──  relay  ◄──  pipe  ◄──  payload
 //! ```
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::PollFlags;
-use nix::sys::stat::{FileStat, SFlag, fstat};
-use nix::unistd::{Whence, lseek, pipe2, read, write};
+use nix::poll::{PollFlags, PollTimeout};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use nix::unistd::{Whence, isatty, lseek, pipe2, read, write};
 
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
+use crate::log;
 use crate::process::is_null;
 use crate::sys::process::{stdio, unread};
 
@@ -43,21 +44,16 @@ impl Pipes {
                 continue;
             }
             // One pipe for both keeps what is written to one file in order.
-            let file = (number > 0).then_some((stat.st_dev, stat.st_ino));
+            let flags = fcntl(stdio(number), FcntlArg::F_GETFL).ok();
+            let file = (number > 0).then_some((stat.st_dev, stat.st_ino, flags));
             let before = ends.pipes.last_mut().filter(|_| file.is_some() && file == last);
             if let Some((numbers, _)) = before {
                 numbers.push(number);
                 continue;
             }
             last = file;
-            let (reader, writer) = pipe2(OFlag::O_CLOEXEC).doing(|| "make a pipe")?;
-            let (ours, theirs) = if number == 0 { (writer, reader) } else { (reader, writer) };
-            fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).doing(|| "set up a pipe")?;
-            // Our own end never makes us wait, nor does a file.
-            let waits = number > 0 && kind(&stat) != SFlag::S_IFREG;
-            let far = (number == 0).then(|| theirs.try_clone()).transpose();
-            let far = far.doing(|| "make a pipe")?;
-            flows.push(Flow { number, pipe: Some(ours), far, waits, data: Buffer::default() });
+            let (flow, theirs) = Flow::new(number, &stat).doing(|| "make a pipe")?;
+            flows.push(flow);
             ends.pipes.push((vec![number], theirs));
         }
         Ok((Pipes(flows), ends))
@@ -79,23 +75,40 @@ impl Pipes {
         flows.for_each(|(flow, _)| flow.go_on());
     }
 
-    /// Copies what the payload wrote last, as long as `wait` lets it wait for the caller's side. What it has
-    /// left running may write on: that is not waited for. What it has not read goes back to the caller.
-    pub fn finish(&mut self, wait: impl Fn(BorrowedFd) -> bool) {
-        for flow in &mut self.0 {
-            match flow.number {
-                0 => flow.give_back(),
-                _ => flow.drain(&wait),
-            }
+    /// How long to wait: a shell does not tell what it brings to the foreground again.
+    pub fn patience(&self) -> PollTimeout {
+        match self.0.iter().any(|flow| flow.in_background) {
+            true => PollTimeout::from(250u8),
+            false => PollTimeout::NONE,
         }
+    }
+
+    /// Tries to read the caller's terminal again.
+    pub fn resume(&mut self) {
+        self.0.iter_mut().for_each(|flow| flow.in_background = false);
+    }
+
+    /// Ends the input: what the payload has not read goes back to the caller.
+    pub fn end_input(&mut self) {
+        self.0.iter_mut().filter(|flow| flow.number == 0).for_each(Flow::give_back);
+    }
+
+    /// Whether whoever has the payload's output may still write.
+    pub fn may_be_written(&self) -> bool {
+        self.0.iter().any(|flow| flow.number > 0 && flow.pipe.is_some())
+    }
+
+    /// Copies what the payload wrote last, as long as `wait` lets it wait for the caller's side.
+    pub fn drain(&mut self, wait: impl Fn(BorrowedFd) -> bool) {
+        self.0.iter_mut().filter(|flow| flow.number > 0).for_each(|flow| flow.drain(&wait));
     }
 }
 
-/// Whether what is behind a descriptor can be opened through it anew, and belongs to others too.
+/// Whether what is behind a descriptor can be opened through it anew, for more, and is others' too.
 fn can_be_opened(stat: &FileStat) -> bool {
     match kind(stat) {
         SFlag::S_IFSOCK | SFlag::S_IFIFO => false,
-        // As a here-document of a shell.
+        // One without a name is known only to those who have it, such as a shell's here-document.
         SFlag::S_IFREG => stat.st_nlink > 0,
         _ => !is_null(stat),
     }
@@ -105,36 +118,74 @@ fn kind(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
 
+/// A terminal of the caller's, opened once more: whoever waits for it is not waited for then. None where
+/// it is no terminal, or may not be opened.
+pub fn terminal_without_waiting(number: i32) -> Option<OwnedFd> {
+    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let path = format!("/proc/self/fd/{number}");
+    let is_terminal = isatty(stdio(number)).unwrap_or(false);
+    is_terminal.then(|| nix::fcntl::open(&*path, flags, Mode::empty()).ok()).flatten()
+}
+
 /// One direction.
 #[derive(Debug)]
 struct Flow {
     /// Of the caller's descriptor.
     number: i32,
+    /// The caller's terminal once more, for output.
+    terminal: Option<OwnedFd>,
     /// Our end, until one side has gone.
     pipe: Option<OwnedFd>,
-    /// The payload's end of its input: what is left in there is not lost with its reader.
+    /// The payload's end of its input from a file: what is left in there is not lost with its reader.
     far: Option<OwnedFd>,
+    /// Whether it is a terminal that others read from just now.
+    in_background: bool,
     /// Whether a long write may have to wait.
     waits: bool,
     data: Buffer,
 }
 
 impl Flow {
+    fn new(number: i32, stat: &FileStat) -> nix::Result<(Flow, OwnedFd)> {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+        let (ours, theirs) = if number == 0 { (writer, reader) } else { (reader, writer) };
+        fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let is_file = kind(stat) == SFlag::S_IFREG;
+        let far = (number == 0 && is_file).then(|| theirs.try_clone()).transpose();
+        let terminal = (number > 0).then(|| terminal_without_waiting(number)).flatten();
+        let flow = Flow {
+            number,
+            // Our own end never makes us wait, nor does a file.
+            waits: number > 0 && !is_file && terminal.is_none(),
+            terminal,
+            pipe: Some(ours),
+            far: far.map_err(|_| Errno::EMFILE)?,
+            in_background: false,
+            data: Buffer::default(),
+        };
+        Ok((flow, theirs))
+    }
+
+    fn caller(&self) -> BorrowedFd<'_> {
+        self.terminal.as_ref().map_or(stdio(self.number), AsFd::as_fd)
+    }
+
     fn wanted(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         let pipe = self.pipe.as_ref()?.as_fd();
-        let caller = stdio(self.number);
-        Some(match (self.number, self.data.is_empty()) {
-            (0, true) => (caller, PollFlags::POLLIN),
-            (0, false) => (pipe, PollFlags::POLLOUT),
-            (_, true) => (pipe, PollFlags::POLLIN),
-            (_, false) => (caller, PollFlags::POLLOUT),
-        })
+        match (self.number, self.data.is_empty()) {
+            (0, true) if self.in_background => None,
+            (0, true) => Some((self.caller(), PollFlags::POLLIN)),
+            (0, false) => Some((pipe, PollFlags::POLLOUT)),
+            (_, true) => Some((pipe, PollFlags::POLLIN)),
+            (_, false) => Some((self.caller(), PollFlags::POLLOUT)),
+        }
     }
 
     fn drain(&mut self, wait: impl Fn(BorrowedFd) -> bool) {
         let mut left = self.rest();
         while left > 0 && self.pipe.is_some() {
-            if !self.data.is_empty() && !wait(stdio(self.number)) {
+            let is_file = !self.waits && self.terminal.is_none();
+            if !self.data.is_empty() && !is_file && !wait(self.caller()) {
                 return;
             }
             let before = self.data.0.len();
@@ -147,11 +198,13 @@ impl Flow {
     }
 
     /// Whoever reads the caller's file next, such as the next round of a shell's loop, begins where the
-    /// payload has stopped.
+    /// payload has stopped. Terminals have no such place.
     fn give_back(&mut self) {
-        let rest = i64::try_from(self.rest()).unwrap_or(0);
-        // Terminals have no such place.
-        let _ = lseek(stdio(self.number), -rest, Whence::SeekCur);
+        if self.far.is_some() {
+            let rest = i64::try_from(self.rest()).unwrap_or(0);
+            let _ = lseek(stdio(self.number), -rest, Whence::SeekCur);
+        }
+        (self.pipe, self.far, self.data) = (None, None, Buffer::default());
     }
 
     /// How many bytes are on their way.
@@ -163,16 +216,27 @@ impl Flow {
     /// Reads or writes once. With one side gone the other one's end is closed, which it will notice.
     fn go_on(&mut self) {
         let Some(pipe) = &self.pipe else { return };
-        let (pipe, caller) = (pipe.as_fd(), stdio(self.number));
+        let (pipe, caller) =
+            (pipe.as_fd(), self.terminal.as_ref().map_or(stdio(self.number), AsFd::as_fd));
         let (from, to) = if self.number == 0 { (caller, pipe) } else { (pipe, caller) };
-        let goes_on = match self.data.is_empty() {
+        let done = match self.data.is_empty() {
             true => self.data.read(from),
-            false if self.waits => self.data.write_piece(to),
-            false => self.data.write(to),
+            false if self.waits => self.data.write_piece(to).map(|()| true),
+            false => self.data.write(to).map(|()| true),
         };
-        if !goes_on {
-            (self.pipe, self.data) = (None, Buffer::default());
+        match done {
+            Ok(true) => return,
+            // Read from the background (tty_ioctl(4)).
+            Err(Errno::EIO) if self.number == 0 && isatty(caller).unwrap_or(false) => {
+                return self.in_background = true;
+            }
+            Err(errno) if self.number > 0 && errno != Errno::EPIPE => {
+                let what = format!("write to descriptor {}", to.as_raw_fd());
+                log::warn(&Error::sys(what, errno).message());
+            }
+            _ => {}
         }
+        (self.pipe, self.data) = (None, Buffer::default());
     }
 }
 
@@ -187,39 +251,40 @@ impl Buffer {
     }
 
     /// Reads once; false at the end of `from`.
-    pub fn read(&mut self, from: BorrowedFd) -> bool {
+    pub fn read(&mut self, from: BorrowedFd) -> nix::Result<bool> {
         let mut buffer = [0; 32 << 10];
         match read(from, &mut buffer) {
-            Ok(0) => false,
             Ok(count) => {
                 self.0.extend_from_slice(buffer.get(..count).unwrap_or_default());
-                true
+                Ok(count > 0)
             }
-            Err(errno) => [Errno::EINTR, Errno::EAGAIN].contains(&errno),
+            Err(Errno::EINTR | Errno::EAGAIN) => Ok(true),
+            Err(errno) => Err(errno),
         }
     }
 
-    /// Writes once; false if nobody reads `to` any more.
-    pub fn write(&mut self, to: BorrowedFd) -> bool {
+    /// Writes once.
+    pub fn write(&mut self, to: BorrowedFd) -> nix::Result<()> {
         self.write_up_to(usize::MAX, to)
     }
 
     /// The same, with no more than a pipe takes without a wait once poll(2) has said that it takes any.
-    pub fn write_piece(&mut self, to: BorrowedFd) -> bool {
+    pub fn write_piece(&mut self, to: BorrowedFd) -> nix::Result<()> {
         self.write_up_to(libc::PIPE_BUF, to)
     }
 
-    fn write_up_to(&mut self, most: usize, to: BorrowedFd) -> bool {
+    fn write_up_to(&mut self, most: usize, to: BorrowedFd) -> nix::Result<()> {
         let piece = self.0.get(..most).unwrap_or(&self.0);
         if piece.is_empty() {
-            return true;
+            return Ok(());
         }
         match write(to, piece) {
             Ok(written) => {
                 self.0.drain(..written);
-                true
+                Ok(())
             }
-            Err(errno) => [Errno::EINTR, Errno::EAGAIN].contains(&errno),
+            Err(Errno::EINTR | Errno::EAGAIN) => Ok(()),
+            Err(errno) => Err(errno),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, makedev, mknodat};
+use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{AccessFlags, access};
 
 use crate::error::{Doing, Error, Result};
@@ -268,7 +269,9 @@ pub fn own_stdio(uid: u32, known: [Option<FileStat>; 3]) -> Result<()> {
             }
             continue;
         }
-        if stat.st_uid == uid {
+        // One in the file system is others' too.
+        let is_fifo = stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFIFO.bits();
+        if stat.st_uid == uid || (known.is_some() && is_fifo && !is_anonymous(fd)) {
             continue;
         }
         match sys::security::chown_fd(fd, uid, None) {
@@ -280,6 +283,13 @@ pub fn own_stdio(uid: u32, known: [Option<FileStat>; 3]) -> Result<()> {
     }
     null.flatten().into_iter().for_each(sys::process::close_later);
     Ok(())
+}
+
+/// Whether a pipe has no name.
+fn is_anonymous(pipe: BorrowedFd) -> bool {
+    /// linux/magic.h
+    const PIPEFS_MAGIC: FsType = FsType(0x5049_5045);
+    fstatfs(pipe).is_ok_and(|found| found.filesystem_type() == PIPEFS_MAGIC)
 }
 
 /// The container's /dev/null; through the host's the payload could change the owner and the mode of

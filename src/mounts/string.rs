@@ -48,8 +48,8 @@ pub(super) fn mount(
     let made = mkdirat(&place, c"m", Mode::S_IRWXU)
         .and_then(|()| nix::mount::mount(source, c"m", Some(name), flags, Some(data.as_c_str())))
         .and_then(|()| clone_tree(place.as_fd(), c"m", false));
-    umount2(c".", MntFlags::MNT_DETACH)?;
-    fchdir(&before)?;
+    let undone = umount2(c".", MntFlags::MNT_DETACH);
+    fchdir(&before).and(undone)?;
     made
 }
 

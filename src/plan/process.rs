@@ -21,7 +21,7 @@ const DEFAULT_UMASK: u32 = 0o022;
 /// runtime runs from a protected copy of its binary and executes the payload itself.
 const STUB_CALLS: [&str; 4] = ["memfd_create", "write", "fcntl", "execveat"];
 
-/// What else is done between a start and the payload.
+/// What else is done between a start and the payload, but for hooks.
 const LAST_CALLS: [&str; 2] = ["rt_sigaction", "rt_sigprocmask"];
 
 /// What the process is set up in.
