@@ -16,7 +16,8 @@ def run(smoke):
     smoke.check([*run, "/etc/passwd"], code=(1, 126), words="permission denied")
     smoke.check([*run, "sh", "-c", "echo made >/made"])
     smoke.check([*run, "cat", "/made"], words="made")
-    smoke.check([*run, "sh", "-c", "ls /proc/1/fd; echo end"], words="0\n1\n2\nend", absent="3\n")
+    # In one write: the runtime's warnings, which Buildah passes on, come in between whenever they like.
+    smoke.check([*run, "sh", "-c", "ls /proc/1/fd; true"], words="0\n1\n2", absent="3\n")
     smoke.check([*run, "env"], words="PATH=", absent="LEAKED")
     smoke.check([*before, "--user", "1000", "--workingdir", "/tmp", "--cap-drop", "CAP_CHOWN", "--hostname",
                  "web", "work", "--", "sh", "-c", "id -u; pwd; hostname"], words="1000\n/tmp\nweb")
