@@ -17,6 +17,8 @@ use nix::sys::stat::{
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 
+use crate::path::file_type;
+
 /// A deeper tree is refused with `ELOOP`: every level holds two descriptors.
 const DEEPEST: usize = 100;
 
@@ -51,8 +53,8 @@ fn entries(from: &OwnedFd, to: &OwnedFd, depth: usize) -> nix::Result<()> {
 /// Copies one entry; what it is made of first, so that times and a read-only mode come last.
 fn one(from: &OwnedFd, to: &OwnedFd, name: &CStr, depth: usize) -> nix::Result<()> {
     let stat = fstatat(from, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-    let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
     let private = Mode::S_IRWXU;
+    let kind = file_type(&stat);
     match kind {
         SFlag::S_IFDIR => {
             mkdirat(to, name, private)?;
@@ -72,7 +74,7 @@ fn content(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> nix::Result<()> {
     // Another container that shares the directory may have put a device or a FIFO there since.
     let looked = flags | OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let source = openat(from, name, looked, Mode::empty())?;
-    if fstat(&source)?.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFREG.bits() {
+    if file_type(&fstat(&source)?) != SFlag::S_IFREG {
         return Err(Errno::ESTALE);
     }
     let mut source = File::from(source);
@@ -86,7 +88,7 @@ fn content(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> nix::Result<()> {
 fn like(dir: &OwnedFd, name: &CStr, stat: &FileStat) -> nix::Result<()> {
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     fchownat(dir, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-    if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFLNK.bits() {
+    if file_type(stat) != SFlag::S_IFLNK {
         let mode = Mode::from_bits_truncate(stat.st_mode);
         fchmodat(dir, name, mode, FchmodatFlags::FollowSymlink)?;
     }

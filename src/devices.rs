@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::stat::{Mode, SFlag, fstat, makedev, mknodat};
 
 use crate::error::{Error, Result};
-use crate::path::{Root, c_string, split};
+use crate::path::{Root, c_string, file_type, split};
 use crate::spec::config;
 use crate::sys::mount::{attach, clone_tree, is_mount_root};
 
@@ -134,7 +134,7 @@ impl Device {
             return Ok(());
         }
         let stat = fstat(&found)?;
-        let same_kind = stat.st_mode & SFlag::S_IFMT.bits() == self.kind.bits();
+        let same_kind = file_type(&stat) == self.kind;
         let number = makedev(self.number.0, self.number.1);
         if same_kind && (self.kind == SFlag::S_IFIFO || stat.st_rdev == number) {
             return Ok(());
@@ -188,8 +188,7 @@ pub fn open_device(
 
 fn check_device(fd: BorrowedFd, kind: SFlag, number: (u64, u64)) -> std::result::Result<(), Errno> {
     let stat = fstat(fd)?;
-    let same_kind = stat.st_mode & SFlag::S_IFMT.bits() == kind.bits();
-    if same_kind && stat.st_rdev == makedev(number.0, number.1) {
+    if file_type(&stat) == kind && stat.st_rdev == makedev(number.0, number.1) {
         Ok(())
     } else {
         Err(Errno::ENODEV)

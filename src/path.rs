@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
 
 use crate::sys;
 
@@ -254,9 +254,14 @@ fn follow(dir: &Path, target: &OsStr, links: usize) -> Result<PathBuf, Errno> {
     Ok(dir.join(target))
 }
 
+/// The file type bits of `stat`.
+pub fn file_type(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
+}
+
 /// Whether the file behind `fd` is a directory.
 pub fn is_dir(fd: impl AsFd) -> Result<bool, Errno> {
-    Ok(fstat(fd)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits())
+    Ok(file_type(&fstat(fd)?) == SFlag::S_IFDIR)
 }
 
 /// A procfs of our own that is mounted nowhere: what is written through it reaches the kernel,

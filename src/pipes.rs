@@ -17,6 +17,7 @@ use nix::unistd::{Whence, isatty, lseek, pipe2, read, write};
 
 use crate::error::{Doing, Error, Result};
 use crate::log;
+use crate::path::file_type;
 use crate::process::is_null;
 use crate::sys::process::{stdio, unread};
 
@@ -106,16 +107,12 @@ impl Pipes {
 
 /// Whether what is behind a descriptor can be opened through it anew, for more, and is others' too.
 fn can_be_opened(stat: &FileStat) -> bool {
-    match kind(stat) {
+    match file_type(stat) {
         SFlag::S_IFSOCK | SFlag::S_IFIFO => false,
         // One without a name is known only to those who have it, such as a shell's here-document.
         SFlag::S_IFREG => stat.st_nlink > 0,
         _ => !is_null(stat),
     }
-}
-
-fn kind(stat: &FileStat) -> SFlag {
-    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
 
 /// A terminal of the caller's, opened once more: whoever waits for it is not waited for then. None where
@@ -150,7 +147,7 @@ impl Flow {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
         let (ours, theirs) = if number == 0 { (writer, reader) } else { (reader, writer) };
         fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        let is_file = kind(stat) == SFlag::S_IFREG;
+        let is_file = file_type(stat) == SFlag::S_IFREG;
         let far = (number == 0 && is_file).then(|| theirs.try_clone()).transpose();
         let terminal = (number > 0).then(|| terminal_without_waiting(number)).flatten();
         let flow = Flow {

@@ -14,7 +14,7 @@ use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{AccessFlags, access};
 
 use crate::error::{Doing, Error, Result};
-use crate::path::{as_path, c_string};
+use crate::path::{as_path, c_string, file_type};
 use crate::spec::config;
 use crate::spec::names::RLIMITS;
 use crate::sys;
@@ -202,7 +202,7 @@ fn c_strings(texts: &[String]) -> Result<Vec<CString>> {
 /// Whether `path` is a file that this process may execute.
 pub fn executable(path: &CStr) -> std::result::Result<(), Errno> {
     let stat = nix::sys::stat::stat(path)?;
-    if stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits() {
+    if file_type(&stat) == SFlag::S_IFDIR {
         return Err(Errno::EISDIR);
     }
     access(path, AccessFlags::X_OK)
@@ -213,8 +213,7 @@ pub fn executable(path: &CStr) -> std::result::Result<(), Errno> {
 fn home_of(uid: u32) -> Option<String> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = nix::fcntl::open("/etc/passwd", flags, Mode::empty()).ok()?;
-    let kind = fstat(&file).ok()?.st_mode & SFlag::S_IFMT.bits();
-    if kind != SFlag::S_IFREG.bits() {
+    if file_type(&fstat(&file).ok()?) != SFlag::S_IFREG {
         return None;
     }
     let mut text = Vec::new();
@@ -270,7 +269,7 @@ pub fn own_stdio(uid: u32, known: [Option<FileStat>; 3]) -> Result<()> {
             continue;
         }
         // One in the file system is others' too.
-        let is_fifo = stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFIFO.bits();
+        let is_fifo = file_type(&stat) == SFlag::S_IFIFO;
         if stat.st_uid == uid || (known.is_some() && is_fifo && !is_anonymous(fd)) {
             continue;
         }
@@ -319,8 +318,7 @@ fn new_null(flags: OFlag) -> nix::Result<OwnedFd> {
 
 /// Whether it is the null device.
 pub fn is_null(stat: &FileStat) -> bool {
-    let is_char = stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFCHR.bits();
-    is_char && stat.st_rdev == makedev(1, 3)
+    file_type(stat) == SFlag::S_IFCHR && stat.st_rdev == makedev(1, 3)
 }
 
 /// Has the payload start with no signal ignored or blocked, whatever the runtime and its caller

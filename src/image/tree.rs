@@ -16,6 +16,7 @@ use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstatat, ma
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{Doing, Error, Result, printable};
+pub use crate::path::file_type;
 use crate::sys::xattr;
 
 /// Flags for a directory that is only walked through.
@@ -62,11 +63,6 @@ pub fn stat(at: impl AsFd, name: &[u8]) -> nix::Result<Option<FileStat>> {
         Err(Errno::ENOENT) => Ok(None),
         other => other.map(Some),
     }
-}
-
-/// The file type bits of `stat`.
-pub fn file_type(stat: &FileStat) -> SFlag {
-    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
 
 /// Whether `stat` is overlayfs's mark of a removed name: a character device 0:0.

@@ -222,7 +222,9 @@ impl Context<'_> {
             let mut mount = Mount::plan(index, entry, &self.options.bundle)?;
             mount.map_ids(entry, self.linux, self.namespaces)?;
             plan.warnings.extend(mount.ignored(entry));
-            mount.spare(mounted_at(plan, &mount.destination));
+            if matches!(mount.kind, Kind::Remount) {
+                mount.spare(mounted_at(plan, &mount.destination));
+            }
             let is_cgroup = mount.is_file_system(c"cgroup");
             // A new mount of either version begins at the cgroup namespace's root of that moment.
             let shows_cgroups = is_cgroup || mount.is_file_system(c"cgroup2");

@@ -13,6 +13,7 @@ use super::facts::{has, read};
 use crate::cgroup::Setting;
 use crate::mounts::{Kind, Mount};
 use crate::netdev::Move;
+use crate::path::file_type;
 use crate::plan::Plan;
 use crate::scheduling::{MemoryPolicy, Scheduling};
 use crate::seccomp::Listener;
@@ -145,7 +146,7 @@ impl Found {
         let errno = match stat(&path) {
             // An abstract name has no file.
             _ if agent.path.starts_with('@') => return,
-            Ok(stat) if stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFSOCK.bits() => return,
+            Ok(stat) if file_type(&stat) == SFlag::S_IFSOCK => return,
             // As connect(2) says it.
             Ok(_) => Errno::ECONNREFUSED,
             Err(errno) => errno,
