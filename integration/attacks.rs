@@ -4,7 +4,8 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -58,11 +59,17 @@ fn fingerprint(path: &Path) -> (Vec<u8>, u32, i64) {
     (fs::read(path).unwrap(), meta.mode(), meta.mtime())
 }
 
-/// A copy of the runtime, so that an attack that succeeds spoils nothing else.
-fn own_copy(c: &Container) -> std::path::PathBuf {
-    let copy = c.bundle().join("runtime");
-    fs::copy(runtime(), &copy).unwrap();
+/// A copy of a program, so that an attack that succeeds spoils nothing else. Another process makes
+/// it: a child of another test could hold a descriptor of ours, and the file be busy.
+fn copied(program: impl AsRef<Path>, copy: PathBuf) -> PathBuf {
+    let done = Command::new("cp").arg(program.as_ref()).arg(&copy).status().unwrap();
+    assert!(done.success(), "{done}");
     copy
+}
+
+/// A copy of the runtime.
+fn own_copy(c: &Container) -> PathBuf {
+    copied(runtime(), c.bundle().join("runtime"))
 }
 
 /// The command with the runtime replaced by its copy.
@@ -153,8 +160,7 @@ fn the_protected_copy_is_of_the_binary_that_runs() {
     // then there is another file, or none, by its name in its directory.
     let c = Container::idle();
     c.create().start();
-    let other = c.bundle().join("other");
-    fs::copy("/bin/false", &other).unwrap();
+    let other = copied("/bin/false", c.bundle().join("other"));
     let mounted = "mount --bind $1 $0; shift; exec $0 \"$@\"";
     let unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-c", mounted];
     let unshare = [&unshare[..], &[other.to_str().unwrap()]].concat();
@@ -193,19 +199,14 @@ fn a_read_only_overlay_of_the_host_is_no_protection() {
 fn the_attacker_wins_against_a_program_without_defence() {
     // The positive control of the test above: nsenter enters the same namespaces, unprotected.
     let c = attacker();
-    let copy = c.bundle().join("nsenter");
-    fs::copy("/usr/bin/nsenter", &copy).unwrap();
+    let copy = copied("/usr/bin/nsenter", c.bundle().join("nsenter"));
     let before = fingerprint(&copy);
     let pid = c.pid().to_string();
-    // It is a race: on a loaded machine it takes more tries.
+    // It is a race: on a loaded machine it takes more tries. Some do not start, as the attacker has
+    // the file open by then; whether it has written already is seen by the next.
     let end = Instant::now() + Duration::from_secs(60);
-    while Instant::now() < end {
-        let enter = [copy.to_str().unwrap(), "-t", &pid, "-m", "-p", "/bin/true"];
-        // It cannot be started any more once it is spoiled.
-        let done = std::process::Command::new(enter[0]).args(&enter[1..]).output();
-        if done.is_err() || fingerprint(&copy) != before {
-            break;
-        }
+    while Instant::now() < end && fingerprint(&copy) == before {
+        let _ = Command::new(&copy).args(["-t", &pid, "-m", "-p", "/bin/true"]).output();
     }
     assert!(
         fingerprint(&copy) != before,
