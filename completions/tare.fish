@@ -50,7 +50,7 @@ complete -c tare -n "__fish_tare_needs_command" -f -a "checkpoint" -d 'save a ru
 complete -c tare -n "__fish_tare_needs_command" -f -a "restore" -d 'make a container from a checkpoint'
 complete -c tare -n "__fish_tare_needs_command" -f -a "spec" -d 'write a config.json to start from'
 complete -c tare -n "__fish_tare_needs_command" -f -a "features" -d 'print what this runtime implements, as JSON'
-complete -c tare -n "__fish_tare_needs_command" -f -a "explain" -d 'print what create would do, without doing it'
+complete -c tare -n "__fish_tare_needs_command" -f -a "explain" -d 'print what run would do, without doing it'
 complete -c tare -n "__fish_tare_needs_command" -f -a "doctor" -d 'print what this host can do, and what in a bundle will fail for it'
 complete -c tare -n "__fish_tare_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c tare -n "__fish_tare_using_subcommand create" -s b -l bundle -d 'directory of config.json (default: the current one)' -r
@@ -191,6 +191,6 @@ complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subc
 complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain doctor help" -f -a "restore" -d 'make a container from a checkpoint'
 complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain doctor help" -f -a "spec" -d 'write a config.json to start from'
 complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain doctor help" -f -a "features" -d 'print what this runtime implements, as JSON'
-complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain doctor help" -f -a "explain" -d 'print what create would do, without doing it'
+complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain doctor help" -f -a "explain" -d 'print what run would do, without doing it'
 complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain doctor help" -f -a "doctor" -d 'print what this host can do, and what in a bundle will fail for it'
 complete -c tare -n "__fish_tare_using_subcommand help; and not __fish_seen_subcommand_from create start run exec state list ps kill delete pause resume update events checkpoint restore spec features explain doctor help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

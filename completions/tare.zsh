@@ -411,7 +411,7 @@ _tare_commands() {
 'restore:make a container from a checkpoint' \
 'spec:write a config.json to start from' \
 'features:print what this runtime implements, as JSON' \
-'explain:print what create would do, without doing it' \
+'explain:print what run would do, without doing it' \
 'doctor:print what this host can do, and what in a bundle will fail for it' \
 'help:Print this message or the help of the given subcommand(s)' \
     )
@@ -477,7 +477,7 @@ _tare__subcmd__help_commands() {
 'restore:make a container from a checkpoint' \
 'spec:write a config.json to start from' \
 'features:print what this runtime implements, as JSON' \
-'explain:print what create would do, without doing it' \
+'explain:print what run would do, without doing it' \
 'doctor:print what this host can do, and what in a bundle will fail for it' \
 'help:Print this message or the help of the given subcommand(s)' \
     )

@@ -35,8 +35,8 @@ use crate::sys::{lock, pidfd};
 
 /// The version of state.json that this program writes.
 pub const VERSION: u32 = 1;
-/// The longest id: what a file name can be is 255 bytes, and runc's limit is above it.
-const LONGEST_ID: usize = 1024;
+/// The longest id, in bytes: it is the name of a directory (`NAME_MAX`, linux/limits.h).
+const LONGEST_ID: usize = 255;
 /// How long a directory without a state may stay so in another caller's hands.
 const SETTLING: Duration = Duration::from_millis(200);
 /// The words for a container that is not there, which callers look for.
@@ -378,7 +378,7 @@ pub fn check_id(id: &str) -> Result<()> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
     if id == "." || id == ".." || id.len() > LONGEST_ID || !id.chars().all(fits) {
         return Err(Error::new(format!("invalid container ID format: {id:?}"))
-            .hint("an id is made of letters, digits, and _ + - . (at most 1024 of them)"));
+            .hint("an id is made of letters, digits, and _ + - . (at most 255 of them)"));
     }
     Ok(())
 }

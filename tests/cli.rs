@@ -410,6 +410,8 @@ fn a_plan_is_explained_in_text_and_in_json() {
     config["linux"]["resources"]["pids"] = serde_json::json!({"limit": 77});
     std::fs::write(place.join("config.json"), config.to_string()).unwrap();
     let explain = ["--rootless", "false", "explain", "--bundle", &bundle, "box"];
+    let path = ["--rootless", "false", "explain", bundle.as_str()];
+    assert!(bad(&path, 1).contains("invalid container ID"));
     let shown = good(&explain);
     let plan = json(&good(&[&explain[..], &["--json"]].concat()));
     assert_eq!(

@@ -303,7 +303,7 @@ pub const VERBS: &[Verb] = &[
     },
     Verb {
         name: "explain",
-        about: "print what create would do, without doing it",
+        about: "print what run would do, without doing it",
         details: "Every step in order, with the place in config.json that orders it. Needs no \
                   privilege and changes nothing.",
         args: &[Arg { name: "ID", required: false, many: false, help: "name of the container" }],

@@ -1,4 +1,4 @@
-//! `tare explain`: what `create` and `start` would do, step by step.
+//! `tare explain`: what `run` would do, step by step.
 
 use std::fmt::Display;
 
@@ -9,13 +9,19 @@ use crate::cmd::create::{Mode, host, plan_options};
 use crate::error::Result;
 use crate::plan::{self, Plan};
 use crate::spec;
+use crate::state;
 use crate::step::{Entry, ParentStep};
 
 /// Prints the plan of a bundle. Nothing is changed, and no privilege is needed.
 ///
 /// # Errors
-/// Those of a `create` that come up before anything is done.
+/// Those of a `run` that come up before anything is done.
 pub fn run(global: &Global, options: &Explain) -> Result<i32> {
+    options
+        .id
+        .as_deref()
+        .map_or(Ok(()), state::check_id)
+        .map_err(|err| err.hint("the argument is the id; --bundle DIR names a bundle"))?;
     let config = spec::load::load(&options.bundle)?;
     crate::log::warn_all(&config.warnings);
     let plan = plan(global, &config.spec, options).map_err(|err| config.place(err))?;
@@ -26,7 +32,7 @@ pub fn run(global: &Global, options: &Explain) -> Result<i32> {
 /// The plan of a bundle that somebody stays with.
 ///
 /// # Errors
-/// Those of a `create` that come up before anything is done.
+/// Those of a `run` that come up before anything is done.
 pub fn plan(global: &Global, spec: &spec::config::Spec, options: &Explain) -> Result<Plan> {
     spec::check::check(spec)?;
     let create = Create {

@@ -47,6 +47,8 @@ const MAX_STEPS: usize = MAX_DEPTH + 40;
 const MAX_ENTRIES: u64 = 16_000_000;
 /// Bytes of names that are kept in memory until the end.
 const MAX_REMEMBERED: usize = 256 << 20;
+/// The longest name of a file, in bytes (`NAME_MAX`, linux/limits.h).
+const MAX_NAME: usize = 255;
 /// Parent directories that are kept open.
 const MAX_PARENTS: usize = 128;
 
@@ -174,7 +176,7 @@ impl Unpacker {
         self.own(dir, b"", entry)?;
         self.xattrs(dir, b"", entry)?;
         self.unpacked.implicit.remove(path);
-        self.remember(path)?;
+        self.remember(path.len())?;
         self.late.insert(path.to_vec(), Late { mode: entry.mode, mtime: entry.mtime });
         Ok(())
     }
@@ -289,7 +291,7 @@ impl Unpacker {
             }
             _ => Some(hidden.to_vec()),
         };
-        self.remember(parent)?;
+        self.remember(parent.len() + hidden.as_deref().map_or(0, <[u8]>::len))?;
         let depth = parent.iter().filter(|b| **b == b'/').count() + usize::from(!parent.is_empty());
         self.whiteouts.insert((depth, parent.to_vec(), hidden));
         Ok(())
@@ -315,9 +317,9 @@ impl Unpacker {
         }
     }
 
-    /// Counts what is kept in memory for the end.
-    fn remember(&mut self, path: &[u8]) -> Result<()> {
-        self.remembered += path.len() + 64;
+    /// Counts what is kept in memory for the end: an entry with `bytes` of names.
+    fn remember(&mut self, bytes: usize) -> Result<()> {
+        self.remembered += bytes + 64;
         match self.remembered <= MAX_REMEMBERED {
             true => Ok(()),
             false => Err(Error::new("the layer describes too many directories and removals")),
@@ -416,7 +418,7 @@ impl Unpacker {
         }
         mkdirat(&*at, name, Mode::from_bits_truncate(0o755))
             .doing(|| "make the directory above")?;
-        self.remember(path)?;
+        self.remember(path.len())?;
         self.unpacked.implicit.insert(path.to_vec());
         tree::child(&*at, name, WALK).doing(|| "open the directory above").map(Rc::new)
     }
@@ -426,7 +428,7 @@ impl Unpacker {
     fn finish(mut self) -> Result<Unpacked> {
         for (_, parent, name) in std::mem::take(&mut self.whiteouts) {
             self.hide(&parent, name.as_deref())
-                .map_err(|err| err.context(format!("remove from {}", tree::show(&parent))))?;
+                .map_err(|err| err.context(format!("remove from /{}", tree::show(&parent))))?;
         }
         for (path, late) in std::mem::take(&mut self.late).into_iter().rev() {
             let dir = match tree::beneath(self.root.as_fd(), &path, LIST) {
@@ -462,7 +464,8 @@ fn clean(path: &[u8]) -> Result<Vec<u8>> {
     if parts.iter().any(|part| *part == b"..") {
         return Err(Error::new("a name in a layer cannot contain \"..\""));
     }
-    if parts.len() > MAX_DEPTH || path.len() > 4096 {
+    let longest = parts.iter().map(|part| part.len()).max().unwrap_or(0);
+    if parts.len() > MAX_DEPTH || path.len() > 4096 || longest > MAX_NAME {
         return Err(Error::sys("a name in a layer", Errno::ENAMETOOLONG));
     }
     if path.contains(&0) {

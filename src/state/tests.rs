@@ -29,10 +29,10 @@ fn sleeper() -> std::process::Child {
 
 #[test]
 fn ids_are_plain_file_names() {
-    for id in ["a", "web-1_x+y.z", "...", "-a", &"x".repeat(1024)] {
+    for id in ["a", "web-1_x+y.z", "...", "-a", &"x".repeat(255)] {
         assert!(check_id(id).is_ok(), "{id:?}");
     }
-    for id in [".", "..", "a/b", "../x", "a b", "é", "a\0", "a\n", &"x".repeat(1025)] {
+    for id in [".", "..", "a/b", "../x", "a b", "é", "a\0", "a\n", &"x".repeat(256)] {
         assert!(words(check_id(id)).starts_with("invalid container ID format"), "{id:?}");
     }
     assert_eq!(words(check_id("")), "container id cannot be empty");
