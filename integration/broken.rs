@@ -393,7 +393,10 @@ fn what_only_the_start_shows() {
     }
     for case in AT_START {
         case.check("run", false);
-        case.check("start", true);
+        // What execve(2) refuses counts as started: lifecycle.rs.
+        if !case.says.starts_with("exec ") {
+            case.check("start", true);
+        }
     }
 }
 

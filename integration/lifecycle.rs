@@ -3,6 +3,7 @@
 mod common;
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 
 use common::terminal::ConsoleSocket;
 use common::{Cmd, Container, eventually, is_tare, peers_fail, runtime, slowness};
@@ -37,6 +38,42 @@ fn nothing_runs_before_start() {
     c.start();
     eventually("the payload runs", || c.shared().join("ran").exists());
     c.end();
+}
+
+/// The program is executable, but the kernel refuses it. For engines the container has run then, as with
+/// runc: they learn why from its output, and that it has ended from its end.
+#[test]
+fn what_execve_refuses_is_told_by_the_process() {
+    let long = "x".repeat(200_000);
+    let cases = [
+        (vec!["/run"], "no program\n", "exec format error", "nor a script with #!"),
+        (vec!["run"], "#!/no/such\n", "no such file or directory", "interpreter"),
+        (vec!["/run", &long], "", "argument list too long", ""),
+    ];
+    for ((args, text, says, hint), no_new_privileges) in
+        cases.iter().flat_map(|case| [(case, true), (case, false)])
+    {
+        let c = Container::new(args).with(|c| {
+            c["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            c["process"]["env"] = json!(["PATH=/"]);
+        });
+        let (program, said) = (c.rootfs().join("run"), c.bundle().join("said"));
+        std::fs::write(&program, text).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let into = ["sh", "-c", "said=$1; shift; exec \"$@\" 2>$said", "sh"];
+        c.boot("create", &[]).under(&[&into[..], &[said.to_str().unwrap()]].concat()).ok();
+        let start = c.act("start").answer();
+        assert_eq!(start.code, 0, "{start:?}");
+        c.wait_for("stopped");
+        eventually("its words", || !std::fs::read_to_string(&said).unwrap().is_empty());
+        let said = std::fs::read_to_string(&said).unwrap();
+        assert!(said.trim_end().ends_with(&format!("exec /run: {says}")), "{said}");
+        assert!(!is_tare() || said.lines().count() == 1, "{said}");
+        let told = start.stderr.contains("level=warning") && start.stderr.contains(hint);
+        assert!(!is_tare() || (told && start.stderr.contains(says)), "{start:?}");
+        c.act("delete").ok();
+        c.assert_nothing_left();
+    }
 }
 
 #[test]

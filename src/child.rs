@@ -2,6 +2,7 @@
 //! the plan is there already; it never returns.
 
 use std::ffi::CString;
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -603,6 +604,12 @@ impl<'a> Child<'a> {
         }
     }
 
+    /// Whether the container was created before it was started: for whoever did that it runs, and what
+    /// becomes of it is told by its output and its exit code.
+    fn is_created(&self) -> bool {
+        matches!(self.report, Report::Start(_))
+    }
+
     /// The last step. Returns only if the payload cannot be executed.
     fn exec(&mut self) -> Result<()> {
         process::reset_signals(self.ignored)?;
@@ -614,7 +621,12 @@ impl<'a> Child<'a> {
             true => exec(&self.program, &payload.args, env),
             false => self.exec_stub(&payload.args, env)?,
         };
-        Err(exec_failed(&self.program.to_string_lossy(), errno))
+        let err = exec_failed(&self.program.to_string_lossy(), errno);
+        if self.is_created() {
+            // Nobody is left to be told if this cannot be written.
+            let _ = writeln!(std::io::stderr(), "{}", err.message());
+        }
+        Err(err)
     }
 
     /// criu works in folders that the runtime holds open, but has to see them in its own mount
@@ -639,6 +651,7 @@ impl<'a> Child<'a> {
             report,
             filter: self.filter.map_or(none, |filter| &filter.program),
             filter_flags: self.filter.map_or(0, |filter| filter.flags),
+            tells: self.is_created(),
             path: &self.program,
         });
         let stub = stub.map_err(|errno| {

@@ -46,8 +46,8 @@ def codes(smoke, run):
     smoke.check([*run, "box", "no-such"], code=127, words="executable file not found")
     smoke.check([*run, "box", "/etc/passwd"], code=126, words="permission denied")
     smoke.check([*run, "box", "/tmp"], code=126, words="exec")
-    smoke.check([*run, "box", "/bin/badscript"], code=(1, 127), words="no such file or directory")
-    smoke.check([*run, "box", "/bin/garbage"], code=(1, 125, 126), words="exec format error")
+    smoke.check([*run, "box", "/bin/badscript"], code=(1, 255), words="no such file or directory")
+    smoke.check([*run, "box", "/bin/garbage"], code=(1, 255), words="exec format error")
     smoke.check([*run, "box", "/etc/passwd/x"], code=(125, 126, 127), words="not a directory")
     smoke.check([*run, "--workdir", "/etc/passwd", "box", "true"], code=(125, 126, 127),
                 words="not a directory")

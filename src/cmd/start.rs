@@ -16,7 +16,8 @@ use crate::{child, parent};
 /// Releases the process of a created container.
 ///
 /// # Errors
-/// The container is not created, or its program cannot be executed.
+/// The container is not created, or cannot be started. That execve(2) refuses its program is told by a
+/// warning alone: the process has told it too, and ended with 255.
 pub fn run(global: &Global, id: &str) -> Result<i32> {
     start(global, id).map(|()| 0).map_err(|err| err.context(format!("cannot start \"{id}\"")))
 }
@@ -32,9 +33,17 @@ fn start(global: &Global, id: &str) -> Result<()> {
         other => return Err(Error::new(format!("cannot start a container in the {other} state"))),
     }
     let notify = Listener::open(&container);
-    release(&container).map_err(|err| placed(&container, &state, err))?;
+    let refused = match release(&container).map_err(|err| placed(&container, &state, err)) {
+        // Engines take it for started, and its output and exit code for what became of it.
+        Err(err) if err.is_of_program() => Some(err),
+        released => released.map(|()| None)?,
+    };
     state.stage = Stage::Started;
     container.save(&state)?;
+    if let Some(err) = refused {
+        crate::log::warn(&err.to_string());
+        return Ok(());
+    }
     // A hook that hangs must not keep others from deleting the container.
     container.unlock();
     poststart(&container, &state).inspect_err(|_| stop(&state))?;

@@ -31,6 +31,8 @@ pub struct Params<'a> {
     pub filter: &'a [libc::sock_filter],
     /// `SECCOMP_FILTER_FLAG_*`.
     pub filter_flags: u32,
+    /// Whether a failed execve(2) is told on the standard error output, too.
+    pub tells: bool,
     /// The program to execute.
     pub path: &'a CStr,
 }
@@ -135,11 +137,56 @@ tare_stub_start:
     mov edx, 8
     mov eax, 1
     syscall
+    cmp dword ptr [rbx + 12], 0     // tells
+    je 5f
+    mov ecx, [rsp + 4]              // the errno's words
+    lea rsi, [rip + 9f]
+6:
+    movzx eax, byte ptr [rsi]
+    movzx edx, byte ptr [rsi + 1]
+    add rsi, 2
+    cmp eax, ecx
+    je 7f
+    test eax, eax
+    jz 7f
+    add rsi, rdx
+    jmp 6b
+7:
+    xor eax, eax                    // the length of the path
+8:
+    inc rax
+    cmp byte ptr [r13 + rax], 0
+    jne 8b
+    push rdx                        // writev(2, {{"exec ", path, words}}, 3)
+    push rsi
+    push rax
+    push r13
+    push 5
+    lea rax, [rip + 20f]
+    push rax
+    mov edi, 2
+    mov rsi, rsp
+    mov edx, 3
+    mov eax, 20
+    syscall
 5:
     mov edi, 255                    // exit_group(255)
     mov eax, 231
     syscall
     ud2
+9:  // errno, length, words
+    .byte 2, 28
+    .ascii ": no such file or directory\n"
+    .byte 7, 25
+    .ascii ": argument list too long\n"
+    .byte 8, 20
+    .ascii ": exec format error\n"
+    .byte 13, 20
+    .ascii ": permission denied\n"
+    .byte 0, 21
+    .ascii ": cannot be executed\n"
+20:
+    .ascii "exec "
     .balign 8
 tare_stub_end:
     .popsection
@@ -170,7 +217,7 @@ fn image(params: &Params) -> Result<Vec<u8>, Errno> {
     image.extend_from_slice(&params.report.to_ne_bytes());
     image.extend_from_slice(&count.to_ne_bytes());
     image.extend_from_slice(&params.filter_flags.to_ne_bytes());
-    image.extend_from_slice(&[0; 4]);
+    image.extend_from_slice(&u32::from(params.tells).to_ne_bytes());
     for op in params.filter {
         image.extend_from_slice(&op.code.to_ne_bytes());
         image.extend_from_slice(&[op.jt, op.jf]);
