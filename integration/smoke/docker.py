@@ -202,6 +202,8 @@ def life(smoke, cli):
     smoke.check([*cli, "kill", "--signal", "USR1", "box"])
     smoke.wait([*cli, "logs", "box"], "usr1")
     smoke.check([*cli, "restart", "--time", "1", "box"])
+    # Its signal is caught from then on.
+    smoke.wait([*cli, "logs", "box"], "usr1\nready")
     smoke.check([*cli, "stop", "box"])
     smoke.check([*cli, "inspect", "--format", "{{.State.ExitCode}}", "box"], words="9")
     smoke.check([*cli, "start", "box"])
