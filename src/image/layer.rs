@@ -41,14 +41,14 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 const AUFS: &[u8] = b".wh..wh.";
 /// Components that a name may have; the kernel's own limit is 4096 bytes.
 const MAX_DEPTH: usize = 256;
+/// Bytes of one component; the kernel's own limit.
+const MAX_NAME: usize = 255;
 /// Steps of making one parent directory, links included; the kernel follows 40 links.
 const MAX_STEPS: usize = MAX_DEPTH + 40;
 /// Entries of one layer. The largest images known hold about a million.
 const MAX_ENTRIES: u64 = 16_000_000;
 /// Bytes of names that are kept in memory until the end.
 const MAX_REMEMBERED: usize = 256 << 20;
-/// The longest name of a file, in bytes (`NAME_MAX`, linux/limits.h).
-const MAX_NAME: usize = 255;
 /// Parent directories that are kept open.
 const MAX_PARENTS: usize = 128;
 
@@ -291,7 +291,7 @@ impl Unpacker {
             }
             _ => Some(hidden.to_vec()),
         };
-        self.remember(parent.len() + hidden.as_deref().map_or(0, <[u8]>::len))?;
+        self.remember(parent.len() + hidden.as_ref().map_or(0, Vec::len))?;
         let depth = parent.iter().filter(|b| **b == b'/').count() + usize::from(!parent.is_empty());
         self.whiteouts.insert((depth, parent.to_vec(), hidden));
         Ok(())
@@ -317,9 +317,9 @@ impl Unpacker {
         }
     }
 
-    /// Counts what is kept in memory for the end: an entry with `bytes` of names.
+    /// Counts what is kept in memory for the end.
     fn remember(&mut self, bytes: usize) -> Result<()> {
-        self.remembered += bytes + 64;
+        self.remembered += 64 + bytes;
         match self.remembered <= MAX_REMEMBERED {
             true => Ok(()),
             false => Err(Error::new("the layer describes too many directories and removals")),
@@ -464,8 +464,8 @@ fn clean(path: &[u8]) -> Result<Vec<u8>> {
     if parts.iter().any(|part| *part == b"..") {
         return Err(Error::new("a name in a layer cannot contain \"..\""));
     }
-    let longest = parts.iter().map(|part| part.len()).max().unwrap_or(0);
-    if parts.len() > MAX_DEPTH || path.len() > 4096 || longest > MAX_NAME {
+    let long = parts.iter().any(|part| part.len() > MAX_NAME);
+    if long || parts.len() > MAX_DEPTH || path.len() > 4096 {
         return Err(Error::sys("a name in a layer", Errno::ENAMETOOLONG));
     }
     if path.contains(&0) {

@@ -323,6 +323,40 @@ fn names_have_limits() {
 }
 
 #[test]
+fn a_component_too_long_is_refused_before_anything_is_made() {
+    for long in ["n".repeat(256), format!(".wh.{}", "n".repeat(252))] {
+        let place = Place::new();
+        let name = format!("made/{long}");
+        let err = place.unpack(archive().pax("path", name.as_bytes()).file("x", "")).unwrap_err();
+        assert!(err.message().contains("a name in a layer: file name too long"), "{err}");
+        assert_eq!(fs::read_dir(place.tree("")).unwrap().count(), 0);
+    }
+    let place = Place::new();
+    let longest = [format!("made/{}", "n".repeat(255)), format!("made/.wh.{}", "w".repeat(251))];
+    let [file, whiteout] = longest.each_ref().map(String::as_bytes);
+    let both = archive().pax("path", file).file("x", "").pax("path", whiteout).file("y", "");
+    place.unpack(both).unwrap();
+    assert_eq!(fs::read_dir(place.tree("made")).unwrap().count(), 2);
+}
+
+#[test]
+fn names_of_whiteouts_count() {
+    let place = Place::new();
+    let mut unpacker = Unpacker::new(tree::open(&place.tree("")).unwrap());
+    let mut whiteout = |remembered: Option<usize>, hidden: usize| {
+        unpacker.remembered = remembered.unwrap_or(unpacker.remembered);
+        let name = format!(".wh.{}", "n".repeat(hidden)).into_bytes();
+        unpacker.whiteout(b"dir", &name, &name[4..]).map(|()| unpacker.remembered)
+    };
+    assert_eq!(whiteout(None, 251).unwrap(), 64 + 3 + 251);
+    assert_eq!(whiteout(None, 1).unwrap(), 2 * (64 + 3) + 252);
+    let almost_full = MAX_REMEMBERED - (64 + 3 + 250);
+    assert!(whiteout(Some(almost_full), 250).is_ok());
+    let err = whiteout(Some(almost_full), 251).unwrap_err().message();
+    assert!(err.contains("too many directories and removals"), "{err}");
+}
+
+#[test]
 fn unknown_entries_are_refused() {
     Place::refuses(archive().add(EntryType::new(b'Z'), "z", "", 0o644, b""), "unknown type");
     Place::refuses(archive().add(EntryType::GNUSparse, "s", "", 0o644, b""), "GNU's own form");
