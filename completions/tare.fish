@@ -52,7 +52,7 @@ complete -c tare -n "__fish_tare_needs_command" -f -a "spec" -d 'write a config.
 complete -c tare -n "__fish_tare_needs_command" -f -a "features" -d 'print what this runtime implements, as JSON'
 complete -c tare -n "__fish_tare_needs_command" -f -a "explain" -d 'print what run would do, without doing it'
 complete -c tare -n "__fish_tare_needs_command" -f -a "doctor" -d 'print what this host can do, and what in a bundle will fail for it'
-complete -c tare -n "__fish_tare_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c tare -n "__fish_tare_needs_command" -f -a "help" -d 'print this help, or that of a command'
 complete -c tare -n "__fish_tare_using_subcommand create" -s b -l bundle -d 'directory of config.json (default: the current one)' -r
 complete -c tare -n "__fish_tare_using_subcommand create" -l console-socket -d 'AF_UNIX socket that receives the terminal\'s master' -r
 complete -c tare -n "__fish_tare_using_subcommand create" -l pidfd-socket -d 'AF_UNIX socket that receives a pidfd of the process' -r

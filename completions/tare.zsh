@@ -413,7 +413,7 @@ _tare_commands() {
 'features:print what this runtime implements, as JSON' \
 'explain:print what run would do, without doing it' \
 'doctor:print what this host can do, and what in a bundle will fail for it' \
-'help:Print this message or the help of the given subcommand(s)' \
+'help:print this help, or that of a command' \
     )
     _describe -t commands 'tare commands' commands "$@"
 }

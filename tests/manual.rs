@@ -26,7 +26,7 @@ fn programs() -> Vec<Command> {
 
 /// The whole command line as a clap definition.
 fn tare_command() -> Command {
-    Command::new("tare")
+    let mut command = Command::new("tare")
         .about("OCI container runtime")
         .version(env!("CARGO_PKG_VERSION"))
         .disable_version_flag(true)
@@ -34,7 +34,10 @@ fn tare_command() -> Command {
         .args(GLOBAL.iter().map(flag))
         .arg(help_flag())
         .subcommands(VERBS.iter().map(verb))
-        .subcommand_value_name("COMMAND")
+        .subcommand_value_name("COMMAND");
+    // clap makes this one when it has to, and in its own case.
+    command.build();
+    command.mut_subcommand("help", |help| help.about("print this help, or that of a command"))
 }
 
 /// The text of `tare --help`, or of `tare COMMAND --help`.
@@ -112,11 +115,18 @@ fn pages(command: Command, name: &str, pages: &mut BTreeMap<PathBuf, Vec<u8>>) {
     let words = name.replacen('-', " ", 1);
     // clap keeps names for the program's life.
     let fixed: &'static str = name.to_string().leak();
-    let command = command.name(fixed).display_name(fixed).bin_name(words);
+    let command = command.name(fixed).display_name(fixed).bin_name(words).mut_args(dotted);
     let mut page = Vec::new();
     let man = Man::new(command).date("").source(concat!("tare ", env!("CARGO_PKG_VERSION")));
     man.render(&mut page).unwrap();
     pages.insert(Path::new("man").join(format!("{name}.1")), page);
+}
+
+/// What may be given several times as a page shows it: clap_mangen leaves the dots out.
+fn dotted(arg: Arg) -> Arg {
+    let several = arg.get_num_args().is_some_and(|count| count.max_values() > 1);
+    let name: &'static str = format!("{}...", arg.get_id()).leak();
+    if arg.is_positional() && several { arg.value_name(name) } else { arg }
 }
 
 /// The texts that tare includes.

@@ -37,7 +37,7 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("rm")
                 .about("Remove images by name; `gc` frees their space")
-                .arg(many("REF", "Image to remove").required(true)),
+                .arg(many("REF", 1, "Image to remove").required(true)),
         )
         .subcommand(
             Command::new("gc").about(
@@ -105,7 +105,7 @@ fn delete_command() -> Command {
         .about("Remove containers that `run --detach` has left")
         .arg(flag("force", 'f', "Kill what still runs"))
         .arg(flag("when-stopped", None, "Wait for its end first").hide(true))
-        .arg(many("NAME", "Container to remove").required(true))
+        .arg(many("NAME", 1, "Container to remove").required(true))
 }
 
 /// Where images come from.
@@ -146,15 +146,17 @@ fn image_arguments(command: Command) -> Command {
 }
 
 fn command_argument() -> Arg {
-    many("COMMAND", "Replaces the image's command").trailing_var_arg(true).allow_hyphen_values(true)
+    many("COMMAND", 0, "Replaces the image's command")
+        .trailing_var_arg(true)
+        .allow_hyphen_values(true)
 }
 
 fn positional(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).help(help).required(true)
 }
 
-fn many(name: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).help(help).num_args(0..)
+fn many(name: &'static str, least: usize, help: &'static str) -> Arg {
+    Arg::new(name).help(help).num_args(least..)
 }
 
 fn flag(name: &'static str, short: impl Into<Option<char>>, help: &'static str) -> Arg {
@@ -404,6 +406,17 @@ mod tests {
         assert_eq!(overrides.command, ["ls", "-l", "--", "-t"]);
         assert!(!overrides.terminal && overrides.mounts[0].readonly);
         assert_eq!(overrides.env, ["A=1"]);
+    }
+
+    #[test]
+    fn usage_tells_how_many_are_needed() {
+        for (name, words) in
+            [("rm", "<REF>..."), ("delete", "<NAME>..."), ("run", "<REF> [COMMAND]...")]
+        {
+            let mut command = command();
+            let usage = command.find_subcommand_mut(name).unwrap().render_usage().to_string();
+            assert!(usage.ends_with(words), "{usage}");
+        }
     }
 
     #[test]
