@@ -1,6 +1,7 @@
 //! What the tests of sources share: folders, programs, a small HTTP server.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -85,7 +86,7 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Debian's docker-registry on a free port of loopback.
+/// Debian's docker-registry on a port of loopback that the kernel chooses.
 pub struct DockerRegistry {
     child: Child,
     pub host: String,
@@ -94,29 +95,43 @@ pub struct DockerRegistry {
 impl DockerRegistry {
     /// `http` and `auth` are lines of its configuration's sections.
     pub fn start(dir: &Folder, http: &str, auth: &str) -> DockerRegistry {
-        let host = format!("127.0.0.1:{}", free_port());
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("registry-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let data = dir.text("registry-data");
         let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem:\n    rootdirectory: {data}\n\
-             http:\n  addr: {host}\n{http}{auth}"
+            "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem:\n    rootdirectory: {data}\n\
+             http:\n  addr: 127.0.0.1:0\n{http}{auth}"
         );
-        let config = dir.write(&format!("registry-{}.yml", host.replace(':', "-")), config);
+        let config = dir.write(&format!("{name}.yml"), config);
+        let log = dir.write(&format!("{name}.log"), "");
         let child = Command::new("docker-registry")
             .args(["serve".as_ref(), config.as_os_str()])
             .env("OTEL_TRACES_EXPORTER", "none")
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap_or_else(|err| {
                 panic!("docker-registry: {err}: needs the Debian package docker-registry")
             });
-        let registry = DockerRegistry { child, host };
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(&registry.host).is_err() {
-            assert!(Instant::now() < deadline, "docker-registry does not start");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let mut registry = DockerRegistry { child, host: String::new() };
+        registry.host = registry.wait_for_address(&log);
         registry
+    }
+
+    /// The address that it says it listens on: no other program's, however many ask for ports.
+    fn wait_for_address(&mut self, log: &Path) -> String {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let ended = self.child.try_wait().unwrap();
+            let said = std::fs::read_to_string(log).unwrap();
+            let address = said.split_once("msg=\"listening on ").map(|(_, rest)| rest);
+            if let Some((address, _)) = address.and_then(|rest| rest.split_once(['"', ','])) {
+                return address.to_owned();
+            }
+            let waits = ended.is_none() && Instant::now() < deadline;
+            assert!(waits, "docker-registry does not start ({ended:?}): {said}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
