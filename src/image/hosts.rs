@@ -38,7 +38,7 @@ pub struct Endpoint {
 /// The servers for a reference in the order in which they are asked: mirrors first, the registry
 /// itself last. Errors: configuration that is there and wrong.
 pub fn endpoints(of: &Reference, options: &Options) -> Result<Vec<Endpoint>> {
-    let folders = folders(options, &of.registry);
+    let folders = folders(options, &of.registry)?;
     let certificates = certificates(&folders)?;
     let file = folders.iter().map(|dir| dir.join("hosts.toml")).find(|file| file.exists());
     let config = match &file {
@@ -56,15 +56,20 @@ pub fn endpoints(of: &Reference, options: &Options) -> Result<Vec<Endpoint>> {
 }
 
 /// The folders for a registry: `host:port`, containerd's `host_port_`, then `_default`.
-fn folders(options: &Options, registry: &str) -> Vec<PathBuf> {
+fn folders(options: &Options, registry: &str) -> Result<Vec<PathBuf>> {
     let roots: Vec<PathBuf> = match &options.hosts_dir {
-        Some(dir) => vec![dir.clone()],
+        Some(dir) => {
+            // A mirror or an authority that was asked for must not be passed over in silence.
+            std::fs::metadata(dir.join("."))
+                .doing(|| format!("open --hosts-dir {}", dir.display()))?;
+            vec![dir.clone()]
+        }
         None => FOLDERS.iter().map(PathBuf::from).collect(),
     };
     let underscores = registry.replace(':', "_") + if registry.contains(':') { "_" } else { "" };
     let names = [registry, underscores.as_str(), "_default"];
     let all = roots.iter().flat_map(|root| names.iter().map(|name| root.join(name)));
-    all.filter(|dir| dir.is_dir()).collect()
+    Ok(all.filter(|dir| dir.is_dir()).collect())
 }
 
 /// Docker's files: each `*.crt` an authority, `NAME.cert` with `NAME.key` for the client.
@@ -325,6 +330,21 @@ mod tests {
             let err = dir.endpoints("a.io/x").err().map(|err| err.message());
             assert!(err.as_ref().is_some_and(|err| err.contains("hosts.toml")), "{toml}: {err:?}");
         }
+    }
+
+    #[test]
+    fn a_folder_that_is_named_has_to_be_there() {
+        let dir = Folder::new("named", &[("file", "")]);
+        let ask = |hosts_dir: Option<PathBuf>| {
+            let options = Options { hosts_dir, ..Options::default() };
+            endpoints(&Reference::parse("a.io/x").unwrap(), &options).err().map(|e| e.message())
+        };
+        let absent = dir.0.join("absent");
+        let words = format!("open --hosts-dir {}: no such file or directory", absent.display());
+        assert_eq!(ask(Some(absent)), Some(words));
+        assert!(ask(Some(dir.0.join("file"))).unwrap().contains("not a directory"));
+        assert_eq!(ask(Some(dir.0.clone())), None);
+        assert!(folders(&Options::default(), "nowhere.invalid").is_ok());
     }
 
     #[test]
