@@ -644,6 +644,33 @@ fn a_container_that_cannot_start_leaves_nothing() {
     }
 }
 
+/// No registry is asked before the options are known to be good.
+#[test]
+fn options_are_checked_before_anything_is_pulled() {
+    let place = Place::new();
+    let absent = place.text("absent");
+    let volume = format!("{absent}:/x");
+    for (option, value, code, words) in [
+        ("--name", "a b", 2, "'--name <NAME>'"),
+        ("-e", "=x", 2, "'--env <"),
+        ("-u", "a:b:c", 2, "'--user <"),
+        ("-v", "/:x", 2, "'--volume <"),
+        ("-v", &volume, 1, "--volume"),
+        ("--hosts-dir", &absent, 1, "--hosts-dir"),
+        ("-v", "/:/x", 1, "connection refused"),
+    ] {
+        let out = place.lade(&["run", "-q", option, value, "127.0.0.1:1/x", "/bin/sh"]);
+        let err = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(code), "{option} {value}: {err}");
+        assert!(err.contains(words), "{option} {value}: {err}");
+        assert_eq!(err.contains("refused"), words.contains("refused"), "{option} {value}: {err}");
+    }
+    // Of a bundle the sources may come later.
+    place.fails(&["bundle", "-v", &volume, "none", &absent], "no image");
+    assert_eq!(place.lade(&["bundle", "-v", "/:x", "none", &absent]).status.code(), Some(2));
+    assert_eq!(place.count("run"), 0);
+}
+
 #[test]
 fn signals_reach_the_container() {
     let place = Place::new();

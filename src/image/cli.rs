@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::bundle;
-use super::config::{Bind, Overrides};
+use super::config::{self, Bind, Overrides};
 use super::platform::Platform;
 use super::progress::{self, Progress};
 use super::reference::Reference;
 use super::store::{ImageRecord, Store};
 use super::transport::Options;
-use super::{pull, run, source, userns};
+use super::{pull, run, source, user, userns};
 use crate::error::{Error, Result, printable};
 
 /// The definition of the command line.
@@ -95,7 +95,10 @@ fn run_command() -> Command {
             to run/NAME/.lade/log in the store",
         ))
         .arg(flag("rm", None, "Remove a detached container when it ends"))
-        .arg(option("name", "NAME", "Name of the container [default: made up]"))
+        .arg(
+            option("name", "NAME", "Name of the container [default: made up]")
+                .value_parser(|name: &str| run::check_name(name).map(str::to_owned)),
+        )
         .arg(positional("REF", "Image"))
         .arg(command_argument())
 }
@@ -128,10 +131,20 @@ fn image_arguments(command: Command) -> Command {
     command
         .arg(flag("copy", None, "Copy the layers into a plain directory instead of mounting them"))
         .arg(flag("tty", 't', "Give it a terminal"))
-        .arg(repeated("env", 'e', "NAME[=VALUE]", "Set a variable, or pass the caller's on"))
-        .arg(repeated("volume", 'v', "SOURCE:DESTINATION[:ro]", "Show it a file or directory"))
+        .arg(
+            repeated("env", 'e', "NAME[=VALUE]", "Set a variable, or pass the caller's on")
+                .value_parser(|var: &str| config::variable_name(var).map(|_| var.to_owned())),
+        )
+        .arg(
+            repeated("volume", 'v', "SOURCE:DESTINATION[:ro]", "Show it a file or directory")
+                .value_parser(Bind::parse),
+        )
         .arg(option("workdir", "DIR", "Working directory").short('w'))
-        .arg(option("user", "USER[:GROUP]", "Who runs the command").short('u'))
+        .arg(
+            option("user", "USER[:GROUP]", "Who runs the command")
+                .short('u')
+                .value_parser(|name: &str| user::check(name).map(|()| name.to_owned())),
+        )
         .arg(option("entrypoint", "PROGRAM", "Replace the image's entry point and command"))
         .arg(
             option(
@@ -265,11 +278,12 @@ fn make_bundle(store: &Store, matches: &ArgMatches, maps: Option<userns::Maps>) 
     let image = stored(store, &reference)?.ok_or_else(|| missing(&reference))?;
     let dir = required_path(matches, "DIR");
     let copy = matches.get_flag("copy") || maps.is_some();
-    bundle::create(store, &image, &dir, copy, &Overrides { maps, ..overrides(matches)? })
+    bundle::create(store, &image, &dir, copy, &Overrides { maps, ..overrides(matches) })
 }
 
 fn run_image(store: &Store, matches: &ArgMatches) -> Result<u8> {
-    let overrides = overrides(matches)?;
+    let overrides = overrides(matches);
+    overrides.mounts.iter().try_for_each(Bind::find_source)?;
     let (detach, remove) = (matches.get_flag("detach"), matches.get_flag("rm"));
     if detach && overrides.terminal {
         return Err(Error::new(
@@ -353,21 +367,21 @@ fn credentials(text: &str) -> (String, String) {
     (user.to_owned(), password.to_owned())
 }
 
-fn overrides(matches: &ArgMatches) -> Result<Overrides> {
+fn overrides(matches: &ArgMatches) -> Overrides {
     let text = |name: &str| matches.get_one::<String>(name).cloned();
     let texts = |name: &str| matches.get_many::<String>(name).into_iter().flatten().cloned();
-    Ok(Overrides {
+    Overrides {
         command: texts("COMMAND").collect(),
         entrypoint: text("entrypoint"),
         env: texts("env").collect(),
         cwd: text("workdir"),
         user: text("user"),
         terminal: matches.get_flag("tty"),
-        mounts: texts("volume").map(|volume| Bind::parse(&volume)).collect::<Result<_>>()?,
+        mounts: matches.get_many::<Bind>("volume").into_iter().flatten().cloned().collect(),
         host_network: text("net").as_deref() == Some("host"),
         hostname: text("hostname"),
         maps: None,
-    })
+    }
 }
 
 fn text(matches: &ArgMatches, name: &str) -> String {
@@ -402,7 +416,7 @@ mod tests {
         let line = ["lade", "run", "-e", "A=1", "-v", "/a:/b:ro", "img", "ls", "-l", "--", "-t"];
         let matches = command().try_get_matches_from(line).unwrap();
         let (_, run) = matches.subcommand().unwrap();
-        let overrides = overrides(run).unwrap();
+        let overrides = overrides(run);
         assert_eq!(overrides.command, ["ls", "-l", "--", "-t"]);
         assert!(!overrides.terminal && overrides.mounts[0].readonly);
         assert_eq!(overrides.env, ["A=1"]);

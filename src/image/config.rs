@@ -8,6 +8,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use oci_spec::image::{Config, ImageConfiguration};
 use oci_spec::runtime::{
     Arch, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp,
@@ -17,7 +19,7 @@ use serde_json::Value;
 
 use super::userns::{Map, Maps};
 use super::{tree, user, userns};
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 
 /// Annotations of conversion.md start with this.
 const PREFIX: &str = "org.opencontainers.image.";
@@ -93,6 +95,28 @@ impl Bind {
             true => Ok(Bind { source: source.into(), destination: destination.into(), readonly }),
             false => Err(bad()),
         }
+    }
+
+    /// Looks for the source, as the mount will.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn find_source(&self) -> Result<()> {
+        // Not stat(2), which a file system of another user may refuse even root.
+        let source =
+            nix::fcntl::open(&self.source, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
+        source.map(drop).doing(|| format!("open the source of --volume {}", self.source.display()))
+    }
+}
+
+/// The name in `NAME[=VALUE]`.
+///
+/// # Errors
+/// There is none.
+pub fn variable_name(text: &str) -> Result<&str> {
+    match text.split('=').next() {
+        None | Some("") => Err(Error::new(format!("{text:?} is not NAME[=VALUE]"))),
+        Some(name) => Ok(name),
     }
 }
 
@@ -234,10 +258,7 @@ fn environment(config: &Config, overrides: &Overrides) -> Result<Vec<String>> {
         env.push("TERM=xterm".to_owned());
     }
     for var in &overrides.env {
-        let name = var.split('=').next().unwrap_or_default();
-        if name.is_empty() {
-            return Err(Error::new(format!("{var:?} is not NAME=VALUE")));
-        }
+        let name = variable_name(var)?;
         env.retain(|old| old.split('=').next() != Some(name));
         match var.contains('=') {
             true => env.push(var.clone()),

@@ -270,7 +270,10 @@ fn exit_code(status: ExitStatus) -> u8 {
 }
 
 /// A name that is also a file's: letters, digits, and `_ + - .` inside.
-fn check_name(name: &str) -> Result<&str> {
+///
+/// # Errors
+/// Everything else.
+pub fn check_name(name: &str) -> Result<&str> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_+-.".contains(&b);
     let good =
         name.bytes().all(allowed) && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());

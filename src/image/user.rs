@@ -35,10 +35,7 @@ pub struct User {
 /// # Errors
 /// Unknown names, numbers out of range, files that are none.
 pub fn resolve(root: BorrowedFd, user: &str) -> Result<User> {
-    let (user, group) = match user.split_once(':') {
-        Some((user, group)) => (user, Some(group).filter(|g| !g.is_empty())),
-        None => (user, None),
-    };
+    let (user, group) = parts(user)?;
     let user = if user.is_empty() { "0" } else { user };
     let number = number(user)?;
     let passwd = read(root, b"etc/passwd")?;
@@ -53,6 +50,26 @@ pub fn resolve(root: BorrowedFd, user: &str) -> Result<User> {
         return Ok(User { uid, gid: own_gid, additional_gids: groups });
     };
     Ok(User { uid, gid: resolve_group(root, group)?, additional_gids: Vec::new() })
+}
+
+/// Checks the form of `user`, before there is an image to look it up in.
+///
+/// # Errors
+/// It is not `USER[:GROUP]`; numbers out of range.
+pub fn check(user: &str) -> Result<()> {
+    let (user, group) = parts(user)?;
+    number(user)?;
+    group.map_or(Ok(None), number).map(drop)
+}
+
+fn parts(text: &str) -> Result<(&str, Option<&str>)> {
+    match text.split_once(':') {
+        Some((_, group)) if group.contains(':') => {
+            Err(Error::new(format!("{text:?} is not USER[:GROUP]")))
+        }
+        Some((user, group)) => Ok((user, Some(group).filter(|g| !g.is_empty()))),
+        None => Ok((text, None)),
+    }
 }
 
 /// A line of passwd(5).
@@ -186,6 +203,16 @@ mod tests {
         assert_eq!(root.resolve("7").unwrap().0, 7);
         for bad in ["nobody", "web:nobody", "4294967295", "4294967296", "-1", "+1", " 1", "0x0"] {
             assert!(root.resolve(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn forms_are_checked_without_an_image() {
+        for good in ["", "web", "web:", "0:0", "web:www", "4294967294"] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        for bad in ["a:b:c", "::", "4294967295", "web:4294967296"] {
+            assert!(check(bad).is_err(), "{bad}");
         }
     }
 
