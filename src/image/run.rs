@@ -204,8 +204,19 @@ pub fn clean(store: &Store) -> Result<()> {
 fn reported(text: &[u8]) -> Error {
     let text = String::from_utf8_lossy(text);
     let lines = text.lines().filter(|line| !line.starts_with("level=error "));
+    let lines = lines.map(without_file);
     let text = lines.collect::<Vec<_>>().join("\n");
     Error::new(text.strip_prefix("tare: ").unwrap_or(&text))
+}
+
+/// A line without the place in the config.json that is removed with the bundle, if it has one: the
+/// path in it stays.
+fn without_file(line: &str) -> String {
+    let place = line.strip_prefix("  --> ").and_then(|place| place.split_once("/config.json:"));
+    match place.and_then(|(_, rest)| rest.split_once("  ")) {
+        Some((_, what)) => format!("  --> {what}"),
+        None => line.to_owned(),
+    }
 }
 
 /// Whether the runtime knows a container of this name that has not stopped.
@@ -333,5 +344,12 @@ mod tests {
         let output = again.output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    #[test]
+    fn places_in_the_removed_bundle_are_left_out() {
+        let said = b"tare: cannot run \"x\": y\n  --> /a  b/config.json:6:7  root.path = \"z\"\n  hint: --> w";
+        let expected = "cannot run \"x\": y\n  --> root.path = \"z\"\n  hint: --> w";
+        assert_eq!(reported(said).message(), expected);
     }
 }
