@@ -740,6 +740,7 @@ fn garbage_collection_spares_what_is_mounted() {
     assert_eq!(fs::read_to_string(place.path("bundle/rootfs/links/one")).unwrap(), "linked");
     place.fails(&["bundle", &image, &place.text("other")], "no image");
     place.fails(&["unbundle", &place.text("layout")], "not a bundle");
+    place.fails(&["unbundle", &place.text("absent")], "absent: no such file or directory");
     place.ok(&["unbundle", &place.text("bundle")]);
     // Of a run that was killed before it had a bundle.
     fs::write(place.path("store/run/killed.lock"), "").unwrap();

@@ -224,6 +224,7 @@ fn read_note(dir: &Path) -> Result<Note> {
     let path = note_path(dir);
     match fs::read(&path) {
         Err(err) if matches!(err.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            fs::metadata(dir).doing(|| format!("open bundle {}", dir.display()))?;
             Err(Error::new(format!("{} is not a bundle made by lade", dir.display())))
         }
         Err(err) => Err(Error::io(format!("read {}", path.display()), &err)),
