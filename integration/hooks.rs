@@ -105,6 +105,35 @@ fn each_runs_in_its_mount_namespace() {
     }
 }
 
+/// `run` itself blocks them all, to wait for them.
+#[test]
+fn no_signal_is_blocked_or_ignored_in_a_hook() {
+    for flags in [&[][..], &["--detach"]] {
+        let c = Container::new(&["/bin/true"]).share();
+        let mut hooks = json!({});
+        for kind in KINDS {
+            let shared = c.shared();
+            let place = if kind == "startContainer" { Path::new("/shared") } else { &shared };
+            let read = format!("exec cat /proc/self/status >{}/{kind}", place.display());
+            hooks[kind] = json!([host_hook(&read)]);
+        }
+        let c = c.with(|c| c["hooks"] = hooks);
+        c.boot("run", flags).under(&["env", "--default-signal"]).ok();
+        if !flags.is_empty() {
+            c.end();
+        }
+        for kind in KINDS {
+            let status = read(&c, kind);
+            let set = |name| {
+                let text = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+                u64::from_str_radix(text.trim(), 16).unwrap()
+            };
+            // Those above are the C library's own, which posix_spawn(3) leaves ignored.
+            assert_eq!((set("SigBlk:"), set("SigIgn:") & 0x7fff_ffff), (0, 0), "{kind}");
+        }
+    }
+}
+
 #[test]
 fn hooks_of_the_container_start_in_it_and_write_for_their_owner() {
     let c = Container::new(&["/bin/true"]);

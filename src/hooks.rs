@@ -140,6 +140,7 @@ impl Hook {
             .stdout(start(&stdout).map_err(|e| Error::io(&name, &e))?)
             .stderr(start(&stderr).map_err(|e| Error::io(&name, &e))?);
         let (args, env) = self.strings(env)?;
+        sys::spawn::unblocked(&mut command);
         let child = sys::spawn::exactly(&mut command, c_string(&self.path)?, args, env).spawn();
         let child = child.map_err(|e| self.not_started(&name, &e))?;
         match self.wait(child, init)? {
