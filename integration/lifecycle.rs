@@ -157,6 +157,23 @@ fn run_is_one_clone_and_few_system_calls() {
     c.assert_nothing_left();
 }
 
+/// As the payload of `run` and of `exec`, and as an orphan that `run` has adopted.
+#[test]
+fn a_real_time_signal_ends_processes_like_any_other() {
+    // Init of a pid namespace would not get it.
+    let c = Container::sh("kill -35 $$").namespace("pid", None);
+    assert_eq!(c.boot("run", &[]).answer().code, 163);
+    let c = Container::idle();
+    c.run_detached();
+    assert_eq!(c.exec(&[], &["/bin/sh", "-c", "kill -40 $$"]).answer().code, 168);
+    c.end();
+    let orphan = "(sh -c 'kill -35 $$; sleep 9' &); sleep 1; echo done; exit 7";
+    let c = Container::sh(orphan).namespace("pid", None);
+    let answer = c.boot("run", &[]).answer();
+    assert_eq!((answer.code, answer.stdout.as_str()), (7, "done\n"), "{}", answer.stderr);
+    c.assert_nothing_left();
+}
+
 #[test]
 fn run_forwards_signals() {
     let c = Container::sh("trap 'exit 42' TERM; touch /shared/ready; while :; do sleep 0.05; done");

@@ -2,6 +2,7 @@
 //! with its exit code.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -9,15 +10,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, isatty};
+use nix::unistd::isatty;
 
 use crate::error::{Doing, Result};
 use crate::notify::Listener;
 use crate::parent::{Made, Process};
 use crate::pipes::{Buffer, Pipes, terminal_without_waiting};
-use crate::sys::pidfd;
 use crate::sys::process::{stdio, wait_signal};
+use crate::sys::{self, pidfd};
 
 /// Waits for the end of `made`'s process; its exit code, or 128 and the signal that killed it.
 /// All signals have to be blocked since before the process was made, so that none is lost. With
@@ -91,13 +91,12 @@ fn forward(process: &Process, signal: i32) {
 /// Collects ended children; the exit code if `init` is among them.
 fn reap(init: i32) -> Result<Option<i32>> {
     loop {
-        match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if pid.as_raw() == init => return Ok(Some(code)),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid.as_raw() == init => {
-                return Ok(Some(128 + signal as i32));
+        match sys::process::wait(-1, libc::WNOHANG) {
+            Ok(Some((pid, status))) if pid == init => {
+                return Ok(status.code().or_else(|| Some(128 + status.signal()?)));
             }
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(None),
-            Ok(_) | Err(Errno::EINTR) => {}
+            Ok(Some(_)) => {}
+            Ok(None) | Err(Errno::ECHILD) => return Ok(None),
             Err(errno) => return Err(errno).doing(|| "wait for the container's process"),
         }
     }

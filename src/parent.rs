@@ -8,13 +8,13 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
 
 use crate::cgroup::{CANNOT_APPLY, Cgroup};
 use crate::child::{self, Inherited};
@@ -445,7 +445,7 @@ impl<'a> Parent<'a> {
         };
         let first = self.child.replace(Process { pid, fd: pidfd::open(pid)? });
         if let Some(first) = first {
-            let _ = waitpid(Pid::from_raw(first.pid), None);
+            let _ = sys::process::wait(first.pid, 0);
         }
         Ok(())
     }
@@ -523,12 +523,13 @@ impl<'a> Parent<'a> {
 
     fn reap(&mut self) -> String {
         let Some(child) = self.child.take() else { return "it was never made".into() };
-        match waitpid(Pid::from_raw(child.pid), None) {
-            Ok(WaitStatus::Exited(_, code)) => format!("exit code {code}"),
-            Ok(WaitStatus::Signaled(_, signal, _)) => {
-                format!("signal {} ({})", signal as i32, signal.as_str())
-            }
-            _ => "its end could not be learned".into(),
+        let Ok(Some((_, status))) = sys::process::wait(child.pid, 0) else {
+            return "its end could not be learned".into();
+        };
+        match (status.code(), status.signal().map(|number| (number, Signal::try_from(number)))) {
+            (Some(code), _) => format!("exit code {code}"),
+            (_, Some((number, Ok(signal)))) => format!("signal {number} ({})", signal.as_str()),
+            (_, number) => format!("signal {}", number.map_or(0, |(number, _)| number)),
         }
     }
 

@@ -3,9 +3,6 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
-use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
-
 use super::{Parent, Process, net_namespace, out_of_place};
 use crate::cgroup::Cgroup;
 use crate::criu::{Kind, Notice, Restore, Session, namespace_key};
@@ -65,7 +62,7 @@ impl Parent<'_> {
             self.adopt(pid)?;
         }
         // It has nothing left to do but to end.
-        let _ = waitpid(Pid::from_raw(criu), None);
+        let _ = process::wait(criu, 0);
         // Of use to criu only; with the state directory it goes at the latest.
         let _ = std::fs::remove_dir(&restore.root);
         self.plan.cgroup.as_ref().map_or(Ok(()), Cgroup::thaw)
@@ -160,7 +157,8 @@ impl Parent<'_> {
             Fork::Parent(child, _) => {
                 drop(theirs);
                 let told = ours.receive();
-                waitpid(child, None).doing(|| "wait for the process that sets mounts")?;
+                process::wait(child.as_raw(), 0)
+                    .doing(|| "wait for the process that sets mounts")?;
                 match told? {
                     Some(Msg::Ready) => Ok(()),
                     Some(Msg::Failed(err)) => Err(err),

@@ -2,6 +2,8 @@
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 
 use nix::errno::Errno;
 use nix::sys::socket::ControlMessageOwned;
@@ -384,6 +386,20 @@ pub fn wait_signal() -> Result<i32, Errno> {
         match Errno::result(unsafe { libc::sigwaitinfo(all.as_ref(), std::ptr::null_mut()) }) {
             Err(Errno::EINTR) => {}
             other => return other,
+        }
+    }
+}
+
+/// Collects a child that has ended, `pid` or, with -1, any (waitpid(2)); none if `flags` (`WNOHANG`) do not
+/// let it wait for that. nix's own call knows no real-time signals: it loses the child that one ended.
+pub fn wait(pid: i32, flags: i32) -> Result<Option<(i32, ExitStatus)>, Errno> {
+    let mut status = 0;
+    loop {
+        // SAFETY: the kernel writes one integer, for which there is room.
+        match Errno::result(unsafe { libc::waitpid(pid, &raw mut status, flags) }) {
+            Err(Errno::EINTR) => {}
+            Ok(0) => return Ok(None),
+            ended => return ended.map(|pid| Some((pid, ExitStatus::from_raw(status)))),
         }
     }
 }
