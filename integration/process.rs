@@ -393,6 +393,56 @@ fn a_user_namespace_has_its_mappings() {
     c.assert_nothing_left();
 }
 
+/// Pipes of the caller's, files without a name, and the runtime's own pipes in place of others.
+#[test]
+fn who_runs_in_a_user_namespace_can_open_its_standard_descriptors() {
+    let files = "/proc/self/fd";
+    let script = &*format!("cat <{files}/0; echo out >>{files}/1; echo err >>{files}/2");
+    let own = |c: &Container| {
+        Cmd::new(&["chown", "-R", "100000:100000", c.rootfs().to_str().unwrap()]).ok();
+    };
+    let mapped = |c: Container| {
+        own(&c);
+        c.new_namespace("user").with(|c| {
+            let maps = json!([{"containerID": 0, "hostID": 100000, "size": 65536}]);
+            c["linux"]["uidMappings"] = maps.clone();
+            c["linux"]["gidMappings"] = maps;
+        })
+    };
+    let owner = mapped(Container::idle());
+    owner.run_detached();
+    let path = |kind: &str| format!("/proc/{}/ns/{kind}", owner.pid());
+    let fresh = |uid: u32| {
+        let c = mapped(Container::sh(script));
+        c.with(|c| c["process"]["user"] = json!({"uid": uid, "gid": 0}))
+    };
+    let joining = Container::sh(script)
+        .namespace("user", Some(&path("user")))
+        .namespace("network", Some(&path("net")));
+    own(&joining);
+    for around in [
+        "exec \"$@\"",
+        "echo in | \"$@\" 2>&1 | cat",
+        "f=$(mktemp); echo in >$f; \"$@\" <$f >$f.out 2>&1; cat $f.out; rm $f $f.out",
+    ] {
+        let under = ["sh", "-c", around, "sh"];
+        let all = |cmd: Cmd| {
+            let answer = cmd.stdin(b"in\n").under(&under).answer();
+            let said = answer.stdout + &answer.stderr;
+            assert_eq!(said, "in\nout\nerr\n", "{around}");
+        };
+        for uid in [0, 7] {
+            all(fresh(uid).boot("run", &[]));
+            let user = uid.to_string();
+            all(owner.exec(&["--user", &user], &["/bin/sh", "-c", script]));
+        }
+        if is_tare() {
+            all(joining.boot("run", &[]));
+        }
+    }
+    owner.end();
+}
+
 #[test]
 fn a_user_namespace_is_joined_by_path() {
     let owner = Container::idle().with(|c| {

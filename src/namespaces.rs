@@ -261,9 +261,37 @@ pub fn check_id_maps(join: &Join, uids: &[IdMapping], gids: &[IdMapping]) -> Res
 /// The user `uid` of the user namespace that is joined, as this process sees him; none if he is not mapped.
 pub fn user_outside(join: &Join, uid: u32) -> Result<Option<u32>> {
     let [users, _] = id_maps(open(join)?.as_fd(), join.kind)?;
-    Ok(users.into_iter().find_map(|[container_id, host_id, size]| {
-        IdMapping { container_id, host_id, size }.outside(uid)
-    }))
+    Ok(outside(users, uid))
+}
+
+fn outside(map: Vec<[u32; 3]>, id: u32) -> Option<u32> {
+    map.into_iter().find_map(|[container_id, host_id, size]| {
+        IdMapping { container_id, host_id, size }.outside(id)
+    })
+}
+
+/// The user namespace of a container.
+#[derive(Debug, Clone)]
+pub enum Users {
+    /// A new one, whose root is this user and this group.
+    New(u32, u32),
+    /// One that is joined.
+    Joined(Join),
+    /// That of the container's init (exec).
+    OfInit,
+}
+
+impl Users {
+    /// The user and the group of its root as this process sees them, with the process id of init; none if
+    /// they are not mapped.
+    pub fn root(&self, init: i32) -> Result<Option<(u32, u32)>> {
+        let [users, groups] = match self {
+            Users::New(user, group) => return Ok(Some((*user, *group))),
+            Users::Joined(join) => id_maps(open(join)?.as_fd(), join.kind)?,
+            Users::OfInit => maps_of(init)?,
+        };
+        Ok(outside(users, 0).zip(outside(groups, 0)))
+    }
 }
 
 /// The maps of a user namespace, of users and of groups, as this process sees them. The kernel shows
@@ -280,15 +308,8 @@ fn id_maps(namespace: BorrowedFd, kind: Kind) -> Result<[Vec<[u32; 3]>; 2]> {
         }
         Fork::Parent(pid, _) => {
             drop(theirs);
-            let read = |file: &str| {
-                let path = format!("/proc/{pid}/{file}");
-                let text = std::fs::read_to_string(&path).doing(|| format!("read {path}"))?;
-                Ok::<_, Error>(parse_map(&text))
-            };
             let maps = match ours.receive() {
-                Ok(Some(Msg::InNamespaces)) => {
-                    read("uid_map").and_then(|u| Ok([u, read("gid_map")?]))
-                }
+                Ok(Some(Msg::InNamespaces)) => maps_of(pid.as_raw()),
                 Ok(Some(Msg::Failed(err))) | Err(err) => Err(err),
                 Ok(_) => Err(Errno::EPROTO.into()),
             };
@@ -297,6 +318,15 @@ fn id_maps(namespace: BorrowedFd, kind: Kind) -> Result<[Vec<[u32; 3]>; 2]> {
             maps
         }
     }
+}
+
+fn maps_of(pid: i32) -> Result<[Vec<[u32; 3]>; 2]> {
+    let read = |file: &str| {
+        let path = format!("/proc/{pid}/{file}");
+        let text = std::fs::read_to_string(&path).doing(|| format!("read {path}"))?;
+        Ok::<_, Error>(parse_map(&text))
+    };
+    Ok([read("uid_map")?, read("gid_map")?])
 }
 
 /// The lines of /proc/PID/uid_map (user_namespaces(7)).

@@ -253,6 +253,10 @@ impl<'a> Parent<'a> {
                 (self.pipes, self.ends) = Pipes::make()?;
                 Ok(())
             }
+            ParentStep::GiveStdio(users) => {
+                let init = self.joined.as_ref().map_or(0, |joined| joined.state.pid);
+                users.root(init)?.map_or(Ok(()), |root| self.ends.give_to(root))
+            }
             ParentStep::Clone(flags, cgroup) => self.clone_child(*flags, cgroup.as_ref(), trace),
             ParentStep::AwaitInitPid => self.await_init_pid(),
             ParentStep::ComeBack => self.away.come_back(),

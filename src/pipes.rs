@@ -18,7 +18,7 @@ use nix::unistd::{Whence, isatty, lseek, pipe2, read, write};
 use crate::error::{Doing, Error, Result};
 use crate::log;
 use crate::path::file_type;
-use crate::process::is_null;
+use crate::process::{give, is_null, is_own};
 use crate::sys::process::{stdio, unread};
 
 /// What the payload gets.
@@ -28,6 +28,22 @@ pub struct Ends {
     pub pipes: Vec<(Vec<i32>, OwnedFd)>,
     /// What is known of those standard descriptors that are the caller's.
     pub callers: [Option<FileStat>; 3],
+}
+
+impl Ends {
+    /// Gives all of them to a user and a group, the root of the user namespace from which OwnStdio goes on.
+    pub fn give_to(&mut self, (user, group): (u32, u32)) -> Result<()> {
+        for (_, end) in &self.pipes {
+            give(end.as_fd(), user, Some(group))?;
+        }
+        for (number, stat) in (0..).zip(&mut self.callers) {
+            if let Some(stat) = stat.as_mut().filter(|stat| is_own(stdio(number), stat)) {
+                give(stdio(number), user, Some(group))?;
+                stat.st_uid = 0;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The runtime's side of all pipes.

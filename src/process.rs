@@ -268,27 +268,30 @@ pub fn own_stdio(uid: u32, known: [Option<FileStat>; 3]) -> Result<()> {
             }
             continue;
         }
-        // One in the file system is others' too.
-        let is_fifo = file_type(&stat) == SFlag::S_IFIFO;
-        if stat.st_uid == uid || (known.is_some() && is_fifo && !is_anonymous(fd)) {
+        if stat.st_uid == uid || (known.is_some() && !is_own(fd, &stat)) {
             continue;
         }
-        match sys::security::chown_fd(fd, uid, None) {
-            Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS | Errno::EBADF) => {}
-            Err(errno) => {
-                return Err(Error::sys(format!("chown descriptor {}", fd.as_raw_fd()), errno));
-            }
-        }
+        give(fd, uid, None)?;
     }
     null.flatten().into_iter().for_each(sys::process::close_later);
     Ok(())
 }
 
-/// Whether a pipe has no name.
-fn is_anonymous(pipe: BorrowedFd) -> bool {
+/// Makes a user, and a group, the owner of what is behind a standard descriptor, where that is possible.
+pub fn give(fd: BorrowedFd, user: u32, group: Option<u32>) -> Result<()> {
+    match sys::security::chown_fd(fd, user, group) {
+        Ok(()) | Err(Errno::EINVAL | Errno::EPERM | Errno::EROFS | Errno::EBADF) => Ok(()),
+        Err(errno) => Err(Error::sys(format!("chown descriptor {}", fd.as_raw_fd()), errno)),
+    }
+}
+
+/// Whether what is behind a caller's descriptor is the payload's to have: neither the null device nor a
+/// pipe in the file system, which are others' too.
+pub fn is_own(fd: BorrowedFd, stat: &FileStat) -> bool {
     /// linux/magic.h
     const PIPEFS_MAGIC: FsType = FsType(0x5049_5045);
-    fstatfs(pipe).is_ok_and(|found| found.filesystem_type() == PIPEFS_MAGIC)
+    let is_anonymous = || fstatfs(fd).is_ok_and(|found| found.filesystem_type() == PIPEFS_MAGIC);
+    !is_null(stat) && (file_type(stat) != SFlag::S_IFIFO || is_anonymous())
 }
 
 /// The container's /dev/null; through the host's the payload could change the owner and the mode of

@@ -16,7 +16,7 @@ use crate::devices::Device;
 use crate::hooks::Hook;
 use crate::labels::Label;
 use crate::mounts::Mount;
-use crate::namespaces::{Join, KINDS};
+use crate::namespaces::{Join, KINDS, Users};
 use crate::netdev::Move;
 use crate::process::Rlimit;
 use crate::rdt::Rdt;
@@ -74,6 +74,9 @@ pub enum ParentStep {
     /// Makes pipes between the payload and those of the caller's standard descriptors that are files or
     /// terminals.
     MakePipes,
+    /// Gives these pipes, and what the payload gets of the caller's, to the root of the container's user
+    /// namespace, who may not take what belongs to a user that is not mapped.
+    GiveStdio(Users),
     /// Makes the child in these new namespaces, and in this cgroup of v2.
     Clone(u64, Option<Cgroup>),
     /// Learns which process becomes init after the child's second fork.
@@ -290,6 +293,7 @@ impl fmt::Display for ParentStep {
                 f.write_str("enter the pid namespace of the container for the child")
             }
             Self::MakePipes => f.write_str("make pipes to the caller's files and terminals"),
+            Self::GiveStdio(_) => f.write_str("give the payload's ends to the container's root"),
             Self::UnshareTime(_) => f.write_str("make a time namespace for the child"),
             Self::ConnectConsole(path) => {
                 write!(f, "connect to the console socket {}", path.display())

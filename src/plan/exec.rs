@@ -7,7 +7,7 @@ use super::{Options, Plan, check_terminal};
 use crate::cgroup::Cgroup;
 use crate::error::Result;
 use crate::host::Host;
-use crate::namespaces::{NEWPID, NEWTIME, NEWUSER, Namespaces};
+use crate::namespaces::{NEWPID, NEWTIME, NEWUSER, Namespaces, Users};
 use crate::process::Payload;
 use crate::rdt::Rdt;
 use crate::scheduling::{Cpus, Scheduling};
@@ -40,7 +40,8 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
     let mut plan = Plan { exposed: true, init_pid: target.init_pid, ..Plan::default() };
     plan.payload = Some(Payload::plan(process)?);
     check_terminal(process, options)?;
-    stdio_steps(&mut plan, process, options);
+    let users = namespaces.has(NEWUSER).then_some(Users::OfInit);
+    stdio_steps(&mut plan, process, options, users);
     let has_pid = namespaces.has(NEWPID);
     // Such a caller may have rights over the others in the container's user namespace only, and no
     // right to come back to its own.

@@ -116,6 +116,7 @@ fn stays(step: &ParentStep) -> bool {
         | ParentStep::EnterForChild(_)
         | ParentStep::CheckIdMaps(..)
         | ParentStep::MakePipes
+        | ParentStep::GiveStdio(_)
         | ParentStep::EnterPidOfInit
         | ParentStep::UnshareTime(_)
         | ParentStep::ListenForStart

@@ -8,10 +8,10 @@ use crate::error::Result;
 use crate::hooks::Point;
 use crate::host;
 use crate::mounts::Mount;
-use crate::namespaces::{Join, NEWCGROUP, NEWIPC, NEWNET, NEWTIME, NEWUSER, Namespaces};
+use crate::namespaces::{Join, NEWCGROUP, NEWIPC, NEWNET, NEWTIME, NEWUSER, Namespaces, Users};
 use crate::netdev::Move;
 use crate::path::clean;
-use crate::spec::config::{Process, TimeOffset};
+use crate::spec::config::{IdMapping, Process, TimeOffset};
 use crate::step::ParentStep;
 
 impl Context<'_> {
@@ -31,7 +31,7 @@ impl Context<'_> {
             plan.parent(ParentStep::MakeState, "");
         }
         if let Some(process) = &self.spec.process {
-            stdio_steps(plan, process, self.options);
+            stdio_steps(plan, process, self.options, self.users());
         }
         if !self.options.start {
             plan.parent(ParentStep::ListenForStart, "");
@@ -64,6 +64,17 @@ impl Context<'_> {
         self.hook_steps(plan);
         finish(plan, self.options, self.sync);
         Ok(())
+    }
+
+    fn users(&self) -> Option<Users> {
+        let root = |maps: &[IdMapping]| maps.iter().find_map(|map| map.outside(0));
+        match self.namespaces.joined(NEWUSER) {
+            Some(join) => Some(Users::Joined(join.clone())),
+            None if !self.new_user() => None,
+            None => {
+                Some(Users::New(root(&self.linux.uid_mappings)?, root(&self.linux.gid_mappings)?))
+            }
+        }
     }
 
     /// Whether the cgroups of v1, or those of systemd, are made while the child makes its mounts: on
@@ -268,11 +279,20 @@ impl Context<'_> {
 
 /// Who gets the terminal. Without one, a payload that the caller waits for gets none of the caller's
 /// files and terminals themselves.
-pub(super) fn stdio_steps(plan: &mut Plan, process: &Process, options: &Options) {
+pub(super) fn stdio_steps(
+    plan: &mut Plan,
+    process: &Process,
+    options: &Options,
+    users: Option<Users>,
+) {
     if let Some(path) = &options.console_socket {
         plan.parent(ParentStep::ConnectConsole(path.clone()), "process.terminal");
     } else if options.attached && options.start && !process.terminal {
         plan.parent(ParentStep::MakePipes, "");
+        // Only root can give files away; those of others are mapped, or nothing is.
+        if let Some(users) = users.filter(|_| crate::sys::process::euid() == 0) {
+            plan.parent(ParentStep::GiveStdio(users), "");
+        }
     }
 }
 
