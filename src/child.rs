@@ -27,7 +27,7 @@ use crate::sys::process::{ANY_SIGNAL, Fork, Strings, exec, exec_fd, exit_now, fo
 use crate::sys::stub;
 use crate::terminal::{self, Pty};
 use crate::trace::Trace;
-use crate::wire::{Channel, Msg, Request, send_fd};
+use crate::wire::{Channel, Msg, Request, exec_failed, send_fd};
 use crate::{devices, process, sys};
 
 /// What the runtime has opened for the child.
@@ -660,18 +660,6 @@ impl<'a> Child<'a> {
         })?;
         sys::process::keep_on_exec(report)?;
         Ok(exec_fd(stub.as_fd(), args, env))
-    }
-}
-
-/// The error of a failed execve(2), in the words that callers of runc know.
-pub fn exec_failed(program: &str, errno: Errno) -> Error {
-    let err = Error::sys(format!("exec {program}"), errno).at("process.args[0]");
-    match errno {
-        Errno::ENOENT => err.hint("the file is there: the interpreter that it names is missing"),
-        Errno::ENOEXEC => {
-            err.hint("it is neither a program for this architecture nor a script with #!")
-        }
-        _ => err,
     }
 }
 

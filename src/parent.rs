@@ -474,7 +474,7 @@ impl<'a> Parent<'a> {
                 (Some(Msg::Failed(err)), _) => {
                     // It has said its last word.
                     self.channel = None;
-                    return Err(self.name_program(err));
+                    return Err(err);
                 }
                 (Some(Msg::Terminal), fd) => self.take_master(fd)?,
                 (Some(msg), fd) => return Ok((msg, fd)),
@@ -488,15 +488,6 @@ impl<'a> Parent<'a> {
         terminal::prepare_relay(master.as_fd())?;
         self.master = Some(master);
         Ok(())
-    }
-
-    /// The stub knows only the errno of its execve(2).
-    fn name_program(&self, err: Error) -> Error {
-        let program = self.plan.payload.as_ref().and_then(|p| p.args.strings().first());
-        match (err.parts().0, err.errno(), program) {
-            ("", Some(errno), Some(name)) => child::exec_failed(&name.to_string_lossy(), errno),
-            _ => err,
-        }
     }
 
     /// The child ended without a word.
@@ -634,7 +625,7 @@ impl<'a> Parent<'a> {
     fn await_exec(&mut self) -> Result<()> {
         match self.channel()?.receive()? {
             None => Ok(()),
-            Some(Msg::Failed(err)) => Err(self.name_program(err)),
+            Some(Msg::Failed(err)) => Err(err),
             Some(_) => Err(out_of_place()),
         }
     }

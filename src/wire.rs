@@ -181,7 +181,19 @@ fn stub_failed(failure: Failure) -> Error {
     let errno = Errno::from_raw(failure.errno);
     match failure.seccomp {
         true => Error::sys("load the seccomp filter", errno).at("linux.seccomp"),
-        false => Error::from(errno).at("process.args[0]"),
+        false => exec_failed(&String::from_utf8_lossy(failure.path), errno),
+    }
+}
+
+/// The error of a failed execve(2), in the words that callers of runc know.
+pub fn exec_failed(program: &str, errno: Errno) -> Error {
+    let err = Error::sys(format!("exec {program}"), errno).at("process.args[0]");
+    match errno {
+        Errno::ENOENT => err.hint("the file is there: the interpreter that it names is missing"),
+        Errno::ENOEXEC => {
+            err.hint("it is neither a program for this architecture nor a script with #!")
+        }
+        _ => err,
     }
 }
 
@@ -371,7 +383,8 @@ mod tests {
 
     #[test]
     fn a_stub_report_is_an_error() {
-        let msg = Msg::decode(&Failure::of_exec(libc::ENOENT)).unwrap();
-        assert!(matches!(msg, Msg::Failed(err) if err.errno() == Some(Errno::ENOENT)));
+        let report = [&2i32.to_ne_bytes(), &libc::ENOENT.to_ne_bytes(), &b"/bin/x"[..]].concat();
+        let Some(Msg::Failed(err)) = Msg::decode(&report) else { panic!("no error") };
+        assert_eq!(err.message(), "exec /bin/x: no such file or directory");
     }
 }

@@ -7,11 +7,10 @@ use std::os::unix::net::UnixStream;
 use crate::cli::Global;
 use crate::error::{Doing, Error, Result};
 use crate::notify::Listener;
-use crate::spec::config::Spec;
+use crate::parent;
 use crate::spec::load;
 use crate::state::{self, Container, Stage, State, Status};
 use crate::wire::{Msg, Request};
-use crate::{child, parent};
 
 /// Releases the process of a created container.
 ///
@@ -90,7 +89,7 @@ fn release(container: &Container) -> Result<()> {
         return Ok(());
     }
     match Msg::decode(&answer) {
-        Some(Msg::Failed(err)) => Err(named(container, err)),
+        Some(Msg::Failed(err)) => Err(err),
         _ => Err(Error::new("tare and the waiting process do not understand each other")),
     }
 }
@@ -98,16 +97,6 @@ fn release(container: &Container) -> Result<()> {
 /// Whether nobody waits at the socket any more, or ever did.
 fn ends(kind: ErrorKind) -> bool {
     matches!(kind, ConnectionRefused | ConnectionReset | BrokenPipe | NotFound)
-}
-
-/// The stub knows only the errno of its execve(2): the configuration knows the program.
-fn named(container: &Container, err: Error) -> Error {
-    let ("", Some(errno)) = (err.parts().0, err.errno()) else { return err };
-    let text = String::from_utf8(container.config().unwrap_or_default()).unwrap_or_default();
-    let file = std::path::Path::new("config.json");
-    let spec = load::parse::<Spec>(&text, file).ok().map(|(spec, _)| spec);
-    let program = spec.and_then(|spec| spec.process?.args.into_iter().next()).unwrap_or_default();
-    child::exec_failed(&program, errno)
 }
 
 /// Adds the place in the configuration as it was at `create`.

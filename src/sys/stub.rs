@@ -25,7 +25,7 @@ pub const MAX_SIZE: usize = 1 << 16;
 /// What a stub does before it calls execve(2).
 #[derive(Debug, Clone, Copy)]
 pub struct Params<'a> {
-    /// The descriptor that a failure is written to: eight bytes, [`Failure`].
+    /// The descriptor that a failure is written to: [`Failure`].
     pub report: i32,
     /// The seccomp filter; empty for none.
     pub filter: &'a [libc::sock_filter],
@@ -39,30 +39,22 @@ pub struct Params<'a> {
 
 /// What the stub reports if it could not execute the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Failure {
+pub struct Failure<'a> {
     /// Whether it was seccomp(2) that failed, not execve(2).
     pub seccomp: bool,
     /// The errno.
     pub errno: i32,
+    /// The program.
+    pub path: &'a [u8],
 }
 
-impl Failure {
-    /// Reads the eight bytes of a report: the stage ("seccomp": 1, "exec": 2), then the errno.
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let word = |range: std::ops::Range<usize>| {
-            Some(i32::from_ne_bytes(bytes.get(range)?.try_into().ok()?))
-        };
-        let (stage, errno) = (word(0..4)?, word(4..8)?);
-        (bytes.len() == 8 && (1..=2).contains(&stage))
-            .then_some(Failure { seccomp: stage == 1, errno })
-    }
-
-    /// The eight bytes of a failed execve(2), for a child that calls it without the stub.
-    pub fn of_exec(errno: i32) -> [u8; 8] {
-        let mut bytes = [0; 8];
-        bytes[..4].copy_from_slice(&2i32.to_ne_bytes());
-        bytes[4..].copy_from_slice(&errno.to_ne_bytes());
-        bytes
+impl<'a> Failure<'a> {
+    /// Reads a report: the stage ("seccomp": 1, "exec": 2), the errno, and the path of the program.
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let (stage, rest) = bytes.split_first_chunk()?;
+        let (errno, path) = rest.split_first_chunk()?;
+        let (stage, errno) = (i32::from_ne_bytes(*stage), i32::from_ne_bytes(*errno));
+        (1..=2).contains(&stage).then_some(Failure { seccomp: stage == 1, errno, path })
     }
 }
 
@@ -104,12 +96,12 @@ tare_stub_start:
     test eax, eax
     js 5f                           // closed: the payload has executed /proc/self/exe, this stub
     mov ecx, [rbx + 4]              // instructions of the filter
-    lea r13, [rbx + rcx*8 + 16]     // the path
+    lea r13, [rbx + rcx*8 + 24]     // the path
     test ecx, ecx
     jz 3f
     sub rsp, 16                     // sock_fprog
     mov [rsp], rcx
-    lea rax, [rbx + 16]
+    lea rax, [rbx + 24]
     mov [rsp + 8], rax
     mov r12d, 1                     // stage: seccomp
     mov edi, 1                      // seccomp(SECCOMP_SET_MODE_FILTER, flags, prog)
@@ -128,17 +120,22 @@ tare_stub_start:
     syscall
 4:
     neg eax
-    push rax
-    sub rsp, 8
+    mov ecx, [rbx + 12]             // bytes of the path
+    lea edx, [rcx + 8]
+    sub rsp, rdx
     mov [rsp], r12d
     mov [rsp + 4], eax
-    mov edi, [rbx]                  // write(report, {{stage, errno}}, 8)
+    lea rdi, [rsp + 8]
+    mov rsi, r13
+    rep movsb
+    mov edi, [rbx]                  // write(report, {{stage, errno, path}}, rdx)
     mov rsi, rsp
-    mov edx, 8
     mov eax, 1
     syscall
-    cmp dword ptr [rbx + 12], 0     // tells
+    cmp dword ptr [rbx + 16], 0     // tells
     je 5f
+    cmp r12d, 2
+    jne 5f
     mov ecx, [rsp + 4]              // the errno's words
     lea rsi, [rip + 9f]
 6:
@@ -152,11 +149,7 @@ tare_stub_start:
     add rsi, rdx
     jmp 6b
 7:
-    xor eax, eax                    // the length of the path
-8:
-    inc rax
-    cmp byte ptr [r13 + rax], 0
-    jne 8b
+    mov eax, [rbx + 12]
     push rdx                        // writev(2, {{"exec ", path, words}}, 3)
     push rsi
     push rax
@@ -217,7 +210,8 @@ fn image(params: &Params) -> Result<Vec<u8>, Errno> {
     image.extend_from_slice(&params.report.to_ne_bytes());
     image.extend_from_slice(&count.to_ne_bytes());
     image.extend_from_slice(&params.filter_flags.to_ne_bytes());
-    image.extend_from_slice(&u32::from(params.tells).to_ne_bytes());
+    image.extend_from_slice(&(params.path.count_bytes() as u32).to_ne_bytes());
+    image.extend_from_slice(&u64::from(params.tells).to_ne_bytes());
     for op in params.filter {
         image.extend_from_slice(&op.code.to_ne_bytes());
         image.extend_from_slice(&[op.jt, op.jf]);
