@@ -4,6 +4,7 @@ mod common;
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use common::terminal::ConsoleSocket;
 use common::{Cmd, Container, eventually, is_tare, peers_fail, runtime, slowness};
@@ -300,6 +301,44 @@ fn a_name_without_slash_is_looked_up_in_path() {
     let said = c.boot("run", &[]).fails(1).to_lowercase();
     assert!(said.contains("executable file") && said.contains("not found in $path"), "{said}");
     c.assert_nothing_left();
+}
+
+#[test]
+fn a_program_that_the_kernel_refuses_is_named_by_its_path() {
+    if peers_fail("they say it in create's output, or in other words") {
+        return;
+    }
+    let c = Container::new(&["script"]);
+    let script = c.rootfs().join("bin/script");
+    std::fs::write(&script, "no program\n").unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let words = "exec /bin/script: exec format error";
+    assert_eq!(c.boot("run", &[]).fails(255).lines().next(), Some(words));
+    c.create();
+    assert!(c.act("start").fails(1).contains(words));
+    c.end();
+}
+
+#[test]
+fn a_cgroup_that_others_are_in_does_not_cost_the_exit_code() {
+    let name = format!("tare-test-others-{}", std::process::id());
+    let c = Container::sh("while ! test -e /shared/go; do sleep 0.1; done; exit 7").share();
+    let c = c.with(|c| c["linux"]["cgroupsPath"] = json!(format!("/{name}")));
+    let running = c.boot("run", &[]).spawn();
+    eventually("it runs", || c.act("state").answer().stdout.contains("\"running\""));
+    let cgroups = std::fs::read_to_string(format!("/proc/{}/cgroup", c.pid())).unwrap();
+    let own = cgroups.lines().find_map(|line| line.strip_prefix("0::")).expect("a v2 cgroup");
+    let unified = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+    let unified = unified.into_iter().find(|dir| Path::new(dir).join(&own[1..]).exists()).unwrap();
+    let mut other = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let procs = format!("{unified}{own}/cgroup.procs");
+    std::fs::write(procs, other.id().to_string()).unwrap();
+    std::fs::write(c.shared().join("go"), "").unwrap();
+    let answer = running.answer();
+    other.kill().and_then(|()| other.wait()).unwrap();
+    assert_eq!(answer.code, 7, "{}", answer.stderr);
+    assert!(answer.stderr.contains(&name), "{}", answer.stderr);
+    c.end();
 }
 
 #[test]

@@ -24,6 +24,7 @@ struct Inner {
     place: Option<String>,
     kernel: Option<String>,
     hint: Option<Cow<'static, str>>,
+    code: Option<i32>,
 }
 
 impl Error {
@@ -79,6 +80,17 @@ impl Error {
     pub fn hint(mut self, text: impl Into<Cow<'static, str>>) -> Self {
         self.0.hint.get_or_insert_with(|| text.into());
         self
+    }
+
+    /// The exit code of a runtime that ends with it, where that is not the command's.
+    pub fn code(mut self, code: i32) -> Self {
+        self.0.code = Some(code);
+        self
+    }
+
+    /// The exit code, if it has one of its own.
+    pub fn exit_code(&self) -> Option<i32> {
+        self.0.code
     }
 
     /// Names what was being done where the error came up without it (see `From<Errno>`).

@@ -41,6 +41,9 @@ pub const START_SOCKET: &str = "start";
 /// What the error of a child that ended without a word begins with.
 pub const ENDED_EARLY: &str = "the container's process ended before its start";
 
+/// The exit code of an init, runc's too, that fails once it has been told to start.
+const INIT_FAILED: i32 = 255;
+
 /// The child, as long as it is ours.
 #[derive(Debug)]
 pub struct Process {
@@ -101,7 +104,8 @@ pub struct Parent<'a> {
     /// The payload's ends of them, until it is there.
     ends: Ends,
     preserve: Preserve,
-    hooks_ran: bool,
+    /// Whether the child was made: what a hook of its end cleans up may be there from then on.
+    cloned: bool,
     /// The conversation with criu (restore).
     criu: Option<criu::Session>,
     /// The numbers of the namespaces that criu gets.
@@ -148,7 +152,7 @@ impl<'a> Parent<'a> {
             pipes: Pipes::default(),
             ends: Ends::default(),
             preserve,
-            hooks_ran: false,
+            cloned: false,
             criu: None,
             given: Vec::new(),
             folders: Vec::new(),
@@ -382,6 +386,7 @@ impl<'a> Parent<'a> {
                     crate::scheduling::spread(pid.as_raw());
                 }
                 self.child = Some(Process { pid: pid.as_raw(), fd });
+                self.cloned = true;
                 self.channel = Some(ours);
                 self.namespaces.clear();
                 self.ends.pipes.clear();
@@ -539,7 +544,6 @@ impl<'a> Parent<'a> {
             self.ignored = record.state.set_init(pid)?;
             record.container.save(&record.state)?;
         }
-        self.hooks_ran = true;
         Ok(())
     }
 
@@ -625,7 +629,7 @@ impl<'a> Parent<'a> {
     fn await_exec(&mut self) -> Result<()> {
         match self.channel()?.receive()? {
             None => Ok(()),
-            Some(Msg::Failed(err)) => Err(err),
+            Some(Msg::Failed(err)) => Err(err.code(INIT_FAILED)),
             Some(_) => Err(out_of_place()),
         }
     }
@@ -653,8 +657,11 @@ impl<'a> Parent<'a> {
         }
         let Some(record) = &self.record else { return };
         // Only what this create has made: a cgroup that it refused because others are in it is theirs.
-        let removed =
-            self.made.iter().try_for_each(|c| c.kill(libc::SIGKILL).and_then(|()| c.remove()));
+        // One that can be removed had nobody left in it, whatever came of the look for them.
+        let removed = self.made.iter().try_for_each(|cgroup| {
+            let killed = cgroup.kill(libc::SIGKILL);
+            cgroup.remove().or_else(|err| killed.and(Err(err)))
+        });
         let removed = removed.and_then(|()| self.rdt.map_or(Ok(()), Rdt::remove));
         let removed = removed.and_then(|()| record.container.remove());
         if let Err(err) = removed {
@@ -663,7 +670,7 @@ impl<'a> Parent<'a> {
                 record.state.id
             ));
         }
-        if self.hooks_ran {
+        if self.cloned {
             poststop(&record.state);
         }
     }

@@ -38,6 +38,7 @@ const UNKNOWN_COMMAND: i32 = 3;
 pub fn main() -> i32 {
     let mut failed = 1;
     dispatch(std::env::args_os().skip(1), &mut failed).unwrap_or_else(|err| {
+        let failed = err.exit_code().unwrap_or(failed);
         // What the kernel says of the payload's program is compared as a whole line by callers.
         match err.is_of_program() {
             true => log::error_bare(&err),

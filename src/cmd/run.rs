@@ -21,6 +21,8 @@ pub fn run(global: &Global, options: &Run) -> Result<i32> {
     let mode = if options.detach { Mode::Detached } else { Mode::Attached };
     prepare(mode, options.no_subreaper)?;
     let created = create(global, &options.create, mode, plan::container);
+    // Nobody takes the end of a detached container's process for the runtime's.
+    let created = created.map_err(|err| if options.detach { err.code(1) } else { err });
     let created = created.map_err(|err| in_context(err, id))?;
     // A hook that hangs must not keep others from deleting the container.
     created.container.unlock();
@@ -56,8 +58,9 @@ pub fn attend(created: Created, mode: Mode, keep: bool) -> Result<i32> {
         return Ok(0);
     }
     let code = attach::attach(made, notify);
-    if !keep {
-        clean_up(&container, &state)?;
+    if !keep && let Err(err) = clean_up(&container, &state) {
+        // What is left is there for `delete`; the payload's exit code would be lost.
+        crate::log::warn(&err.message());
     }
     // The end of tare closes, unlocks and frees what is left of it.
     std::mem::forget((container, state));

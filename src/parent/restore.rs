@@ -120,7 +120,6 @@ impl Parent<'_> {
             record.state.set_init(pid)?;
             record.container.save(&record.state)?;
         }
-        self.hooks_ran = true;
         restore.hooks.iter().try_for_each(|hook| self.hook(hook))
     }
 
