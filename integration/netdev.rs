@@ -231,6 +231,36 @@ fn nothing_is_moved_if_another_cannot_be() {
     }
 }
 
+#[test]
+fn devices_of_a_container_that_fails_come_back_as_they_were() {
+    if peers_fail(OLD) {
+        return;
+    }
+    let (up, down) = (Device::new(), Device::new());
+    ip(&["link", "set", &up.0, "up"]);
+    ip(&["address", "add", "10.95.0.5/24", "dev", &up.0]);
+    let hook = |script: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+    let devices = json!({&up.0: {"name": "eth0"}, &down.0: {}});
+    let (holder, path) = namespace();
+    for joins in [false, true] {
+        for (args, hooks) in [
+            (["/no/program"], json!({})),
+            (["/bin/true"], json!({"createRuntime": hook("exit 3")})),
+            (["/bin/true"], json!({"createContainer": hook("exit 3")})),
+        ] {
+            let c = Container::new(&args).with(|c| c["hooks"] = hooks.clone());
+            let c = if joins { c.namespace("network", Some(&path)) } else { c };
+            let c = with_devices(c, devices.clone());
+            c.boot("create", &[]).fails(1);
+            c.assert_nothing_left();
+            let here = ip(&["address", "show", "dev", &up.0]);
+            assert!(here.contains("10.95.0.5/24") && is_up(&here), "{args:?} {hooks} {here}");
+            assert!(!is_up(&ip(&["link", "show", "dev", &down.0])), "{args:?} {hooks}");
+        }
+    }
+    holder.end();
+}
+
 /// Nothing is renamed on the host.
 #[test]
 fn the_runtimes_own_namespace_is_no_container() {

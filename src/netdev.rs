@@ -1,14 +1,16 @@
 //! Network devices of the host that the container gets (config-linux.md "Network Devices"): each is
-//! moved and renamed in one request, gets its addresses back, and is brought up. Where it goes when
-//! the namespace ends is the kernel's business.
+//! moved and renamed in one request, gets its addresses back, and is brought up. A container that was not
+//! made gives it back; where it goes when the namespace ends is the kernel's business.
 
 use std::fmt;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::stat::{fstat, stat};
 
 use crate::error::{Doing, Error, Result};
+use crate::log;
 use crate::namespaces::{self, Excursion, KINDS, NEWNET};
 use crate::spec::config::{Linux, NetDevice};
 use crate::spec::position::member;
@@ -74,7 +76,7 @@ impl Move {
     /// # Errors
     /// There is no such device, or it is the loopback device.
     pub fn check_here(&self) -> Result<()> {
-        match self.find(&Route::open()?)? {
+        match self.find(&Route::open()?)?.0 {
             LOOPBACK => Err(self.stuck(Errno::EINVAL)),
             _ => Ok(()),
         }
@@ -97,11 +99,12 @@ impl Move {
     /// Moves it into the network namespace behind `target`.
     ///
     /// # Errors
-    /// There is no such device, its new name is taken, or the kernel lets it go nowhere. It stays
-    /// where and as it was then, unless it cannot be set up over there.
-    pub fn perform(&self, target: BorrowedFd) -> Result<()> {
+    /// There is no such device, its new name is taken, the kernel lets it go nowhere, or it cannot be
+    /// set up over there. It is where and as it was then.
+    pub fn perform(&self, target: BorrowedFd) -> Result<Moved> {
+        let namespace = target.try_clone_to_owned()?;
         let here = Route::open()?;
-        let link = self.find(&here)?;
+        let (link, flags) = self.find(&here)?;
         let addresses =
             addresses(&here, link).doing(|| format!("get addresses of {}", self.name))?;
         let there = route_in(target)?;
@@ -111,11 +114,19 @@ impl Move {
             .text(IFLA_IFNAME, &name)
             .attribute(IFLA_NET_NS_FD, &target.as_raw_fd().to_ne_bytes());
         here.request(request).map_err(|errno| self.stuck(errno))?;
-        self.set_up(&there, &name, &addresses)
+        let was_up = flags & libc::IFF_UP as u32 != 0;
+        let moved = Moved { device: self.clone(), namespace, name, addresses, was_up };
+        match set_up(&there, &moved.name, &moved.addresses, true) {
+            Ok(()) => Ok(moved),
+            Err(err) => {
+                moved.give_back();
+                Err(err)
+            }
+        }
     }
 
-    /// Its index on the host.
-    fn find(&self, here: &Route) -> Result<i32> {
+    /// Its index on the host, and its flags.
+    fn find(&self, here: &Route) -> Result<(i32, u32)> {
         link(here, &self.name)
             .and_then(|found| found.ok_or(Errno::ENODEV))
             .doing(|| format!("link not found for interface {} on runtime namespace", self.name))
@@ -141,21 +152,6 @@ impl Move {
         Err(taken())
     }
 
-    fn set_up(&self, there: &Route, name: &str, addresses: &[Address]) -> Result<()> {
-        let index = link(there, name)?.ok_or(Errno::ENODEV)?;
-        for address in addresses {
-            there.request(address.message(index)).map_err(|errno| {
-                let what = format!("give {name} its address {address} back");
-                let err = Error::sys(what, errno);
-                match errno {
-                    Errno::EACCES => err.hint("IPv6 is disabled in the container, see its sysctls"),
-                    _ => err,
-                }
-            })?;
-        }
-        bring_up(there, name, index)
-    }
-
     fn stuck(&self, errno: Errno) -> Error {
         let what = format!("fail to move network device {} to the container as", self.name);
         let err = Error::sys(format!("{what} {}", self.new_name), errno);
@@ -174,7 +170,57 @@ impl fmt::Display for Move {
     }
 }
 
+/// A device that has been moved, with what it takes to give it back.
+#[derive(Debug)]
+pub struct Moved {
+    device: Move,
+    /// Where it is: open, the namespace does not take it along when its last process ends.
+    namespace: OwnedFd,
+    /// Its name over there.
+    name: String,
+    addresses: Vec<Address>,
+    was_up: bool,
+}
+
+impl Moved {
+    /// Gives the host its device back, as it was: a container that was not made has taken nothing
+    /// (runtime.md, "Errors"). What cannot be given back is reported.
+    pub fn give_back(&self) {
+        if let Err(err) = self.move_back() {
+            log::warn(&format!("give network device {} back: {err}", self.device.name));
+        }
+    }
+
+    fn move_back(&self) -> Result<()> {
+        let there = route_in(self.namespace.as_fd())?;
+        let (index, _) = link(&there, &self.name)?.ok_or(Errno::ENODEV)?;
+        let host = File::open("/proc/self/ns/net")?;
+        let request = Message::new(RTM_NEWLINK, 0)
+            .body(&link_header(index, 0))
+            .text(IFLA_IFNAME, &self.device.name)
+            .attribute(IFLA_NET_NS_FD, &host.as_raw_fd().to_ne_bytes());
+        there.request(request)?;
+        set_up(&Route::open()?, &self.device.name, &self.addresses, self.was_up)
+    }
+}
+
+fn set_up(route: &Route, name: &str, addresses: &[Address], up: bool) -> Result<()> {
+    let index = link(route, name)?.ok_or(Errno::ENODEV)?.0;
+    for address in addresses {
+        route.request(address.message(index)).map_err(|errno| {
+            let what = format!("give {name} its address {address} back");
+            let err = Error::sys(what, errno);
+            match errno {
+                Errno::EACCES => err.hint("IPv6 is disabled in the container, see its sysctls"),
+                _ => err,
+            }
+        })?;
+    }
+    if up { bring_up(route, name, index) } else { Ok(()) }
+}
+
 /// A permanent address of global scope; others belong to where they were.
+#[derive(Debug)]
 struct Address {
     /// Family and length of the prefix.
     kind: [u8; 2],
@@ -235,15 +281,16 @@ fn link_header(index: i32, flags: u32) -> [u8; 16] {
     header
 }
 
-/// The index of the device `name`; `None` if there is none.
-fn link(route: &Route, name: &str) -> std::result::Result<Option<i32>, Errno> {
+/// The index of the device `name`, and its flags; `None` if there is none.
+fn link(route: &Route, name: &str) -> std::result::Result<Option<(i32, u32)>, Errno> {
     let request = Message::new(RTM_GETLINK, 0).body(&link_header(0, 0)).text(IFLA_IFNAME, name);
     let answers = match route.request(request) {
         Err(Errno::ENODEV) => return Ok(None),
         other => other?,
     };
-    let index = answers.first().and_then(|body| body.get(4..8)).and_then(|b| b.try_into().ok());
-    index.map(|bytes| Some(i32::from_ne_bytes(bytes))).ok_or(Errno::EBADMSG)
+    let header = answers.first().and_then(|body| body.first_chunk::<12>());
+    let [_, _, _, _, a, b, c, d, flags @ ..] = *header.ok_or(Errno::EBADMSG)?;
+    Ok(Some((i32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes(flags))))
 }
 
 fn addresses(route: &Route, device: i32) -> std::result::Result<Vec<Address>, Errno> {
@@ -263,7 +310,7 @@ fn bring_up(there: &Route, name: &str, index: i32) -> Result<()> {
 /// The namespace cannot be entered, or the kernel refuses.
 pub fn loopback(target: BorrowedFd) -> Result<()> {
     let there = route_in(target)?;
-    let index = link(&there, "lo")?.ok_or(Errno::ENODEV)?;
+    let (index, _) = link(&there, "lo")?.ok_or(Errno::ENODEV)?;
     bring_up(&there, "lo", index)
 }
 

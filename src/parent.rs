@@ -22,6 +22,7 @@ use crate::criu;
 use crate::error::{Doing, Error, Result};
 use crate::hooks::{Hook, Point};
 use crate::namespaces::{self, Excursion, KINDS, NEWPID, NEWTIME};
+use crate::netdev::Moved;
 use crate::pipes::{Ends, Pipes};
 use crate::plan::Plan;
 use crate::rdt::Rdt;
@@ -114,6 +115,8 @@ pub struct Parent<'a> {
     folders: Vec<OwnedFd>,
     /// The group of resctrl, once it exists.
     rdt: Option<&'a Rdt>,
+    /// The network devices that the container has got by now.
+    devices: Vec<Moved>,
     /// The cgroups that exist by now.
     made: Vec<Cgroup>,
     /// The signals that the child may ignore, as [`Msg::Start`] has them.
@@ -157,6 +160,7 @@ impl<'a> Parent<'a> {
             given: Vec::new(),
             folders: Vec::new(),
             rdt: None,
+            devices: Vec::new(),
             made: Vec::new(),
             ignored: ANY_SIGNAL,
         }
@@ -281,7 +285,10 @@ impl<'a> Parent<'a> {
                 _ => Err(out_of_place()),
             },
             ParentStep::CheckNetDevice(device) => device.check(net_namespace(self.pid())?.as_fd()),
-            ParentStep::MoveNetDevice(device) => device.perform(net_namespace(self.pid())?.as_fd()),
+            ParentStep::MoveNetDevice(device) => {
+                self.devices.push(device.perform(net_namespace(self.pid())?.as_fd())?);
+                Ok(())
+            }
             ParentStep::SupplySources => self.supply_sources(),
             _ => self.perform_late(step),
         }
@@ -655,6 +662,7 @@ impl<'a> Parent<'a> {
             let _ = pidfd::signal(child.fd.as_fd(), libc::SIGKILL);
             self.reap();
         }
+        self.devices.iter().for_each(Moved::give_back);
         let Some(record) = &self.record else { return };
         // Only what this create has made: a cgroup that it refused because others are in it is theirs.
         // One that can be removed had nobody left in it, whatever came of the look for them.

@@ -81,10 +81,10 @@ impl Parent<'_> {
                 if restore.loopback {
                     netdev::loopback(namespace.as_fd())?;
                 }
-                restore.devices.iter().try_for_each(|device| {
+                for device in &restore.devices {
                     let moved = device.perform(namespace.as_fd());
-                    moved.map_err(|e| e.or_doing(|| device.to_string()))
-                })?;
+                    self.devices.push(moved.map_err(|e| e.or_doing(|| device.to_string()))?);
+                }
                 self.restore_hooks(restore, notice.pid)
             }
             "post-restore" => {
