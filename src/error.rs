@@ -169,6 +169,13 @@ impl From<Errno> for Error {
     }
 }
 
+/// As a bare errno.
+impl From<std::io::Error> for Error {
+    fn from(err: std::io::Error) -> Self {
+        Error::io("", &err)
+    }
+}
+
 /// For people, whose terminal nothing in it may steer: the text may be an image's.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

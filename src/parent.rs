@@ -784,12 +784,6 @@ fn out_of_place() -> Error {
     Error::new("tare and its child do not follow the same plan")
 }
 
-impl From<std::io::Error> for Error {
-    fn from(err: std::io::Error) -> Self {
-        Error::io("", &err)
-    }
-}
-
 /// Prepares this process for making a child: the caller's descriptors stay out of it.
 ///
 /// # Errors
