@@ -22,6 +22,7 @@ use crate::path::clean;
 use crate::process::Payload;
 use crate::rdt::{self, Rdt};
 use crate::security::may_trace;
+use crate::spec::check;
 use crate::spec::config::{IntelRdt, Linux, Process, Spec};
 use crate::step::{ChildStep, Entry, ParentStep};
 
@@ -140,7 +141,7 @@ pub fn container(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
     if namespaces.borrow_mounts() {
         check_shared_mounts(linux, &namespaces)?;
     }
-    let root = spec.root.as_ref().ok_or_else(|| Error::new("root must be set").at("root"))?;
+    let root = check::root(spec)?;
     let mut plan = Plan {
         // Growing would copy the steps from block to block.
         parent: Vec::with_capacity(USUAL_STEPS),
@@ -175,7 +176,7 @@ pub fn container(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
 
 /// None where a caller without permissions for cgroups asks for nothing that needs one.
 fn plan_cgroup(linux: &Linux, host: &Host, options: &Options) -> Result<Option<Cgroup>> {
-    let (hierarchies, path) = (host_hierarchies(host), linux.cgroups_path.as_deref());
+    let (hierarchies, path) = (&host.hierarchies, linux.cgroups_path.as_deref());
     if let Some(manager) = &host.systemd {
         return Cgroup::plan_unit(hierarchies, manager, path, &options.id).map(Some);
     }
@@ -186,10 +187,6 @@ fn plan_cgroup(linux: &Linux, host: &Host, options: &Options) -> Result<Option<C
     let none = Default::default();
     let limits = cgroup::limits(linux.resources.as_ref().unwrap_or(&none), hierarchies)?;
     cgroup.permitted(path.is_some_and(|path| !path.is_empty()), &limits)
-}
-
-fn host_hierarchies(host: &Host) -> &cgroup::Hierarchies {
-    &host.hierarchies
 }
 
 /// What a container that shares the host's mount namespace cannot have.

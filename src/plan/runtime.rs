@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Context, Options, Plan, host_hierarchies};
+use super::{Context, Options, Plan};
 use crate::cgroup::{self, Cgroup, Version};
 use crate::error::Result;
 use crate::hooks::Point;
@@ -107,7 +107,7 @@ impl Context<'_> {
 
     /// Whether there is more than v2, in which the child is born.
     pub(super) fn has_v1(&self) -> bool {
-        host_hierarchies(self.host).version() == Version::V1
+        self.host.hierarchies.version() == Version::V1
     }
 
     /// Who gets a v2 cgroup that is not the caller's own: the container's user, if he can do
@@ -153,7 +153,7 @@ impl Context<'_> {
             true => cgroup::limits,
             false => cgroup::settings,
         };
-        let limits = planned(resources, host_hierarchies(self.host))?;
+        let limits = planned(resources, &self.host.hierarchies)?;
         let ignored = cgroup::ignored(resources);
         plan.warnings.extend(ignored.map(|(at, why)| format!("{at} is ignored: {why}")));
         if let Some(unit) = cgroup.unit() {

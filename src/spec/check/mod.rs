@@ -9,7 +9,7 @@ mod process;
 
 pub use linux::{is_own, sysctl_file};
 
-use super::config::{Hook, Spec};
+use super::config::{Hook, Root, Spec};
 use super::names::{self, Names};
 use super::suggest;
 use crate::error::{Error, Result};
@@ -57,7 +57,11 @@ fn version(version: &str) -> Result<()> {
     Err(Error::new(what).at("ociVersion").hint(hint))
 }
 
-fn root(spec: &Spec) -> Result<()> {
+/// The root, which has to be there.
+///
+/// # Errors
+/// It is not, or its path is empty.
+pub fn root(spec: &Spec) -> Result<&Root> {
     let Some(root) = &spec.root else {
         return Err(Error::new("root must be specified")
             .at("root")
@@ -65,7 +69,7 @@ fn root(spec: &Spec) -> Result<()> {
     };
     match root.path.is_empty() {
         true => Err(Error::new("the path of the root filesystem is empty").at("root.path")),
-        false => Ok(()),
+        false => Ok(root),
     }
 }
 
