@@ -220,7 +220,7 @@ impl Personality {
 }
 
 /// CPUs that a process may run on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Cpus {
     /// As written: `0-3,7`.
     pub list: String,

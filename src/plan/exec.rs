@@ -40,75 +40,116 @@ pub fn exec(process: &Process, target: &Target, host: &Host, options: &Options) 
     let mut plan = Plan { exposed: true, init_pid: target.init_pid, ..Plan::default() };
     plan.payload = Some(Payload::plan(process)?);
     check_terminal(process, options)?;
-    let users = namespaces.has(NEWUSER).then_some(Users::OfInit);
-    stdio_steps(&mut plan, process, options, users);
-    let has_pid = namespaces.has(NEWPID);
-    // Such a caller may have rights over the others in the container's user namespace only, and no
-    // right to come back to its own.
-    let fork_late = has_pid && crate::host::is_unprivileged();
-    if has_pid && !fork_late {
-        plan.parent(ParentStep::EnterPidOfInit, "");
-    }
     let cpus = process.exec_cpu_affinity.as_ref();
-    let initial = Cpus::plan(cpus.and_then(|cpus| cpus.initial.as_deref()))?;
-    let last = Cpus::plan(cpus.and_then(|cpus| cpus.last.as_deref()))?;
-    let keep_cpus = initial.is_some();
-    if let Some(initial) = initial {
-        plan.parent(ParentStep::InitialCpus(initial), "process.execCPUAffinity.initial");
-    }
     let outside = |cgroup: &&Cgroup| !cgroup.is_reachable(&host.hierarchies);
-    let unreachable = target.cgroup.as_ref().filter(outside);
-    let unified = target.cgroup.as_ref().filter(|_| unreachable.is_none()).map(Cgroup::unified);
-    plan.parent(ParentStep::Clone(0, unified), "");
-    if let Some(cgroup) = unreachable {
-        plan.parent(ParentStep::JoinUnit(cgroup.clone()), "");
-        plan.parent(ParentStep::Continue, "");
-        plan.child(ChildStep::Await, "");
-    }
-    match fork_late {
-        true => {
+    let context = Context {
+        process,
+        linux,
+        target,
+        host,
+        options,
+        initial: Cpus::plan(cpus.and_then(|cpus| cpus.initial.as_deref()))?,
+        last: Cpus::plan(cpus.and_then(|cpus| cpus.last.as_deref()))?,
+        unreachable: target.cgroup.as_ref().filter(outside),
+        fork_late: namespaces.has(NEWPID) && crate::host::is_unprivileged(),
+        namespaces,
+    };
+    context.parent_steps(&mut plan);
+    context.child_steps(&mut plan)?;
+    plan.start_beforehand();
+    Ok(plan)
+}
+
+/// What the planning functions share.
+struct Context<'a> {
+    process: &'a Process,
+    linux: &'a Linux,
+    target: &'a Target<'a>,
+    host: &'a Host,
+    options: &'a Options,
+    namespaces: Namespaces,
+    /// The processors until the process is in its cgroup.
+    initial: Option<Cpus>,
+    /// Those from then on.
+    last: Option<Cpus>,
+    /// A cgroup that only systemd can put the process into.
+    unreachable: Option<&'a Cgroup>,
+    /// Whether the child enters the pid namespace and forks once more: an unprivileged runtime may have
+    /// rights over the others in the container's user namespace only, and no right to come back to its
+    /// own.
+    fork_late: bool,
+}
+
+impl Context<'_> {
+    fn parent_steps(&self, plan: &mut Plan) {
+        let users = self.namespaces.has(NEWUSER).then_some(Users::OfInit);
+        stdio_steps(plan, self.process, self.options, users);
+        let entered = self.namespaces.has(NEWPID) && !self.fork_late;
+        if entered {
+            plan.parent(ParentStep::EnterPidOfInit, "");
+        }
+        if let Some(initial) = &self.initial {
+            let step = ParentStep::InitialCpus(initial.clone());
+            plan.parent(step, "process.execCPUAffinity.initial");
+        }
+        let reachable = self.target.cgroup.as_ref().filter(|_| self.unreachable.is_none());
+        plan.parent(ParentStep::Clone(0, reachable.map(Cgroup::unified)), "");
+        if let Some(cgroup) = self.unreachable {
+            plan.parent(ParentStep::JoinUnit(cgroup.clone()), "");
+            plan.parent(ParentStep::Continue, "");
+        }
+        if self.fork_late {
             plan.parent(ParentStep::AwaitInitPid, "");
             plan.parent(ParentStep::Continue, "");
         }
-        false if has_pid => plan.parent(ParentStep::ComeBack, ""),
-        false => {}
-    }
-    if let Some(rdt) = &target.rdt {
-        plan.parent(ParentStep::JoinRdt(rdt.clone()), "linux.intelRdt");
-    }
-    if let Some(score) = process.oom_score_adj {
-        plan.parent(ParentStep::OomScore(score), "process.oomScoreAdj");
-    }
-    finish(&mut plan, options, false);
-    if let Some(cgroup) = &target.cgroup {
-        plan.child(join_cgroup(cgroup, true), "");
-    }
-    match last {
-        Some(last) => {
-            let step = ChildStep::Scheduling(Scheduling::FinalCpus(last));
-            plan.child(step, "process.execCPUAffinity.final");
+        if entered {
+            plan.parent(ParentStep::ComeBack, "");
         }
-        None if keep_cpus => {}
-        None => plan.child(ChildStep::Scheduling(Scheduling::AllCpus), ""),
+        if let Some(rdt) = &self.target.rdt {
+            plan.parent(ParentStep::JoinRdt(rdt.clone()), "linux.intelRdt");
+        }
+        if let Some(score) = self.process.oom_score_adj {
+            plan.parent(ParentStep::OomScore(score), "process.oomScoreAdj");
+        }
+        finish(plan, self.options, false);
     }
-    let flags = crate::namespaces::KINDS.iter().map(|kind| kind.flag);
-    let restored = |flag| flag == NEWTIME && target.restored;
-    let flags = flags.filter(|flag| namespaces.has(*flag) || restored(*flag));
-    let flags = flags.filter(|flag| *flag != NEWPID || fork_late);
-    plan.child(ChildStep::JoinNamespacesOfInit(flags.sum()), "");
-    if fork_late {
-        plan.child(ChildStep::ForkInit(0), "");
-        plan.child(ChildStep::Await, "");
+
+    fn child_steps(&self, plan: &mut Plan) -> Result<()> {
+        if self.unreachable.is_some() {
+            plan.child(ChildStep::Await, "");
+        }
+        if let Some(cgroup) = &self.target.cgroup {
+            plan.child(join_cgroup(cgroup, true), "");
+        }
+        if let Some(last) = &self.last {
+            let step = ChildStep::Scheduling(Scheduling::FinalCpus(last.clone()));
+            plan.child(step, "process.execCPUAffinity.final");
+        } else if self.initial.is_none() {
+            plan.child(ChildStep::Scheduling(Scheduling::AllCpus), "");
+        }
+        plan.child(ChildStep::JoinNamespacesOfInit(self.joined()), "");
+        if self.fork_late {
+            plan.child(ChildStep::ForkInit(0), "");
+            plan.child(ChildStep::Await, "");
+        }
+        let user_namespace = self.namespaces.has(NEWUSER);
+        if user_namespace {
+            plan.child(ChildStep::BecomeRoot, "");
+        }
+        if self.process.terminal {
+            let step = terminal_step(self.process, self.options, false);
+            plan.child(step, "process.terminal");
+        }
+        let &Context { linux, host, options, .. } = self;
+        let around = Around { linux, host, options, user_namespace, first: false, hooks: false };
+        process_steps(plan, self.process, &around)
     }
-    if namespaces.has(NEWUSER) {
-        plan.child(ChildStep::BecomeRoot, "");
+
+    /// The namespaces that the child joins: the pid namespace only if it forks once more there.
+    fn joined(&self) -> u64 {
+        let flags = crate::namespaces::KINDS.iter().map(|kind| kind.flag);
+        let restored = |flag| flag == NEWTIME && self.target.restored;
+        let flags = flags.filter(|flag| self.namespaces.has(*flag) || restored(*flag));
+        flags.filter(|flag| *flag != NEWPID || self.fork_late).sum()
     }
-    if process.terminal {
-        plan.child(terminal_step(process, options, false), "process.terminal");
-    }
-    let user_namespace = namespaces.has(NEWUSER);
-    let around = Around { linux, host, options, user_namespace, first: false, hooks: false };
-    process_steps(&mut plan, process, &around)?;
-    plan.start_beforehand();
-    Ok(plan)
 }
