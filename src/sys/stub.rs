@@ -58,7 +58,7 @@ impl<'a> Failure<'a> {
     }
 }
 
-/// Where the stub is loaded; below the default address of any static program.
+/// Where the first program header has the sizes in the file and in memory.
 #[cfg(target_arch = "x86_64")]
 const FILE_SIZES: [usize; 2] = [0x60, 0x68];
 
