@@ -875,6 +875,25 @@ fn only_what_runs_can_be_saved() {
 }
 
 #[test]
+fn a_status_descriptor_is_the_callers() {
+    if peers_fail("they ask criu first") {
+        return;
+    }
+    let c = Container::idle();
+    c.run_detached();
+    let closed = ["sh", "-c", "exec 3>&- 4>&- 5>&-; exec \"$@\"", "sh"];
+    let (root, images) = (c.root().to_string_lossy().into_owned(), images(&c, "images"));
+    for fd in ["3", "4", "5"] {
+        let tare = [&runtime().to_string_lossy(), "--criu", "/bin/true", "--root", &root];
+        let flags = ["checkpoint", "--image-path", &images, "--status-fd", fd, &c.id];
+        let words = Cmd::new(&tare).args(&flags).under(&closed).fails(1);
+        let wanted = format!("invalid --status-fd argument {fd}: bad file descriptor");
+        assert!(words.contains(&wanted), "{words}");
+    }
+    c.end();
+}
+
+#[test]
 fn a_missing_criu_is_named() {
     let c = Container::idle();
     c.run_detached();

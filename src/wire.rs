@@ -296,7 +296,7 @@ impl Channel {
                 Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 other => {
                     let got = other?;
-                    let fds = got.cmsgs()?.flat_map(|part| received(&part)).collect();
+                    let fds = got.cmsgs()?.flat_map(received).collect();
                     break (got.bytes, fds);
                 }
             }

@@ -161,18 +161,26 @@ pub fn is_open(fd: i32) -> bool {
     unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
 }
 
-/// Takes over a descriptor that the caller of the program handed to us by number, such as
-/// `LISTEN_FDS` or a `--preserve-fds` one. `None` if no such descriptor is open.
+/// Takes over a descriptor that the caller of the program handed to us by number; of a standard one it
+/// makes a duplicate. `None` if the caller has handed over none of that number, or it has been taken.
 pub fn inherited(fd: i32) -> Option<OwnedFd> {
-    // SAFETY: the number was given to this process for its own use; nothing else here owns it.
-    is_open(fd).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+    if (0..=2).contains(&fd) {
+        return stdio(fd).try_clone_to_owned().ok();
+    }
+    // What this process has opened itself is close-on-exec, and what was taken over is from here on.
+    // SAFETY: F_GETFD only asks; F_SETFD with an integer.
+    let free = unsafe {
+        libc::fcntl(fd, libc::F_GETFD) == 0 && libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) == 0
+    };
+    // SAFETY: it was open before this program, whose own none is without that flag; nothing owns it.
+    free.then(|| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Takes over the descriptors that came with a message which recvmsg(2) has just received.
-pub fn received(part: &ControlMessageOwned) -> Vec<OwnedFd> {
+pub fn received(part: ControlMessageOwned) -> Vec<OwnedFd> {
     let ControlMessageOwned::ScmRights(fds) = part else { return Vec::new() };
     // SAFETY: the kernel has made them for this process, and nobody else has been told.
-    fds.iter().map(|fd| unsafe { OwnedFd::from_raw_fd(*fd) }).collect()
+    fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
 }
 
 /// The standard descriptor `fd` (0, 1 or 2), borrowed for the life of the process.
