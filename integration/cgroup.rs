@@ -1,12 +1,15 @@
 //! Cgroups with real processes, as root: limits are proved by what they do, each with a control
 //! that shows the same payload unhindered.
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use common::{eventually, limit, runs, stands};
 use tare::cgroup::{Cgroup, Hierarchies, settings};
 use tare::error::Error;
 use tare::spec::config::Resources;
@@ -87,17 +90,6 @@ fn line(child: &mut Child) -> String {
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     line.trim().to_owned()
-}
-
-/// Clock ticks of user and system time that a process has used (proc_pid_stat(5)).
-fn ticks(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-}
-
-fn sleep(millis: u64) {
-    std::thread::sleep(Duration::from_millis(millis));
 }
 
 #[test]
@@ -279,18 +271,14 @@ fn weights_and_throttles() {
 fn freezing_stops_and_thawing_goes_on() {
     let tree = Tree::new("freeze");
     let mut child = tree.start("while :; do :; done");
-    let runs = |millis| {
-        let before = ticks(child.id());
-        sleep(millis);
-        ticks(child.id()) > before
-    };
-    assert!(runs(1000), "control");
+    let pid = child.id() as i32;
+    runs(pid);
     tree.cgroup.freeze().unwrap();
     assert!(tree.cgroup.frozen().unwrap());
-    assert!(!runs(300));
+    assert!(stands(pid));
     tree.cgroup.thaw().unwrap();
     assert!(!tree.cgroup.frozen().unwrap());
-    assert!(runs(1000));
+    runs(pid);
     // SIGKILL ends a paused container; another signal leaves it paused.
     tree.cgroup.freeze().unwrap();
     tree.cgroup.kill(libc::SIGTERM).unwrap();
@@ -316,10 +304,8 @@ fn a_whole_forking_tree_is_killed_and_its_cgroups_removed() {
     );
     let mut child = tree.start(&script);
     assert_eq!(line(&mut child), "ready");
-    sleep(200);
-    let all = tree.cgroup.pids(true).unwrap().len();
-    assert!(all > 5, "{all}");
-    assert!(tree.cgroup.remove().is_err() || all == 0, "processes are in it");
+    eventually("they fork", || tree.cgroup.pids(true).unwrap().len() > 5);
+    assert!(tree.cgroup.remove().is_err(), "processes are in it");
     tree.cgroup.kill(libc::SIGKILL).unwrap();
     child.wait().unwrap();
     assert!(tree.cgroup.pids(true).unwrap().is_empty());
@@ -330,10 +316,11 @@ fn a_whole_forking_tree_is_killed_and_its_cgroups_removed() {
 fn leftovers_are_named() {
     let tree = Tree::new("leftover");
     let mut child = tree.start("exec sleep 60");
-    sleep(100);
+    let stat = format!("/proc/{}/stat", child.id());
+    eventually("it sleeps", || fs::read_to_string(&stat).unwrap().contains(" (sleep) S "));
     let start = Instant::now();
     let err = tree.cgroup.remove().unwrap_err();
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < limit());
     let details = err.details().join("\n");
     assert!(err.message().contains("device or resource busy"), "{err}");
     assert!(details.contains(&format!("{} (sleep, S)", child.id())), "{err}");
@@ -436,14 +423,12 @@ fn life_on_v2() {
     assert_eq!((place.mountpoint.as_str(), place.controllers.as_str()), ("/sys/fs/cgroup", ""));
     fs::create_dir(format!("{}/sub", place.dir)).unwrap();
     let mut child = tree.start("while :; do :; done");
+    let pid = child.id() as i32;
     tree.cgroup.freeze().unwrap();
-    let before = ticks(child.id());
-    sleep(300);
-    assert_eq!(ticks(child.id()), before);
+    assert!(stands(pid));
     assert!(tree.cgroup.frozen().unwrap());
     tree.cgroup.thaw().unwrap();
-    sleep(1000);
-    assert!(ticks(child.id()) > before);
+    runs(pid);
     let err = tree.cgroup.create().unwrap_err();
     assert!(err.message().starts_with("container's cgroup is not empty"), "{err}");
     tree.cgroup.kill(libc::SIGKILL).unwrap();

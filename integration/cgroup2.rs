@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Container, eventually, is_tare, peers_fail};
+use common::{Container, Running, eventually, is_tare, peers_fail, runs, stands};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
@@ -93,17 +93,6 @@ fn value(c: &Container, file: &str, key: &str) -> u64 {
     line.unwrap_or_else(|| panic!("{key} in {text}")).parse().unwrap()
 }
 
-/// Clock ticks of user and system time that a process has used (proc_pid_stat(5)).
-fn ticks(pid: i32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-}
-
-fn sleep(millis: u64) {
-    std::thread::sleep(Duration::from_millis(millis));
-}
-
 #[test]
 fn a_container_is_born_in_its_cgroup() {
     only_v2();
@@ -163,19 +152,15 @@ fn pause_stops_and_resume_goes_on() {
     only_v2();
     let c = Container::sh("while :; do :; done");
     c.run_detached();
-    let runs = |millis| {
-        let before = ticks(c.pid());
-        sleep(millis);
-        ticks(c.pid()) > before
-    };
-    assert!(runs(1000), "control");
+    let pid = c.pid();
+    runs(pid);
     c.act("pause").ok();
     assert_eq!(c.state()["status"], "paused");
-    assert!(!runs(300));
+    assert!(stands(pid));
     let said = c.exec(&[], &["true"]).fails(255);
     assert!(said.contains("cannot exec in a paused container"), "{said}");
     c.act("resume").ok();
-    assert!(runs(1000));
+    runs(pid);
     // A paused container can be killed all the same.
     c.act("pause").ok();
     c.kill("KILL").wait_for("stopped").end();
@@ -666,6 +651,13 @@ fn threaded_cgroups_of_the_payload() {
     c.end();
 }
 
+/// `events` that is listening: the first line of figures comes after that.
+fn events(c: &Container) -> Running {
+    let mut events = c.verb("events").args(&["--interval", "500ms", &c.id]).spawn();
+    eventually("the first figures", || events.printed().contains("\"stats\""));
+    events
+}
+
 #[test]
 fn memory_limits_kill_and_are_told() {
     if !controllers(&["memory"]) {
@@ -674,8 +666,7 @@ fn memory_limits_kill_and_are_told() {
     let c = limited(Container::idle(), json!({"memory": {"limit": 32 << 20, "swap": 32 << 20}}));
     c.run_detached();
     assert_eq!(read(&c, "memory.max"), (32 << 20).to_string());
-    let mut events = c.verb("events").args(&["--interval", "10m", &c.id]).spawn();
-    sleep(3000);
+    let mut events = events(&c);
     let dd = |size| {
         let words = ["dd", "if=/dev/zero", "of=/dev/null", &format!("bs={size}"), "count=1"];
         c.exec(&[], &words).answer().code
@@ -710,21 +701,18 @@ fn events_end_with_the_container() {
     }
     let c = limited(Container::idle(), json!({"memory": {"limit": 32 << 20, "swap": 32 << 20}}));
     c.run_detached();
-    let mut events = c.verb("events").args(&["--interval", "10m", &c.id]).spawn();
-    sleep(2000);
-    assert_eq!(events.printed(), "");
+    let listening = events(&c);
     c.kill("KILL");
-    let answer = events.answer();
-    assert_eq!((answer.code, answer.stdout), (0, String::new()), "{}", answer.stderr);
+    let answer = listening.answer();
+    assert!(answer.code == 0 && !answer.stdout.contains("\"oom\""), "{answer:?}");
     c.end();
     let c = Container::sh("read x </go; x=x; while :; do x=$x$x$x; done");
     let c = limited(c, json!({"memory": {"limit": 32 << 20, "swap": 32 << 20}}));
     Command::new("mkfifo").arg(c.rootfs().join("go")).status().unwrap();
     c.run_detached();
-    let events = c.verb("events").args(&["--interval", "10m", &c.id]).spawn();
-    sleep(2000);
+    let listening = events(&c);
     fs::write(c.rootfs().join("go"), "x").unwrap();
-    let answer = events.answer();
+    let answer = listening.answer();
     assert!(answer.code == 0 && answer.stdout.contains("\"oom\""), "{answer:?}");
     c.end();
 }
@@ -779,7 +767,8 @@ fn pids_limits_refuse_forks() {
     c.end();
 }
 
-/// Two seconds of 20 per cent, then of 60: within a tenth.
+/// 20 per cent, then 60: within a tenth. More is never had; that so much is had shows in some while in
+/// which the machine has the time.
 #[test]
 fn cpu_quotas_hold() {
     if !controllers(&["cpu"]) {
@@ -788,24 +777,30 @@ fn cpu_quotas_hold() {
     let quota = json!({"cpu": {"period": 100_000, "quota": 20_000}});
     let c = limited(Container::sh("while :; do :; done"), quota);
     c.run_detached();
+    let wait = |seconds| std::thread::sleep(Duration::from_secs(seconds));
     let share = || {
-        sleep(1000);
+        wait(1);
         let (start, before) = (Instant::now(), value(&c, "cpu.stat", "usage_usec"));
-        sleep(6000);
+        wait(6);
         let used = value(&c, "cpu.stat", "usage_usec") - before;
         used as f64 / start.elapsed().as_micros() as f64
     };
-    let held = share();
-    assert!((0.18..=0.22).contains(&held), "{held}");
+    let holds = |least, most| {
+        eventually(&format!("a share of {least} to {most}"), || {
+            let had = share();
+            assert!(had <= most, "{had}");
+            had >= least
+        })
+    };
+    holds(0.18, 0.22);
     c.act("update").args(&["--cpu-quota", "60000"]).ok();
     assert_eq!(read(&c, "cpu.max"), "60000 100000");
-    let held = share();
-    assert!((0.54..=0.66).contains(&held), "{held}");
+    holds(0.54, 0.66);
     c.act("update").args(&["--cpu-period", "50000"]).ok();
     assert_eq!(read(&c, "cpu.max"), "60000 50000");
     c.act("update").args(&["--cpu-quota", "-1"]).ok();
     assert_eq!(read(&c, "cpu.max"), "max 50000");
-    assert!(share() > 0.75, "control");
+    eventually("control", || share() > 0.75);
     c.end();
 }
 

@@ -258,6 +258,27 @@ pub fn compile(source: &str, out: &Path) {
     Cmd::new(&words).args(&[out.to_string_lossy(), source.to_string_lossy()]).ok();
 }
 
+/// Clock ticks of user and system time that a process has used (proc_pid_stat(5)).
+pub fn ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("read stat");
+    let fields: Vec<&str> = stat.rsplit_once(") ").expect("a name").1.split(' ').collect();
+    let number = |at: usize| fields[at].parse::<u64>().expect("ticks");
+    number(11) + number(12)
+}
+
+/// Waits until a process that is busy has used time.
+pub fn runs(pid: i32) {
+    let before = ticks(pid);
+    eventually("it runs", || ticks(pid) > before);
+}
+
+/// Whether a process that is busy uses no time, for 300 ms.
+pub fn stands(pid: i32) -> bool {
+    let before = ticks(pid);
+    std::thread::sleep(Duration::from_millis(300));
+    ticks(pid) == before
+}
+
 /// Waits until `done` holds.
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + limit();
