@@ -7,9 +7,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use common::{Cmd, Container, compile, eventually, is_tare, peers_fail, runtime};
+use common::{Cmd, Container, compile, eventually, is_tare, limit, peers_fail, runtime};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde_json::{Value, json};
 
@@ -204,7 +204,7 @@ fn the_attacker_wins_against_a_program_without_defence() {
     let pid = c.pid().to_string();
     // It is a race: on a loaded machine it takes more tries. Some do not start, as the attacker has
     // the file open by then; whether it has written already is seen by the next.
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + 2 * limit();
     while Instant::now() < end && fingerprint(&copy) == before {
         let _ = Command::new(&copy).args(["-t", &pid, "-m", "-p", "/bin/true"]).output();
     }

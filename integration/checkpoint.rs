@@ -9,7 +9,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::terminal::ConsoleSocket;
 use common::{Cmd, Container, eventually, is_tare, peers_fail, runtime, slowness};
@@ -986,5 +986,4 @@ fn a_killed_restore_leaves_nothing() {
         assert!(said.len() < slowness() as usize, "{said:?}");
         eventually("nothing is left", || c.leftovers().is_empty());
     }
-    std::thread::sleep(Duration::from_millis(100));
 }

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Answer, Cmd, Container, Running, eventually, peers_fail};
+use common::{Answer, Cmd, Container, Running, eventually, limit, peers_fail};
 use serde_json::json;
 
 /// How often each pair meets, with another delay each time.
@@ -95,6 +95,8 @@ fn list(c: &Container) -> Cmd {
 /// Lets the two meet; whoever fails has to say one of these.
 fn meet(prepare: Prepare, first: Act, second: Act, words: &[&str]) {
     let c = Container::idle();
+    // Where that it is gone is no known answer, neither waits for anything.
+    let patience = if words.contains(&GONE) { Duration::from_millis(300) } else { limit() };
     let mut delays = Delays(u64::from(words.len() as u32) + 7);
     for turn in 0..TURNS {
         prepare(&c);
@@ -105,7 +107,7 @@ fn meet(prepare: Prepare, first: Act, second: Act, words: &[&str]) {
         let early = early.spawn();
         std::thread::sleep(delays.next());
         let mut pair = [early, late.spawn()];
-        finish(&c, &mut pair);
+        finish(&c, &mut pair, patience);
         pair.into_iter().for_each(|one| judge(turn, &one.answer(), words));
         delete_force(&c).ok();
         c.assert_nothing_left();
@@ -114,8 +116,8 @@ fn meet(prepare: Prepare, first: Act, second: Act, words: &[&str]) {
 
 /// Waits for both. One that waits for the payload, or for a paused container, goes on when that is
 /// deleted.
-fn finish(c: &Container, pair: &mut [Running; 2]) {
-    let patience = Instant::now() + Duration::from_millis(300);
+fn finish(c: &Container, pair: &mut [Running; 2], patience: Duration) {
+    let patience = Instant::now() + patience;
     while !pair.iter_mut().all(|one| one.child.try_wait().expect("wait").is_some()) {
         std::thread::sleep(Duration::from_millis(1));
         if Instant::now() > patience {

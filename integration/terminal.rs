@@ -2,10 +2,11 @@
 
 mod common;
 
-use std::time::Duration;
+use std::os::fd::AsFd;
 
 use common::terminal::{ConsoleSocket, Session};
 use common::{Container, eventually, is_tare, peers_fail};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -165,15 +166,18 @@ fn much_input_is_answered_while_it_comes() {
 
 #[test]
 fn signals_arrive_while_nobody_reads_the_output() {
-    let c = with_terminal(Container::sh("trap 'touch /tmp/got; exit 7' TERM; yes & wait"));
+    let c = with_terminal(Container::sh(
+        "trap 'touch /tmp/got; exit 7' TERM; touch /tmp/ready; yes & wait",
+    ));
     if peers_fail("runc asks for a terminal of its caller's") {
         return;
     }
     let (unread, output) = std::io::pipe().unwrap();
+    let ours = output.try_clone().unwrap();
     let mut run = c.boot("run", &[]).command().stdout(output).spawn().unwrap();
-    eventually("running", || c.act("state").answer().stdout.contains("running"));
-    // The trap is set, and the pipe full.
-    std::thread::sleep(Duration::from_millis(300));
+    eventually("the trap is set", || c.rootfs().join("tmp/ready").exists());
+    let room = || poll(&mut [PollFd::new(ours.as_fd(), PollFlags::POLLOUT)], 0u16).unwrap() > 0;
+    eventually("the pipe is full", || !room());
     let pid = Pid::from_raw(run.id() as i32);
     kill(pid, Signal::SIGTERM).unwrap();
     eventually("the payload has the signal", || c.rootfs().join("tmp/got").exists());
