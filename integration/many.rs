@@ -3,9 +3,11 @@
 mod common;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{Cmd, Container, eventually, slowness};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
 use serde_json::json;
 
 /// How many run beside each other; fewer on an emulated machine.
@@ -70,7 +72,8 @@ impl Crowd {
         });
     }
 
-    /// The median time that one more takes to start.
+    /// The median of the processor's time that one more takes to start; other load on the machine
+    /// does not change it as it does that of the clock.
     fn time_of_start(&self) -> Duration {
         let mut times: Vec<Duration> = (0..TIMED).map(|_| self.start_one_more()).collect();
         times.sort();
@@ -78,9 +81,9 @@ impl Crowd {
     }
 
     fn start_one_more(&self) -> Duration {
-        let begin = Instant::now();
+        let before = used();
         self.start(self.size).ok();
-        let taken = begin.elapsed();
+        let taken = used() - before;
         self.act("delete", &["--force"], self.size).ok();
         taken
     }
@@ -88,6 +91,13 @@ impl Crowd {
     fn listed(&self) -> usize {
         self.common.verb("list").args(&["--quiet"]).ok().lines().count()
     }
+}
+
+/// The processor's time of all commands so far.
+fn used() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("getrusage");
+    let time = |time: TimeVal| Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1000);
+    time(usage.user_time()) + time(usage.system_time())
 }
 
 impl Drop for Crowd {
@@ -111,6 +121,6 @@ fn many_at_once_leave_nothing_and_hardly_slow_the_next_one() {
     eventually("all have ended", || crowd.common.processes().is_empty());
     crowd.each(|number| crowd.act("delete", &[], number));
     crowd.common.assert_nothing_left();
-    // What it is without other load on the machine is measured by benches/many.
+    // What it is by the clock, without other load, is measured by benches/many.
     assert!(beside < alone * 3, "{beside:?} beside {}, {alone:?} alone", crowd.size);
 }
