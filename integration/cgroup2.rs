@@ -568,38 +568,93 @@ fn a_cgroup_in_use_or_frozen_is_not_taken_over() {
 #[test]
 fn a_cgroup_that_takes_no_processes_is_named() {
     only_v2();
-    if peers_fail("their words differ") {
+    if !controllers(&["hugetlb"]) || peers_fail("their words differ") {
         return;
     }
     let c = Container::idle();
-    let refused = |below: &str| {
-        let path = format!("/{}/{below}", c.id);
-        let c = Container::idle().with(|c| c["linux"]["cgroupsPath"] = json!(path));
-        let said = c.boot("create", &[]).fails(1);
-        assert!(said.contains("linux.cgroupsPath"), "{said}");
-        c.assert_nothing_left();
-        said
-    };
-    fs::create_dir_all(dir(&c).join("threaded")).unwrap();
-    fs::write(dir(&c).join("threaded/cgroup.type"), "threaded").unwrap();
-    for below in ["threaded", "threaded/below", "beside"] {
-        assert!(refused(below).contains("it is threaded or beside such"));
+    fs::create_dir_all(dir(&c).join("full")).unwrap();
+    for above in [PathBuf::from(ROOT), dir(&c), dir(&c).join("full")] {
+        fs::write(above.join("cgroup.subtree_control"), "+hugetlb").unwrap();
     }
-    fs::remove_dir(dir(&c).join("threaded")).unwrap();
-    if controllers(&["hugetlb"]) {
-        fs::create_dir(dir(&c).join("full")).unwrap();
-        for above in [PathBuf::from(ROOT), dir(&c), dir(&c).join("full")] {
-            fs::write(above.join("cgroup.subtree_control"), "+hugetlb").unwrap();
-        }
-        assert!(refused("full").contains("it takes no processes"));
-    }
+    let full = below(&c, "full", json!({}));
+    let said = full.boot("create", &[]).fails(1);
+    assert!(said.contains("linux.cgroupsPath") && said.contains("it takes no processes"), "{said}");
+    full.assert_nothing_left();
     fs::remove_dir(dir(&c)).unwrap();
 }
 
-/// Below a cgroup with processes a container has no limits; that cgroup stays what it is.
+/// A container in a cgroup of its own `name` below that of `c`.
+fn below(c: &Container, name: &str, resources: Value) -> Container {
+    let path = format!("/{}/{name}", c.id);
+    limited(Container::idle(), resources).with(|c| c["linux"]["cgroupsPath"] = json!(path))
+}
+
+/// All that is done with a container works in a threaded cgroup `dir`, too.
+fn assert_lives_threaded(c: &Container, dir: &Path) {
+    let read = |file: &str| fs::read_to_string(dir.join(file)).unwrap().trim().to_owned();
+    assert_eq!(read("cgroup.type"), "threaded");
+    assert_eq!(read("cgroup.threads"), c.pid().to_string());
+    let own = format!("0::/{}", dir.strip_prefix(ROOT).unwrap().display());
+    let is = fs::read_to_string(format!("/proc/{}/cgroup", c.pid())).unwrap();
+    assert!(is.lines().any(|line| line == own), "{is}");
+    c.exec(&["--detach"], &["sleep", "611"]).ok();
+    let pids = c.act("ps").ok();
+    assert!(pids.contains("sleep 611"), "{pids}");
+    assert_eq!(read("cgroup.threads").lines().count(), 2);
+    c.act("pause").ok();
+    assert_eq!(c.state()["status"], "paused");
+    c.act("resume").ok();
+    assert!(c.verb("events").args(&["--stats", &c.id]).ok().contains("\"pids\""));
+    if dir.join("pids.max").exists() {
+        c.verb("update").args(&["--pids-limit", "2", &c.id]).ok();
+        assert_eq!(read("pids.max"), "2");
+        let said = c.exec(&[], &["true"]).fails(255);
+        assert!(said.contains("limit of processes is reached"), "{said}");
+    }
+    c.verb("kill").args(&["--all", &c.id, "KILL"]).ok();
+    c.wait_for("stopped").act("delete").ok();
+    c.assert_nothing_left();
+}
+
+/// A container can be in a threaded cgroup, below one and beside one. What threads have no limits of is
+/// refused.
 #[test]
-fn a_cgroup_above_with_processes_stays_a_domain() {
-    if !controllers(&["pids", "memory"]) || peers_fail("they make it threaded") {
+fn threaded_cgroups_are_entered() {
+    only_v2();
+    if peers_fail("runc before 1.2 and crun kill the first process alone") {
+        return;
+    }
+    let c = Container::idle();
+    let threaded = dir(&c).join("threaded");
+    for name in ["threaded", "threaded/below", "beside", "beside/deep/deeper"] {
+        fs::create_dir_all(&threaded).unwrap();
+        fs::write(threaded.join("cgroup.type"), "threaded").unwrap();
+        let inside = below(&c, name, json!({}));
+        inside.run_detached();
+        assert_lives_threaded(&inside, &dir(&c).join(name));
+    }
+    // It has only the limits of threads.
+    if controllers(&["pids", "memory"]) {
+        let refused = below(&c, "beside", json!({"memory": {"limit": 64 << 20}}));
+        let said = refused.boot("run", &["--detach"]).fails(1);
+        assert!(said.contains("linux.resources.memory.limit"), "{said}");
+        assert!(said.contains("memory controller is not enabled") && said.contains("threaded"));
+        refused.assert_nothing_left();
+        let inside = below(&c, "beside", json!({"pids": {"limit": 9}}));
+        inside.run_detached();
+        assert_eq!(read(&c, "beside/pids.max"), "9");
+        inside.end();
+    }
+    fs::remove_dir(&threaded).unwrap();
+    fs::remove_dir(dir(&c)).unwrap();
+}
+
+/// Below a cgroup with processes a container has the limits of threads, and shares its domain.
+#[test]
+fn a_cgroup_above_with_processes_is_made_threaded() {
+    if !controllers(&["pids", "memory", "cpuset"])
+        || peers_fail("runc before 1.2 and crun kill less")
+    {
         return;
     }
     let c = Container::idle();
@@ -607,24 +662,29 @@ fn a_cgroup_above_with_processes_stays_a_domain() {
     fs::create_dir(&above).unwrap();
     let mut child = Command::new("sleep").arg("606").spawn().unwrap();
     fs::write(above.join("cgroup.procs"), child.id().to_string()).unwrap();
-    let below = |resources: Value| {
-        let path = format!("/{}/below", c.id);
-        limited(Container::idle(), resources).with(|c| c["linux"]["cgroupsPath"] = json!(path))
-    };
-    let free = below(json!({}));
-    free.run_detached();
-    let pids = fs::read_to_string(above.join("below/cgroup.procs")).unwrap();
-    assert_eq!(pids.trim(), free.pid().to_string());
-    free.end();
-    let refused = below(json!({"pids": {"limit": 9}}));
+    // The one that is there when the cgroup above becomes threaded, and those that come later.
+    for name in ["below", "below/deep/deeper"] {
+        let free = below(&c, name, json!({}));
+        free.run_detached();
+        assert_eq!(read(&c, "cgroup.type"), "domain threaded");
+        assert_lives_threaded(&free, &above.join(name));
+    }
+    for (resources, file, limit) in [
+        (json!({"pids": {"limit": 2048}}), "pids.max", "2048"),
+        (json!({"pids": {"limit": -1}}), "pids.max", "max"),
+        (json!({"cpu": {"cpus": "0"}}), "cpuset.cpus", "0"),
+        (json!({"unified": {"pids.max": "20"}}), "pids.max", "20"),
+    ] {
+        let bounded = below(&c, "below", resources);
+        bounded.run_detached();
+        assert_eq!(read(&c, &format!("below/{file}")), limit);
+        bounded.end();
+    }
+    let refused = below(&c, "below", json!({"memory": {"limit": 64 << 20}}));
     let said = refused.boot("run", &["--detach"]).fails(1);
-    assert!(said.contains("linux.resources.pids.limit"), "{said}");
-    assert!(
-        said.contains("pids controller is not enabled") && said.contains("of its own"),
-        "{said}"
-    );
+    assert!(said.contains("linux.resources.memory.limit"), "{said}");
+    assert!(said.contains("memory controller is not enabled") && said.contains("of its own"));
     refused.assert_nothing_left();
-    assert_eq!(read(&c, "cgroup.type"), "domain");
     child.kill().unwrap();
     child.wait().unwrap();
     fs::remove_dir(above).unwrap();

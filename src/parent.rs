@@ -16,7 +16,7 @@ use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 
-use crate::cgroup::{CANNOT_APPLY, Cgroup};
+use crate::cgroup::{CANNOT_APPLY, Cgroup, explain_threaded};
 use crate::child::{self, Inherited};
 use crate::criu;
 use crate::error::{Doing, Error, Result};
@@ -418,7 +418,12 @@ impl<'a> Parent<'a> {
             return Ok((clone_into(flags, None)?.0, None));
         };
         let first = self.cgroup_of_init(cgroup).unwrap_or_else(|| cgroup.clone());
+        let is_exec = self.record.is_none();
         let cloned = clone_in_cgroup(flags, first.clone()).or_else(|err| {
+            // What an exec finds is the payload's.
+            if err.errno() == Some(Errno::EOPNOTSUPP) && !is_exec && first.make_threaded() {
+                return clone_in_cgroup(flags, first.clone());
+            }
             let is_full = matches!(err.errno(), Some(Errno::EBUSY | Errno::ENOENT | Errno::ENODEV));
             let other = self.plan.init_pid.filter(|_| is_full);
             match other.and_then(|pid| cgroup.of_process(pid)).filter(|other| *other != first) {
@@ -426,13 +431,12 @@ impl<'a> Parent<'a> {
                 None => Err(err),
             }
         });
-        let is_exec = self.record.is_none();
-        cloned.map_err(|err| match is_exec {
-            true => err.context(format!("error adding pid {} to cgroups", std::process::id())),
-            false if err.errno() == Some(Errno::EBUSY) => {
+        cloned.map_err(|err| match (is_exec, err.errno()) {
+            (true, _) => err.context(format!("error adding pid {} to cgroups", std::process::id())),
+            (false, Some(Errno::EBUSY | Errno::EOPNOTSUPP)) => {
                 err.context(CANNOT_APPLY).at("linux.cgroupsPath")
             }
-            false => err.context(CANNOT_APPLY),
+            (false, _) => err.context(CANNOT_APPLY),
         })
     }
 
@@ -754,11 +758,11 @@ fn clone_into(flags: u64, dir: Option<&Path>) -> Result<(Fork, bool)> {
             }
             Ok((fork, true))
         }
-        // Older kernels, and cgroups that take no processes this way.
-        Err(Errno::ENOSYS | Errno::EINVAL | Errno::E2BIG | Errno::EOPNOTSUPP) => {
+        // Older kernels.
+        Err(Errno::ENOSYS | Errno::EINVAL | Errno::E2BIG) => {
             Ok((fork_into(flags, None).map_err(failed)?, false))
         }
-        Err(errno) => Err(in_dir(errno)),
+        Err(errno) => Err(explain_threaded(in_dir(errno))),
     }
 }
 

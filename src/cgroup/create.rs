@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::unistd::{Uid, chown};
 
 use super::properties::for_bfq;
-use super::{CANNOT_APPLY, Cgroup, Place, Property, dir, explain_threaded, freezer, tree};
+use super::{CANNOT_APPLY, Cgroup, Place, Property, dir, freezer, tree};
 use crate::error::{Doing, Error, Result};
 
 /// What a cgroup's new owner gets where the kernel does not tell (config-linux.md, "Cgroup
@@ -43,6 +43,12 @@ impl Cgroup {
         if let Some(place) = self.v2() {
             enable_controllers(place);
         }
+    }
+
+    /// Lets a cgroup of v2 take processes that does not because one above it is threaded; whether
+    /// there was something to change.
+    pub fn make_threaded(&self) -> bool {
+        self.v2().is_some_and(|place| make_threaded(&place.dir))
     }
 
     /// Has systemd make the cgroups and move process `pid` into them.
@@ -192,8 +198,10 @@ fn enable_controllers(place: &Place) {
     while let Some(end) = ends.find(|end| *end >= place.mountpoint.len()) {
         let Some(parent) = place.dir.get(..end) else { return };
         let file = format!("{parent}/cgroup.subtree_control");
-        // One that cannot be enabled must not keep the others back.
-        if dir::write(&file, &words.join(" ")).is_err() && !has_own_processes(parent) {
+        // One that cannot be enabled must not keep the others back. A cgroup with processes of its own
+        // takes those of threads, such as pids, and is threaded then, with all below it.
+        if dir::write(&file, &words.join(" ")).is_err() {
+            make_threaded(parent);
             for word in &words {
                 let _ = dir::write(&file, word);
             }
@@ -201,12 +209,12 @@ fn enable_controllers(place: &Place) {
     }
 }
 
-/// Whether processes are in the cgroup itself, which is not the root of all. Enabling the controllers of
-/// threads, such as pids, would succeed, but make it threaded: cgroups below take no processes then
-/// (cgroup-v2.rst, "Threads").
-fn has_own_processes(dir: &str) -> bool {
-    dir::exists(&format!("{dir}/cgroup.type"))
-        && dir::read(&format!("{dir}/cgroup.procs")).is_ok_and(|pids| !pids.is_empty())
+/// Makes a cgroup threaded that could not be used otherwise, being below one that is
+/// (cgroup-v2.rst, "Threads"); whether it was such.
+fn make_threaded(dir: &str) -> bool {
+    let file = format!("{dir}/cgroup.type");
+    dir::read(&file).is_ok_and(|kind| kind == "domain invalid\n")
+        && dir::write(&file, "threaded").is_ok()
 }
 
 /// Refuses a cgroup in which something is going on already.
@@ -231,9 +239,6 @@ fn check_reusable(place: &Place, main: bool) -> Result<()> {
 fn count_processes(place: &Place) -> Result<usize> {
     match tree::pids(&place.dir, true) {
         Err(Errno::ENOENT | Errno::ENODEV) => Ok(0),
-        pids => {
-            let pids = pids.doing(|| format!("list processes in {}", place.dir));
-            Ok(pids.map_err(explain_threaded)?.len())
-        }
+        pids => Ok(pids.doing(|| format!("list processes in {}", place.dir))?.len()),
     }
 }

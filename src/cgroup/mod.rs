@@ -282,7 +282,11 @@ impl Cgroup {
 
     /// Moves process `pid` into every hierarchy.
     pub fn attach(&self, pid: i32) -> Result<()> {
-        self.write_procs(pid).map_err(|err| err.context(CANNOT_APPLY).at("linux.cgroupsPath"))
+        let attached = self.write_procs(pid).or_else(|err| match err.errno() {
+            Some(Errno::EOPNOTSUPP) if self.make_threaded() => self.write_procs(pid),
+            _ => Err(err),
+        });
+        attached.map_err(|err| err.context(CANNOT_APPLY).at("linux.cgroupsPath"))
     }
 
     /// As [`Cgroup::attach`], in the words that `exec` is expected to fail with.
@@ -357,7 +361,7 @@ impl Cgroup {
 
 /// Says why a cgroup that is threaded, or below one that is, does not do what others do
 /// (cgroup-v2.rst, "Threads").
-fn explain_threaded(err: Error) -> Error {
+pub fn explain_threaded(err: Error) -> Error {
     match err.errno() {
         Some(Errno::EOPNOTSUPP) => {
             err.hint("its cgroup.type says that it is threaded or beside such: use another")

@@ -218,8 +218,12 @@ fn not_enabled(controller: &str, dir: &str) -> String {
             Some(false) => above = dir::parent(parent),
             None => break,
             Some(true) => {
-                let procs = dir::read(&format!("{parent}/cgroup.procs")).unwrap_or_default();
-                let why = if procs.is_empty() { "" } else { ": it has processes of its own" };
+                let read = |file| dir::read(&format!("{parent}/{file}")).unwrap_or_default();
+                let why = match read("cgroup.threads").is_empty() {
+                    false => ": it has processes of its own",
+                    true if read("cgroup.type").contains("threaded") => ": it is threaded",
+                    true => "",
+                };
                 let file = format!("{parent}/cgroup.subtree_control");
                 if nix::unistd::eaccess(file.as_str(), nix::unistd::AccessFlags::W_OK).is_err() {
                     return delegation(controller);

@@ -18,9 +18,17 @@ const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::
 /// a foreign pid namespace, which have no number here, are left out.
 pub fn pids(cgroup: &str, recursive: bool) -> nix::Result<Vec<i32>> {
     let top = open(cgroup, DIRECTORY, Mode::empty())?;
-    let mut pids = processes(&top)?;
+    let mut list: fn(&OwnedFd) -> nix::Result<Vec<i32>> = processes;
+    let mut pids = match list(&top) {
+        // Threaded, as all below it is then.
+        Err(Errno::EOPNOTSUPP) => {
+            list = processes_of_threads;
+            list(&top)?
+        }
+        pids => pids?,
+    };
     if recursive {
-        let add = |below: &OwnedFd| match processes(below) {
+        let add = |below: &OwnedFd| match list(below) {
             Ok(more) => {
                 pids.extend(more);
                 Ok(())
@@ -32,6 +40,9 @@ pub fn pids(cgroup: &str, recursive: bool) -> nix::Result<Vec<i32>> {
         };
         walk(top, add, |_, _| Ok(()))?;
     }
+    // Of a process's threads each may be in a cgroup of its own.
+    pids.sort_unstable();
+    pids.dedup();
     Ok(pids)
 }
 
@@ -53,8 +64,21 @@ fn remove_in(parent: &OwnedFd, name: &CStr) -> nix::Result<()> {
 }
 
 fn processes(cgroup: &OwnedFd) -> nix::Result<Vec<i32>> {
+    numbers(cgroup, c"cgroup.procs")
+}
+
+/// The processes that have threads in a threaded cgroup, which lists only these.
+fn processes_of_threads(cgroup: &OwnedFd) -> nix::Result<Vec<i32>> {
+    let process = |thread: i32| {
+        let status = dir::read(&format!("/proc/{thread}/status")).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
+    };
+    Ok(numbers(cgroup, c"cgroup.threads")?.into_iter().filter_map(process).collect())
+}
+
+fn numbers(cgroup: &OwnedFd, file: &CStr) -> nix::Result<Vec<i32>> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let text = dir::read_all(&openat(cgroup, c"cgroup.procs", flags, Mode::empty())?)?;
+    let text = dir::read_all(&openat(cgroup, file, flags, Mode::empty())?)?;
     let pids = text.lines().filter_map(|line| line.parse().ok());
     Ok(pids.filter(|pid| *pid > 0).collect())
 }
