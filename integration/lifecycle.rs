@@ -780,6 +780,52 @@ fn pause_stops_and_resume_goes_on() {
     c.end();
 }
 
+/// A container whose cgroup is frozen by one above is not paused, and cannot be resumed.
+#[test]
+fn a_frozen_cgroup_above_is_named() {
+    if !is_tare() {
+        return; // exec and start hang.
+    }
+    let [v1, v2] = ["/sys/fs/cgroup/freezer", "/sys/fs/cgroup"].map(Path::new);
+    let (root, file, [stop, go]) = match v1.exists() {
+        true => (v1, "freezer.state", ["FROZEN", "THAWED"]),
+        false => (v2, "cgroup.freeze", ["1", "0"]),
+    };
+    let c = Container::idle();
+    let above = root.join(format!("above-{}", std::process::id()));
+    std::fs::create_dir(&above).unwrap();
+    let path = format!("/above-{}/{}", std::process::id(), c.id);
+    let c = c.with(|c| c["linux"]["cgroupsPath"] = json!(path));
+    let order = |word: &str| std::fs::write(above.join(file), word).unwrap();
+    let freeze = || {
+        order(stop);
+        eventually("it stands still", || {
+            let read = |file| std::fs::read_to_string(above.join(file)).unwrap_or_default();
+            read("cgroup.events").contains("frozen 1") || read("freezer.state") == "FROZEN\n"
+        });
+    };
+    c.create();
+    freeze();
+    assert_eq!(c.state()["status"], "created");
+    let said = c.act("start").fails(1);
+    assert!(said.contains("in the paused state") && said.contains("cgroup above"), "{said}");
+    order(go);
+    c.act("start").ok();
+    freeze();
+    assert_eq!(c.state()["status"], "running");
+    let said = c.act("resume").fails(1);
+    assert!(said.contains("container not paused") && said.contains("cgroup above"), "{said}");
+    let said = c.exec(&[], &["true"]).fails(255);
+    assert!(said.contains("exec in a paused container") && said.contains("above"), "{said}");
+    c.act("pause").ok();
+    order(go);
+    assert_eq!(c.state()["status"], "paused");
+    c.act("resume").ok();
+    c.exec(&[], &["true"]).ok();
+    c.end();
+    std::fs::remove_dir(&above).unwrap();
+}
+
 #[test]
 fn ps_lists_the_processes() {
     // By its path: the shell of Ubuntu's busybox would run its own, under another name.

@@ -173,6 +173,11 @@ impl State {
         }
     }
 
+    /// Whether the container does not run although it is not paused, as a cgroup above is frozen.
+    pub fn frozen_above(&self) -> bool {
+        self.cgroup.as_ref().is_some_and(Cgroup::frozen_above)
+    }
+
     /// Notes the process that is now the container's init; which of the signals 1 to 31 that ignores, the
     /// lowest bit is for the first.
     ///
@@ -781,7 +786,7 @@ impl Container {
             let coming = state.stage == Stage::Creating && state.pid == 0 && self.busy()?;
             return Ok(if coming { Status::Creating } else { Status::Stopped });
         }
-        let frozen = |cgroup: &Cgroup| cgroup.exists() && cgroup.frozen().unwrap_or(false);
+        let frozen = |cgroup: &Cgroup| cgroup.exists() && cgroup.paused().unwrap_or(false);
         Ok(match state.stage {
             Stage::Creating => Status::Creating,
             _ if state.cgroup.as_ref().is_some_and(frozen) => Status::Paused,

@@ -15,6 +15,9 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// raced with the order is caught by the next one only.
 const LOOKS: u32 = 25;
 
+/// Why a container that is not paused does not run.
+pub const FROZEN_ABOVE: &str = "a cgroup above the container's is frozen: thaw that";
+
 impl Cgroup {
     /// Stops every process of the tree. After two seconds without success the cgroup is thawed
     /// and an error returned.
@@ -46,6 +49,17 @@ impl Cgroup {
     /// cannot be frozen on this host, is not.
     pub fn frozen(&self) -> Result<bool> {
         self.freezer().map_or(Ok(false), is_frozen)
+    }
+
+    /// Whether this cgroup itself was ordered to stop.
+    pub fn paused(&self) -> Result<bool> {
+        self.freezer().map_or(Ok(false), is_ordered)
+    }
+
+    /// Whether the processes of a cgroup that is not [`Cgroup::paused`] stand still all the same: one
+    /// above it is frozen.
+    pub fn frozen_above(&self) -> bool {
+        self.freezer().is_some_and(|place| stands(place).unwrap_or(false))
     }
 
     /// Moves process `pid` to where v1's freezer does not reach it with the others.
@@ -94,7 +108,7 @@ fn settled(place: &Place) -> Result<bool> {
     for look in 0..LOOKS {
         let done = match is_v2(place) {
             false => read(place, "freezer.state")?.starts_with("FROZEN"),
-            true => read(place, "cgroup.events")?.lines().any(|line| line == "frozen 1"),
+            true => stands(place)?,
         };
         if done {
             return Ok(true);
@@ -106,10 +120,19 @@ fn settled(place: &Place) -> Result<bool> {
 
 /// Whether the cgroup is frozen or about to be; an absent one is not.
 pub fn is_frozen(place: &Place) -> Result<bool> {
+    Ok(stands(place)? || is_v2(place) && is_ordered(place)?)
+}
+
+fn is_ordered(place: &Place) -> Result<bool> {
+    let file = if is_v2(place) { "cgroup.freeze" } else { "freezer.self_freezing" };
+    Ok(read(place, file)?.trim() == "1")
+}
+
+/// Whether the processes have stopped, on v1 or are about to, by whichever order.
+fn stands(place: &Place) -> Result<bool> {
     match is_v2(place) {
         false => Ok(!matches!(read(place, "freezer.state")?.trim(), "THAWED" | "")),
-        true => Ok(read(place, "cgroup.freeze")?.trim() == "1"
-            || read(place, "cgroup.events")?.lines().any(|line| line == "frozen 1")),
+        true => Ok(read(place, "cgroup.events")?.lines().any(|line| line == "frozen 1")),
     }
 }
 

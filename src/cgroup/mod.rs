@@ -57,6 +57,7 @@ use crate::error::{Doing, Error, Result};
 use crate::spec::config::Resources;
 
 pub use devices::{changes as device_changes, settings as device_settings, words as device_words};
+pub use freezer::FROZEN_ABOVE;
 pub use hierarchies::{Hierarchies, Hierarchy, Version};
 pub use mounts::CgroupMount;
 pub use permitted::{HANDED_ON, delegate_file};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use crate::attach;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, FROZEN_ABOVE};
 use crate::cli::{Exec, Global};
 use crate::error::{Doing, Error, Result};
 use crate::host::{self, Host};
@@ -148,6 +148,9 @@ fn running(container: &Container, state: &State, options: &Exec) -> Result<Joine
         Status::Paused if !options.ignore_paused => {
             return Err(Error::new("cannot exec in a paused container")
                 .hint("tare resume lets it run; --ignore-paused lets the process wait for that"));
+        }
+        _ if !options.ignore_paused && state.frozen_above() => {
+            return Err(Error::new("cannot exec in a paused container").hint(FROZEN_ABOVE));
         }
         _ => {}
     }

@@ -1,6 +1,6 @@
 //! `tare pause` and `tare resume`.
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, FROZEN_ABOVE};
 use crate::cli::Global;
 use crate::error::{Error, Result};
 use crate::state::{Container, Root, State, Status, not_running};
@@ -35,6 +35,9 @@ pub fn resume(global: &Global, id: &str) -> Result<i32> {
     let (container, state) = find(global, id)?;
     match container.status(&state)? {
         Status::Paused => {}
+        _ if state.frozen_above() => {
+            return Err(Error::new("container not paused").hint(FROZEN_ABOVE));
+        }
         other => return Err(refusal("resume", other)),
     }
     let resumed = cgroup(&state)?.thaw();

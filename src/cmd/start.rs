@@ -4,6 +4,7 @@ use std::io::ErrorKind::{self, BrokenPipe, ConnectionRefused, ConnectionReset, N
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
+use crate::cgroup::FROZEN_ABOVE;
 use crate::cli::Global;
 use crate::error::{Doing, Error, Result};
 use crate::notify::Listener;
@@ -26,6 +27,11 @@ fn start(global: &Global, id: &str) -> Result<()> {
     container.lock_created("start")?;
     let mut state = container.load()?;
     match container.status(&state)? {
+        // The process that waits would not answer.
+        Status::Created if state.frozen_above() => {
+            let message = "cannot start a container in the paused state";
+            return Err(Error::new(message).hint(FROZEN_ABOVE));
+        }
         Status::Created => {}
         Status::Stopped => return Err(stopped()),
         Status::Running => return Err(Error::new("cannot start an already running container")),
