@@ -159,6 +159,29 @@ fn rbind_takes_submounts_and_bind_does_not() {
 }
 
 #[test]
+fn hundreds_of_mounts_and_paths_need_few_descriptors() {
+    let script = "grep -c ' /many/' /proc/self/mountinfo; ulimit -n";
+    let c = Container::sh(script).with(|c| {
+        c["process"]["rlimits"] = json!([]);
+        c["linux"]["maskedPaths"] = (0..300).map(|i| json!(format!("/many/m{i}"))).collect();
+        c["linux"]["readonlyPaths"] = (0..300).map(|i| json!(format!("/many/r{i}"))).collect();
+        let bind = |i| {
+            json!({"destination": format!("/many/b{i}"), "type": "bind",
+            "source": "shared", "options": ["bind", "ro"]})
+        };
+        c["mounts"].as_array_mut().unwrap().extend((0..300).map(bind));
+    });
+    std::fs::create_dir(c.rootfs().join("many")).unwrap();
+    for i in 0..300 {
+        std::fs::write(c.rootfs().join(format!("many/m{i}")), "").unwrap();
+        std::fs::create_dir(c.rootfs().join(format!("many/r{i}"))).unwrap();
+    }
+    let limited = ["sh", "-c", "ulimit -n 256; exec \"$@\"", "sh"];
+    assert_eq!(c.boot("run", &[]).under(&limited).ok(), "900\n256\n");
+    c.assert_nothing_left();
+}
+
+#[test]
 fn propagation_modes() {
     let modes = [
         ("rprivate", None),

@@ -91,10 +91,15 @@ pub fn close_all(fds: Vec<OwnedFd>) {
 }
 
 /// Leaves `fd` to the next [`close_others`]: a container is set up with dozens of descriptors, and
-/// closing them one by one would be a sixth of all its system calls. They are close-on-exec.
+/// closing them one by one would be a sixth of all its system calls. They are close-on-exec. One with
+/// a high number is closed at once: with hundreds of mounts there are more than a process may have.
 pub fn close_later(fd: OwnedFd) {
-    // Whoever forgets to close the others is safe from leaks into programs all the same.
-    let _ = fd.into_raw_fd();
+    /// Leaves room below the least limit that is in use, 256.
+    const MOST_LEFT: i32 = 192;
+    if fd.as_raw_fd() < MOST_LEFT {
+        // Whoever forgets to close the others is safe from leaks into programs all the same.
+        let _ = fd.into_raw_fd();
+    }
 }
 
 /// Closes the descriptors `first` to `last` (close_range(2)). Whatever owns one of them in this
