@@ -268,6 +268,71 @@ fn symlinks_in_destinations_stay_beneath_the_root() {
 }
 
 #[test]
+fn a_link_may_lead_up_from_what_is_missing() {
+    let c = Container::sh("cat /new/file");
+    symlink("/new/no/../file", c.rootfs().join("link")).unwrap();
+    std::fs::write(c.shared().join("file"), "mine\n").unwrap();
+    assert_eq!(c.mount("bind", "shared/file", "/link", &["bind"]).run(), "mine\n");
+}
+
+/// Without any mount on /dev, or below.
+fn with_dev_of_the_image(c: Container) -> Container {
+    c.with(|c| {
+        let mounts = c["mounts"].as_array_mut().unwrap();
+        mounts.retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
+    })
+}
+
+#[test]
+fn dev_may_be_a_link_in_the_image() {
+    if peers_fail("Debian's runc looks for it at the host") {
+        return;
+    }
+    let script = "cat /etc/passwd && echo x >/dev/null && readlink /dev/ptmx";
+    for mounted in [true, false] {
+        let c = Container::sh(script)
+            .with(|c| c["linux"]["maskedPaths"] = json!(["/etc/passwd", "/etc/group"]));
+        let c = if mounted { c } else { with_dev_of_the_image(c) };
+        let dev = c.rootfs().join("dev");
+        std::fs::rename(&dev, c.rootfs().join("real")).unwrap();
+        symlink("/real", &dev).unwrap();
+        for _ in 0..2 {
+            assert_eq!(c.run(), "pts/ptmx\n", "{mounted}");
+        }
+        // What the device itself is, is not for the image to say (CVE-2025-31133).
+        if !mounted {
+            std::fs::remove_file(c.rootfs().join("real/null")).unwrap();
+            symlink("/etc/shadow", c.rootfs().join("real/null")).unwrap();
+            let said = c.boot("run", &[]).fails(1);
+            assert!(said.contains("/dev/null (1:3): too many levels of symbolic links"), "{said}");
+        }
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn the_multiplexer_of_an_image_is_replaced() {
+    let own = "pts/ptmx\n";
+    let c = with_dev_of_the_image(Container::sh("readlink /dev/ptmx || stat -c %t:%T /dev/ptmx"));
+    let path = c.rootfs().join("dev/ptmx");
+    std::fs::write(&path, "").unwrap();
+    assert_eq!(c.run(), own);
+    assert_eq!(c.run(), own);
+    std::fs::remove_file(&path).unwrap();
+    symlink("/etc/passwd", &path).unwrap();
+    assert_eq!(c.run(), own);
+    assert!(c.rootfs().join("etc/passwd").exists());
+    std::fs::remove_file(&path).unwrap();
+    if peers_fail("they remove a device, too, which may be the host's, and no mount") {
+        return;
+    }
+    Cmd::new(&["mknod", "-m", "666", &path.to_string_lossy(), "c", "5", "2"]).ok();
+    assert_eq!(c.run(), "5:2\n");
+    let c = c.mount("bind", "/dev/null", "/dev/ptmx", &["bind"]);
+    assert_eq!(c.run(), "1:3\n");
+}
+
+#[test]
 fn masked_and_read_only_paths() {
     let c = Container::idle().with(|c| {
         c["linux"]["maskedPaths"] = json!(["/etc/passwd", "/root", "/proc/keys", "/no/such"]);

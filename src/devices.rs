@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::sys::stat::{Mode, SFlag, fstat, makedev, mknodat};
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, makedev, mknodat};
 
 use crate::error::{Error, Result};
 use crate::path::{Root, c_string, file_type, split};
@@ -110,7 +111,7 @@ impl Device {
             other => other?,
         }
         if (self.uid, self.gid) != (0, 0) {
-            let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
+            let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
             nix::unistd::fchownat(
                 &*dir,
                 name,
@@ -164,13 +165,32 @@ impl fmt::Display for Device {
     }
 }
 
-/// Makes the link `path` in /dev. A /dev that came with the image may have one already.
+/// Makes the link `path` in /dev. A /dev that came with the image may have one already; only the
+/// multiplexer has to be the container's own.
 pub fn link(root: &Root, path: &Path, target: &Path) -> Result<()> {
     let (parent, name) = split(path).ok_or(Errno::EISDIR)?;
     let dir = root.parent(parent)?;
-    match nix::unistd::symlinkat(target, &*dir, name) {
-        Err(Errno::EEXIST) => Ok(()),
-        other => Ok(other?),
+    let make = || nix::unistd::symlinkat(target, &*dir, name);
+    match make() {
+        Err(Errno::EEXIST) if path == Path::new(PTMX) => {}
+        Err(Errno::EEXIST) => return Ok(()),
+        other => return Ok(other?),
+    }
+    let is_own = match nix::fcntl::readlinkat(&*dir, name) {
+        Ok(found) => found == target,
+        // The device takes the terminals of the `pts` beside it. It may be the host's file, too.
+        Err(_) => {
+            let stat = fstatat(&*dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            is_device(&stat, SFlag::S_IFCHR, (5, 2))
+        }
+    };
+    if is_own {
+        return Ok(());
+    }
+    match nix::unistd::unlinkat(&*dir, name, nix::unistd::UnlinkatFlags::NoRemoveDir) {
+        // What a mount has put there is meant, and stays.
+        Err(Errno::EBUSY) => Ok(()),
+        other => Ok(other.and_then(|()| make())?),
     }
 }
 
@@ -187,10 +207,9 @@ pub fn open_device(
 }
 
 fn check_device(fd: BorrowedFd, kind: SFlag, number: (u64, u64)) -> std::result::Result<(), Errno> {
-    let stat = fstat(fd)?;
-    if file_type(&stat) == kind && stat.st_rdev == makedev(number.0, number.1) {
-        Ok(())
-    } else {
-        Err(Errno::ENODEV)
-    }
+    is_device(&fstat(fd)?, kind, number).then_some(()).ok_or(Errno::ENODEV)
+}
+
+fn is_device(stat: &FileStat, kind: SFlag, number: (u64, u64)) -> bool {
+    file_type(stat) == kind && stat.st_rdev == makedev(number.0, number.1)
 }

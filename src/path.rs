@@ -52,9 +52,17 @@ impl Root {
         self.open_with(path, OFlag::O_PATH, ResolveFlag::empty())
     }
 
-    /// Resolves `path`, refusing a symbolic link anywhere in it with `ELOOP`.
+    /// Resolves `path`, refusing a symbolic link at its end with `ELOOP`.
     pub fn resolve_plain(&self, path: &Path) -> Result<OwnedFd, Errno> {
-        self.open_with(path, OFlag::O_PATH, ResolveFlag::RESOLVE_NO_SYMLINKS)
+        let plain = ResolveFlag::RESOLVE_NO_SYMLINKS;
+        match (self.open_with(path, OFlag::O_PATH, plain), split(path)) {
+            // Most often there is none on its way either.
+            (Err(Errno::ELOOP), Some((parent, name))) => {
+                let dir = Root::new(self.resolve(parent)?);
+                dir.open_with(Path::new(name), OFlag::O_PATH, plain)
+            }
+            (other, _) => other,
+        }
     }
 
     /// Resolves the directory `path`, refusing symbolic links with `ELOOP`, anything else with
@@ -101,7 +109,8 @@ impl Root {
 
     /// Most often only the last name is missing.
     fn make_last(&self, path: &Path) -> Result<OwnedFd, Errno> {
-        let (parent, name) = split(path).ok_or(Errno::ENOENT)?;
+        // What ends with `..` does so in a link's text.
+        let Some((parent, name)) = split(path) else { return self.walk(path, 0) };
         match self.resolve(parent) {
             Ok(dir) => match mkdirat(&dir, name, Mode::from_bits_truncate(0o755)) {
                 Ok(()) => self.resolve(path),
@@ -373,6 +382,13 @@ mod tests {
         assert!(dir.join("etc/real").is_file());
         assert_eq!(root.make_file(Path::new("loop")).unwrap_err(), Errno::ELOOP);
         assert_eq!(root.resolve_plain(Path::new("link")).unwrap_err(), Errno::ELOOP);
+        symlink("etc", dir.join("way")).unwrap();
+        symlink("real", dir.join("etc/link")).unwrap();
+        assert!(root.resolve_plain(Path::new("/way/real")).is_ok());
+        assert_eq!(root.resolve_plain(Path::new("/way/link")).unwrap_err(), Errno::ELOOP);
+        symlink("/new/no/../file", dir.join("up")).unwrap();
+        root.make_file(Path::new("/up")).unwrap();
+        assert!(dir.join("new/file").is_file());
         std::fs::remove_dir_all(dir).unwrap();
     }
 }
