@@ -37,11 +37,14 @@ enum Effect {
 
 const ATIME: u64 = attr::ATIME_MASK;
 
+/// That `relatime` was asked for, a flag of mount(2) only: [`times`] takes it away again.
+const RELATIME: u64 = ATIME & !(attr::NOATIME | attr::STRICTATIME);
+
 /// All words with a meaning of their own; `features` lists them. Any other goes to the file system.
-/// `norelatime` is no `strictatime`: like mount(8) it leaves the kernel's default, which is relatime.
+/// `norelatime` is no `strictatime`: it takes back `relatime`, which is the kernel's default.
 const OPTIONS: &[(&str, Effect)] = &[
     ("async", Effect::FileSystem),
-    ("atime", Effect::Attribute(attr::RELATIME, ATIME)),
+    ("atime", Effect::Attribute(0, attr::NOATIME)),
     ("bind", Effect::Bind(false)),
     ("defaults", Effect::Nothing),
     ("dev", Effect::Attribute(0, attr::NODEV)),
@@ -53,42 +56,42 @@ const OPTIONS: &[(&str, Effect)] = &[
     ("lazytime", Effect::FileSystem),
     ("loud", Effect::Nothing),
     ("mand", Effect::FileSystem),
-    ("noatime", Effect::Attribute(attr::NOATIME, ATIME)),
+    ("noatime", Effect::Attribute(attr::NOATIME, 0)),
     ("nodev", Effect::Attribute(attr::NODEV, 0)),
     ("nodiratime", Effect::Attribute(attr::NODIRATIME, 0)),
     ("noexec", Effect::Attribute(attr::NOEXEC, 0)),
     ("noiversion", Effect::Nothing),
     ("nolazytime", Effect::FileSystem),
     ("nomand", Effect::FileSystem),
-    ("norelatime", Effect::Attribute(attr::RELATIME, ATIME)),
-    ("nostrictatime", Effect::Attribute(attr::RELATIME, ATIME)),
+    ("norelatime", Effect::Attribute(0, RELATIME)),
+    ("nostrictatime", Effect::Attribute(0, attr::STRICTATIME)),
     ("nosuid", Effect::Attribute(attr::NOSUID, 0)),
     ("nosymfollow", Effect::Attribute(attr::NOSYMFOLLOW, 0)),
     ("private", Effect::Propagation(MsFlags::MS_PRIVATE, false)),
-    ("ratime", Effect::Recursive(attr::RELATIME, ATIME)),
+    ("ratime", Effect::Recursive(0, attr::NOATIME)),
     ("rbind", Effect::Bind(true)),
     ("rdev", Effect::Recursive(0, attr::NODEV)),
     ("rdiratime", Effect::Recursive(0, attr::NODIRATIME)),
-    ("relatime", Effect::Attribute(attr::RELATIME, ATIME)),
+    ("relatime", Effect::Attribute(RELATIME, 0)),
     ("remount", Effect::Remount),
     ("rexec", Effect::Recursive(0, attr::NOEXEC)),
     ("ridmap", Effect::IdMap(true)),
-    ("rnoatime", Effect::Recursive(attr::NOATIME, ATIME)),
+    ("rnoatime", Effect::Recursive(attr::NOATIME, 0)),
     ("rnodev", Effect::Recursive(attr::NODEV, 0)),
     ("rnodiratime", Effect::Recursive(attr::NODIRATIME, 0)),
     ("rnoexec", Effect::Recursive(attr::NOEXEC, 0)),
-    ("rnorelatime", Effect::Recursive(attr::RELATIME, ATIME)),
-    ("rnostrictatime", Effect::Recursive(attr::RELATIME, ATIME)),
+    ("rnorelatime", Effect::Recursive(0, RELATIME)),
+    ("rnostrictatime", Effect::Recursive(0, attr::STRICTATIME)),
     ("rnosuid", Effect::Recursive(attr::NOSUID, 0)),
     ("rnosymfollow", Effect::Recursive(attr::NOSYMFOLLOW, 0)),
     ("ro", Effect::Attribute(attr::RDONLY, 0)),
     ("rprivate", Effect::Propagation(MsFlags::MS_PRIVATE, true)),
-    ("rrelatime", Effect::Recursive(attr::RELATIME, ATIME)),
+    ("rrelatime", Effect::Recursive(RELATIME, 0)),
     ("rro", Effect::Recursive(attr::RDONLY, 0)),
     ("rrw", Effect::Recursive(0, attr::RDONLY)),
     ("rshared", Effect::Propagation(MsFlags::MS_SHARED, true)),
     ("rslave", Effect::Propagation(MsFlags::MS_SLAVE, true)),
-    ("rstrictatime", Effect::Recursive(attr::STRICTATIME, ATIME)),
+    ("rstrictatime", Effect::Recursive(attr::STRICTATIME, 0)),
     ("rsuid", Effect::Recursive(0, attr::NOSUID)),
     ("rsymfollow", Effect::Recursive(0, attr::NOSYMFOLLOW)),
     ("runbindable", Effect::Propagation(MsFlags::MS_UNBINDABLE, true)),
@@ -96,7 +99,7 @@ const OPTIONS: &[(&str, Effect)] = &[
     ("shared", Effect::Propagation(MsFlags::MS_SHARED, false)),
     ("silent", Effect::Nothing),
     ("slave", Effect::Propagation(MsFlags::MS_SLAVE, false)),
-    ("strictatime", Effect::Attribute(attr::STRICTATIME, ATIME)),
+    ("strictatime", Effect::Attribute(attr::STRICTATIME, 0)),
     ("suid", Effect::Attribute(0, attr::NOSUID)),
     ("symfollow", Effect::Attribute(0, attr::NOSYMFOLLOW)),
     ("sync", Effect::FileSystem),
@@ -157,16 +160,18 @@ impl Mount {
         Ok(mount)
     }
 
-    /// What of the entry is not done, and why: the file system of a bind mount has its options already,
-    /// and shares them with the host. (runc refuses such words, but for mount(2)'s own flags.)
-    pub fn ignored(&self, entry: &config::Mount) -> Option<String> {
-        if !self.is_bind() {
-            return None;
-        }
-        let foreign = |word: &String| !word.is_empty() && effect(word).is_none();
-        let i = entry.options.iter().position(foreign)?;
-        let (at, word) = (&self.at, entry.options.get(i)?);
-        Some(format!("{at}.options[{i}]: {word:?} is for a file system, a bind mount has its own"))
+    /// Refuses words for a file system: that of a bind mount has its options already, and shares them
+    /// with the host. One may be a misspelt `ro`. (mount(2)'s own flags for it are let pass.)
+    fn check_bind(&self, entry: &config::Mount) -> Result<()> {
+        let foreign = |(_, word): &(usize, &String)| !word.is_empty() && effect(word).is_none();
+        let Some((i, word)) = entry.options.iter().enumerate().find(foreign) else {
+            return Ok(());
+        };
+        Err(Error::new("bind mounts cannot have any filesystem-specific options applied")
+            .at(format!("{}.options[{i}]", self.at))
+            .hint(format!(
+                "{word:?} is none of the words for a mount itself, such as ro or nosuid"
+            )))
     }
 
     /// Whether the entry may ask for a mapping of ids.
@@ -198,7 +203,10 @@ impl Mount {
             Some(Effect::Propagation(flag, all)) => self.propagation.push((flag, all)),
             // `remount,bind` says only that the file system itself stays as it is.
             Some(Effect::Bind(_)) if entry.options.iter().any(|o| o == "remount") => {}
-            Some(Effect::Bind(all)) => self.kind = Kind::Bind(self.source(entry, bundle)?, all),
+            Some(Effect::Bind(all)) => {
+                let all = all || matches!(self.kind, Kind::Bind(_, true));
+                self.kind = Kind::Bind(self.source(entry, bundle)?, all);
+            }
             Some(Effect::Remount) => self.kind = Kind::Remount,
             Some(Effect::CopyUp) => self.copy_up = Some(i),
             // Together with the entry's mappings: see `map_ids`.
@@ -262,16 +270,28 @@ impl Mount {
         Ok(c_string(bundle.join(source))?)
     }
 
+    /// What a word takes back decides nothing, as with mount(2); mount_setattr(2) does clear.
+    fn settle_times(&mut self) {
+        let deciding = self.attributes.set & (ATIME | attr::NODIRATIME) != 0;
+        times(&mut self.attributes, deciding);
+        let deciding = (self.recursive.set | self.recursive.clear) & ATIME != 0;
+        times(&mut self.recursive, deciding);
+    }
+
     /// Decides what the type and the options mean together.
     fn settle(&mut self, entry: &config::Mount, kind: &str, bundle: &Path) -> Result<()> {
         if kind == "bind" && matches!(self.kind, Kind::FileSystem(_)) {
             self.kind = Kind::Bind(self.source(entry, bundle)?, false);
         }
+        self.settle_times();
         match &self.kind {
-            // They have no meaning here: see `ignored`.
-            Kind::Bind(..) => self.options.clear(),
+            Kind::Bind(..) => {
+                self.check_bind(entry)?;
+                self.options.clear();
+            }
             Kind::Remount => {
                 if entry.options.iter().any(|o| o == "bind" || o == "rbind") {
+                    self.check_bind(entry)?;
                     self.options.clear();
                 } else if self.attributes.clear & attr::RDONLY != 0 {
                     self.fs_option(None, "rw")?;
@@ -299,7 +319,16 @@ impl Mount {
 /// The last word decides: what it sets is no longer cleared, and the reverse.
 fn change(attributes: &mut Attributes, set: u64, clear: u64) {
     attributes.set = attributes.set & !clear | set;
-    attributes.clear = (attributes.clear | clear) & !(set & !ATIME);
+    attributes.clear = (attributes.clear | clear) & !set;
+}
+
+/// Makes one mode of the flags for times of access, by mount(2)'s rules: strictatime goes before
+/// noatime, and without either it is relatime. The mode stays as it is unless the words are `deciding`.
+fn times(attributes: &mut Attributes, deciding: bool) {
+    let modes = [attr::STRICTATIME, attr::NOATIME];
+    let mode = modes.into_iter().find(|mode| attributes.set & mode != 0);
+    attributes.set = attributes.set & !ATIME | mode.unwrap_or(attr::RELATIME);
+    attributes.clear = attributes.clear & !ATIME | if deciding { ATIME } else { 0 };
 }
 
 #[cfg(test)]
@@ -323,7 +352,7 @@ mod tests {
             r#"{"destination":"/a","source":"/b","options":["rbind","ro","rw","noatime","relatime"]}"#,
         );
         let mount = Mount::plan(0, &e, Path::new("/")).unwrap();
-        assert_eq!(mount.attributes.set, 0);
+        assert_eq!(mount.attributes.set, attr::NOATIME);
         assert_eq!(mount.attributes.clear, attr::RDONLY | ATIME);
         assert!(matches!(mount.kind, Kind::Bind(_, true)));
     }
@@ -341,19 +370,24 @@ mod tests {
     }
 
     #[test]
-    fn tells_what_a_bind_mount_ignores() {
-        let ignored = |json: &str| {
-            let e = entry(json);
-            Mount::plan(2, &e, Path::new("/")).unwrap().ignored(&e)
-        };
+    fn refuses_words_for_a_file_system_on_a_bind_mount() {
+        let plan = |json: &str| Mount::plan(2, &entry(json), Path::new("/"));
         let words = r#"{"destination":"/a","source":"/b","options":["sync","rbind","","size=1m"]}"#;
-        let said = ignored(words).unwrap();
-        assert!(said.starts_with("mounts[2].options[3]: \"size=1m\" is for"), "{said}");
+        assert_eq!(plan(words).unwrap_err().path(), Some("mounts[2].options[3]"));
         for json in [
             r#"{"destination":"/a","source":"/b","options":["sync","rbind","","rro"]}"#,
             r#"{"destination":"/a","type":"tmpfs","options":["size=1m"]}"#,
         ] {
-            assert_eq!(ignored(json), None, "{json}");
+            plan(json).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_bind_mount_is_recursive_if_any_word_says_so() {
+        for words in [r#""rbind","bind""#, r#""bind","rbind""#] {
+            let json = format!(r#"{{"destination":"/a","source":"/b","options":[{words}]}}"#);
+            let mount = Mount::plan(0, &entry(&json), Path::new("/")).unwrap();
+            assert!(matches!(mount.kind, Kind::Bind(_, true)), "{words}");
         }
     }
 
