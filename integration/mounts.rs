@@ -978,6 +978,9 @@ fn a_read_only_dev_has_its_devices() {
     });
     let said = c.boot("run", &[]).fails(1);
     assert!(said.contains("Read-only file system"), "{said}");
+    let c = Container::sh(script).mount("tmpfs", "tmpfs", "/dev", &["remount", "ro"]);
+    let said = c.boot("run", &[]).fails(1);
+    assert!(said.contains("/dev/new: Read-only file system"), "{said}");
 }
 
 #[test]
@@ -1057,9 +1060,12 @@ fn a_bind_mount_is_remounted() {
 
 #[test]
 fn a_remount_of_nothing_is_refused() {
-    let c = Container::new(&["/bin/true"]).mount("tmpfs", "t", "/bin", &["remount", "size=1m"]);
-    c.boot("run", &[]).fails(1);
-    c.assert_nothing_left();
+    for words in [&["remount", "size=1m"][..], &["remount"]] {
+        let c = Container::new(&["/bin/true"]).mount("tmpfs", "t", "/bin", words);
+        let said = c.boot("run", &[]).fails(1).to_lowercase();
+        assert!(said.contains("invalid argument"), "{said}");
+        c.assert_nothing_left();
+    }
 }
 
 #[test]
@@ -1183,15 +1189,17 @@ fn locked_flags_stay_in_a_user_namespace() {
     }
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
     let usual = "nosuid,noexec";
-    type Case<'a> = (&'a [&'a str], &'a str, Option<&'a [&'a str]>);
-    let cases: [Case; 6] = [
-        (&["bind"], usual, Some(&["nosuid", "noexec"])),
-        (&["bind", "ro"], usual, Some(&["ro", "nosuid", "noexec"])),
-        (&["bind", "nodev", "rw"], usual, Some(&["nosuid", "nodev", "noexec"])),
-        (&["bind", "noexec"], "ro,nosuid", Some(&["ro", "nosuid", "noexec"])),
+    type Case<'a> = (&'a [&'a str], &'a str, Result<&'a [&'a str], &'a str>);
+    let cases: [Case; 8] = [
+        (&["bind"], usual, Ok(&["nosuid", "noexec"])),
+        (&["bind", "ro"], usual, Ok(&["ro", "nosuid", "noexec"])),
+        (&["bind", "nodev", "rw"], usual, Ok(&["nosuid", "nodev", "noexec"])),
+        (&["bind", "noexec"], "ro,nosuid", Ok(&["ro", "nosuid", "noexec"])),
         // Asked for, but not to be had.
-        (&["bind", "exec"], usual, None),
-        (&["bind", "rw"], "ro,nosuid", None),
+        (&["bind", "exec"], usual, Err("noexec")),
+        (&["bind", "rw", "suid"], "ro,nosuid", Err("ro, nosuid")),
+        (&["bind", "noatime"], usual, Err("relatime")),
+        (&["bind", "relatime"], "strictatime", Err("strictatime")),
     ];
     for (words, flags, expected) in cases {
         let c = Container::sh("grep ' /data ' /proc/self/mountinfo").with(|c| {
@@ -1205,12 +1213,13 @@ fn locked_flags_stay_in_a_user_namespace() {
         let c = c.mount("bind", &source, "/data", words);
         let answer = run_on(&c, &source, flags);
         match expected {
-            None => {
+            Err(flags) => {
                 assert_eq!(answer.code, 1, "{answer:?}");
                 assert!(answer.stderr.contains("operation not permitted"), "{answer:?}");
-                assert!(answer.stderr.contains("cannot be taken away"), "{answer:?}");
+                let told = format!("mounted with {flags}, which cannot be taken away");
+                assert!(answer.stderr.contains(&told), "{answer:?}");
             }
-            Some(expected) => {
+            Ok(expected) => {
                 assert_eq!(answer.code, 0, "{answer:?}");
                 for flag in ["ro", "nosuid", "nodev", "noexec"] {
                     let has = options(&answer.stdout).contains(&flag);

@@ -18,6 +18,7 @@ use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use nix::sys::statvfs::FsFlags;
 
 pub use idmap::{IdMap, Mappings};
 pub use options::option_names;
@@ -26,7 +27,9 @@ use crate::error::{Error, Result};
 use crate::namespaces::{KINDS, NEWCGROUP, NEWIPC, NEWNET, NEWPID};
 use crate::path::{Root, as_path, c_string, is_dir};
 use crate::sys::mount::attr::ATIME_MASK as ATIME;
-use crate::sys::mount::{Attributes, FsContext, attach, attr, clone_tree, set_attributes};
+use crate::sys::mount::{
+    Attributes, FsContext, attach, attr, clone_tree, is_mount_root, set_attributes,
+};
 use crate::sys::process::close_later;
 
 /// Files below /proc that lxcfs and its like bind their own over: they inform, nothing trusts them.
@@ -60,6 +63,17 @@ const TOO_LONG_TOGETHER: &str = "the kernel takes options of less than 4096 byte
 /// All attributes that a bind mount's options decide between them.
 const BIND_ATTRIBUTES: u64 =
     attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC | attr::NOSYMFOLLOW;
+
+/// What the kernel locks, as statfs(2) shows it, and its word.
+const LOCKED: [(u64, FsFlags, &str); 7] = [
+    (attr::RDONLY, FsFlags::ST_RDONLY, "ro"),
+    (attr::NOSUID, FsFlags::ST_NOSUID, "nosuid"),
+    (attr::NODEV, FsFlags::ST_NODEV, "nodev"),
+    (attr::NOEXEC, FsFlags::ST_NOEXEC, "noexec"),
+    (ATIME, FsFlags::ST_NOATIME, "noatime"),
+    (ATIME, FsFlags::ST_RELATIME, "relatime"),
+    (attr::NODIRATIME, FsFlags::ST_NODIRATIME, "nodiratime"),
+];
 
 /// A word for the file system: `size=64k`, `newinstance`.
 #[derive(Debug)]
@@ -190,6 +204,11 @@ impl Mount {
             Kind::Remount => {
                 let target = root.resolve(&self.destination);
                 let target = target.map_err(|e| self.fault(e, "destination"))?;
+                if !is_mount_root(target.as_fd()) {
+                    return Err(self
+                        .fault(Errno::EINVAL, "destination")
+                        .hint("nothing is mounted there"));
+                }
                 self.reconfigure(target.as_fd())?;
                 set_attributes(target.as_fd(), self.attributes, None, false)?;
                 target
@@ -440,7 +459,10 @@ impl Mount {
         }
         let all = Attributes { clear, ..asked };
         match set_attributes(mount, all, None, false) {
-            Err(Errno::EPERM) => Ok(set_attributes(mount, asked, None, false).map_err(locked)?),
+            Err(Errno::EPERM) => {
+                let done = set_attributes(mount, asked, None, false);
+                Ok(done.map_err(|errno| locked(errno, mount, asked.clear))?)
+            }
             other => Ok(other?),
         }
     }
@@ -543,12 +565,16 @@ fn explain(err: Error, text: &str) -> Error {
 }
 
 /// Where the source is the host's, its flags stay in a user namespace (mount_namespaces(7)).
-fn locked(errno: Errno) -> Error {
-    match errno {
-        Errno::EPERM => Error::from(errno).hint(
-            "the source is mounted with flags that cannot be taken away in a user namespace, such as \
-             ro: leave out the option that would, such as rw",
-        ),
-        _ => errno.into(),
-    }
+fn locked(errno: Errno, mount: BorrowedFd, clear: u64) -> Error {
+    let (Errno::EPERM, Ok(found)) = (errno, fstatfs(mount)) else { return errno.into() };
+    let has = |(attribute, flag, _): &&(u64, FsFlags, _)| {
+        clear & attribute != 0 && found.flags().contains(*flag)
+    };
+    let words: Vec<&str> = LOCKED.iter().filter(has).map(|(_, _, word)| *word).collect();
+    // The one without a flag.
+    let words = if words.is_empty() { "strictatime".to_owned() } else { words.join(", ") };
+    Error::from(errno).hint(format!(
+        "the source is mounted with {words}, which cannot be taken away in a user namespace: leave out \
+         the option that would"
+    ))
 }

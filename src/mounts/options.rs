@@ -228,11 +228,15 @@ impl Mount {
             return Ok(());
         }
         if kind == "tmpfs" || self.destination == Path::new("/dev") {
-            self.attributes.set &= !attr::RDONLY;
-            self.read_only_later = true;
+            self.leave_writable();
             return Ok(());
         }
         self.fs_option(None, "ro")
+    }
+
+    fn leave_writable(&mut self) {
+        self.read_only_later = self.attributes.set & attr::RDONLY != 0;
+        self.attributes.set &= !attr::RDONLY;
     }
 
     /// Refuses what [`NOT_FOLLOWED`] has.
@@ -295,6 +299,9 @@ impl Mount {
                     self.options.clear();
                 } else if self.attributes.clear & attr::RDONLY != 0 {
                     self.fs_option(None, "rw")?;
+                }
+                if self.destination == Path::new("/dev") {
+                    self.leave_writable();
                 }
             }
             Kind::FileSystem(name) if self.copy_up.is_some() && name.as_c_str() != c"tmpfs" => {
