@@ -34,7 +34,7 @@ pub struct Restore {
 /// # Errors
 /// A value that is not what it has to be.
 pub fn checkpoint(id: String, found: &Matches) -> Result<Checkpoint> {
-    let parent = given(found, "parent-path");
+    let parent = found.path("parent-path");
     if parent.as_ref().is_some_and(|path| path.is_absolute()) {
         return Err(Error::new("--parent-path must be relative")
             .hint("it begins at the folder of --image-path"));
@@ -95,15 +95,11 @@ fn settings(found: &Matches) -> Result<Settings> {
     })?;
     let switches = SWITCHES.iter().filter(|(name, _)| found.on(name));
     Ok(Settings {
-        images: given(found, "image-path").unwrap_or_else(|| PathBuf::from("checkpoint")),
-        work: given(found, "work-path"),
+        images: found.path("image-path").unwrap_or_else(|| PathBuf::from("checkpoint")),
+        work: found.path("work-path"),
         switches: switches.map(|(_, field)| *field).collect(),
         cgroup_mode: *cgroup_mode,
     })
-}
-
-fn given(found: &Matches, option: &str) -> Option<PathBuf> {
-    found.path(option).filter(|path| !path.as_os_str().is_empty())
 }
 
 /// Reads `ADDRESS:PORT`; an IPv6 address stands in brackets.

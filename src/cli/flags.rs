@@ -183,9 +183,14 @@ impl Matches {
         self.last(long).map(|_| self.on(long))
     }
 
-    /// The last value of an option, as a path.
+    /// The last value of an option as it was given, the empty one too.
+    pub fn value(&self, long: &str) -> Option<&OsString> {
+        self.last(long)?.as_ref()
+    }
+
+    /// The last value of an option, as a path; an empty one is none, as in runc.
     pub fn path(&self, long: &str) -> Option<PathBuf> {
-        self.last(long)?.as_ref().map(PathBuf::from)
+        self.value(long).filter(|path| !path.is_empty()).map(PathBuf::from)
     }
 
     /// The last value of an option, as text.
@@ -233,7 +238,8 @@ pub fn invalid(long: &str, text: &str) -> Error {
 
 fn utf8(long: &str, value: &OsStr) -> Result<String> {
     let text = value.to_str().map(String::from);
-    text.ok_or_else(|| Error::new(format!("the value of --{long} is not UTF-8: {value:?}")))
+    // It may be a secret of `--env`.
+    text.ok_or_else(|| Error::new(format!("the value of --{long} is not UTF-8")))
 }
 
 fn unknown(arg: &OsStr, who: &str) -> Error {

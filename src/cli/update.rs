@@ -25,7 +25,7 @@ pub struct Update {
 /// # Errors
 /// A value that is no number or no amount of memory.
 pub fn read(id: String, found: &Matches) -> Result<Update> {
-    let file = found.path("resources").filter(|path| !path.as_os_str().is_empty());
+    let file = found.path("resources");
     Ok(Update { id, file, limits: limits(found)?, rdt: rdt(found)? })
 }
 
