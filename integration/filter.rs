@@ -99,6 +99,47 @@ fn calls_newer_than_the_profile_do_not_exist() {
     assert_eq!(run("460", "narrow"), "-38\n");
 }
 
+/// Such a container could never start; it was said so only by the process that could not tell.
+#[test]
+fn a_filter_that_denies_execve_is_refused() {
+    if peers_fail("their start succeeds, and the process ends") {
+        return;
+    }
+    let denied = [
+        (
+            "SCMP_ACT_ALLOW",
+            json!([{"names": ["write", "exit", "execve"], "action": "SCMP_ACT_ERRNO"}]),
+        ),
+        ("SCMP_ACT_ERRNO", json!([{"names": ["execveat", "exit"], "action": "SCMP_ACT_ALLOW"}])),
+    ];
+    for (default, rules) in denied {
+        let c = calls(&["plain", CALL], rules)
+            .with(|c| c["linux"]["seccomp"]["defaultAction"] = json!(default));
+        for verb in ["create", "run"] {
+            let said = c.boot(verb, &[]).fails(1);
+            assert!(said.contains("the filter does not allow execve(2)"), "{said}");
+            assert!(said.contains("linux.seccomp = "), "{said}");
+        }
+        c.assert_nothing_left();
+    }
+}
+
+/// It would be let through without a word.
+#[test]
+fn a_misspelt_call_is_told() {
+    let rules = json!([{"names": ["reboot", "ptracee"], "action": "SCMP_ACT_ERRNO"},
+        {"names": ["spu_run", "rtas", "breakpoint"], "action": "SCMP_ACT_ERRNO"},
+        {"names": ["from_the_future"], "action": "SCMP_ACT_ALLOW"}]);
+    let c = calls(&["plain", CALL], rules);
+    let answer = c.boot("run", &[]).answer();
+    assert_eq!(answer.code, 0, "{answer:?}");
+    if is_tare() {
+        let words = "linux.seccomp.syscalls[0].names[1] is ignored: there is no system call";
+        assert!(answer.stderr.contains(words), "{answer:?}");
+        assert_eq!(answer.stderr.lines().count(), 1, "{answer:?}");
+    }
+}
+
 #[test]
 fn a_killed_thread_leaves_the_others() {
     assert_eq!(calls(&["thread", CALL], rare("SCMP_ACT_KILL_THREAD")).run(), "main lives\n");

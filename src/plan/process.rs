@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Options, Plan};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::labels::Label;
 use crate::process::Rlimit;
@@ -55,7 +55,7 @@ pub(super) fn process_steps(plan: &mut Plan, process: &Process, around: &Around)
     plan.child(ChildStep::OwnStdio(process.user.uid), "process.user.uid");
     plan.child(ChildStep::JoinMemoryCgroup, "linux.cgroupsPath");
     // Without no_new_privs the filter needs CAP_SYS_ADMIN, which goes with the credentials.
-    let mut filter = seccomp.map(seccomp::compile).transpose()?;
+    let mut filter = seccomp.map(|config| compile(plan, config, around.first)).transpose()?;
     if let Some(filter) = filter.take_if(|_| !process.no_new_privileges) {
         load_filter(plan, filter, seccomp);
     }
@@ -76,6 +76,20 @@ pub(super) fn process_steps(plan: &mut Plan, process: &Process, around: &Around)
     }
     plan.child(ChildStep::Exec, "process.args");
     Ok(())
+}
+
+fn compile(plan: &mut Plan, config: &Seccomp, first: bool) -> Result<Filter> {
+    let filter = seccomp::compile(config)?;
+    if seccomp::denies(config, "execve") {
+        return Err(Error::new("the filter does not allow execve(2), which starts the program")
+            .at("linux.seccomp"));
+    }
+    // Once is enough: processes of exec are many.
+    let unknown = filter.unknown.iter().filter(|_| first);
+    plan.warnings.extend(
+        unknown.map(|(at, name)| format!("{at} is ignored: there is no system call {name:?}")),
+    );
+    Ok(filter)
 }
 
 /// Whether the filter lets the runtime make these calls.

@@ -17,7 +17,7 @@ mod tests;
 use nix::errno::Errno;
 
 use crate::error::{Error, Result};
-use crate::spec::config::Seccomp;
+use crate::spec::config::{Seccomp, SyscallRule};
 
 pub use agent::Listener;
 use arch::Family;
@@ -58,8 +58,8 @@ pub struct Filter {
     pub flags: u32,
     /// Who gets the calls of `SCMP_ACT_NOTIFY`, if the profile has that action.
     pub listener: Option<Listener>,
-    /// Names that no architecture of this machine has; they are left out.
-    pub unknown: Vec<String>,
+    /// Names that no architecture has, of entries stricter than the default: each with its path.
+    pub unknown: Vec<(String, String)>,
 }
 
 /// Compiles a profile; neither looks at the host nor changes it.
@@ -113,12 +113,35 @@ pub fn allows(config: &Seccomp, name: &str) -> bool {
     }
 }
 
+/// Whether a profile surely keeps the call `name` from being made, whatever its arguments.
+pub fn denies(config: &Seccomp, name: &str) -> bool {
+    const PASSING: [&str; 4] =
+        ["SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_NOTIFY"];
+    let stops = |action: &str| !PASSING.contains(&action);
+    let named = |entry: &&SyscallRule| {
+        entry.action != config.default_action && entry.names.iter().any(|n| n == name)
+    };
+    let mut entries = config.syscalls.iter().filter(named);
+    // The first without conditions outdoes all others.
+    match entries.clone().find(|entry| entry.args.is_empty()) {
+        Some(first) => stops(&first.action),
+        None => stops(&config.default_action) && entries.all(|entry| stops(&entry.action)),
+    }
+}
+
+/// Whether `action` lets less through than `than`, both as the filter returns them: so the kernel
+/// ranks them where filters differ.
+fn is_stricter(action: u32, than: u32) -> bool {
+    let rank = |action: u32| (action & libc::SECCOMP_RET_ACTION_FULL) as i32;
+    rank(action) < rank(than)
+}
+
 /// A profile whose names are resolved.
 struct Profile {
     rules: Vec<Rule>,
     /// By architecture, the native one first.
     calls: Vec<Calls>,
-    unknown: Vec<String>,
+    unknown: Vec<(String, String)>,
     notifies: bool,
 }
 
@@ -145,25 +168,27 @@ impl Profile {
             if profile.rules.len() > Calls::MAX_RULES {
                 return Err(Error::new("too many seccomp rules").at("linux.seccomp.syscalls"));
             }
-            for name in &entry.names {
-                profile.resolve(name, first, family, carriers);
+            for (i, name) in entry.names.iter().enumerate() {
+                let is_known = profile.resolve(name, first, family, carriers);
+                if !is_known && is_stricter(action, default) {
+                    let at = format!("linux.seccomp.syscalls[{index}].names[{i}]");
+                    profile.unknown.push((at, name.clone()));
+                }
             }
         }
         Ok(profile)
     }
 
-    /// Applies the rules from `first` on to the call `name` of every architecture.
+    /// Applies the rules from `first` on to the call `name` of every architecture; `false`: no
+    /// machine's has it.
     fn resolve(
         &mut self,
         name: &str,
         first: usize,
         family: &Family,
         carriers: [Option<table::Numbers>; 2],
-    ) {
-        let Some(numbers) = family.table.lookup(name) else {
-            self.unknown.push(name.to_owned());
-            return;
-        };
+    ) -> bool {
+        let Some(numbers) = family.table.lookup(name) else { return false };
         let inner = family.multiplexed.and_then(|column| numbers.on(column));
         for calls in &mut self.calls {
             let arch = calls.arch;
@@ -179,6 +204,7 @@ impl Profile {
                 (first..self.rules.len()).for_each(|rule| calls.apply(number, rule, inner as u8));
             }
         }
+        true
     }
 }
 

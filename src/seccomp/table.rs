@@ -3,6 +3,7 @@
 //! The tables are text, one call per line: the name, then its number on each architecture of the
 //! family, `-` where the call does not exist. Families with `socketcall` and `ipc` have one more
 //! column: the call's number inside the first, or 100 more than its number inside the second.
+//! Names that only other families have are there without numbers, to be told from misspelt ones.
 //! The text is what a lookup reads; a hash index into it is computed by the compiler, so that
 //! nothing is parsed or relocated when a program starts.
 //! Sources: the kernel's `unistd.h` of each architecture, `linux/net.h`, `linux/ipc.h`.
@@ -51,7 +52,7 @@ impl Table {
         Table { text, slots }
     }
 
-    /// The numbers of the call `name`, or `None` if no architecture of the family has it.
+    /// The numbers of the call `name`, or `None` if no machine has it.
     pub(super) fn lookup(&self, name: &str) -> Option<Numbers> {
         let name = name.as_bytes();
         let mut slot = hash(name, 0, name.len()) % SLOTS;
