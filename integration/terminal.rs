@@ -70,6 +70,21 @@ fn console_size_is_applied() {
     c.end();
 }
 
+/// Without a terminal it must be ignored, whatever it is.
+#[test]
+fn a_console_size_of_no_terminal_is_ignored() {
+    if !is_tare() {
+        return;
+    }
+    for size in [json!({"height": 70000, "width": 1}), json!({}), json!("80x24")] {
+        let c = Container::sh("echo done").with(|c| c["process"]["consoleSize"] = size.clone());
+        assert_eq!(c.run(), "done\n");
+        let c = with_terminal(c);
+        let said = c.boot("run", &[]).fails(1);
+        assert!(said.contains("process.consoleSize"), "{said}");
+    }
+}
+
 #[test]
 fn a_terminal_needs_a_console_socket_and_the_reverse() {
     let c = with_terminal(Container::idle());

@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::config::Spec;
 use super::object::{At, Mistake, Unknown, Wrong};
-use super::value::Value;
-use super::{object, position, suggest};
+use super::{object, position, suggest, value};
 use crate::error::{Doing, Error, Result};
 
 /// Longer files are refused, in bytes; real ones have about ten thousand.
@@ -60,7 +59,10 @@ pub fn load(bundle: &Path) -> Result<Config> {
 /// # Errors
 /// As [`load`], with their place.
 pub fn parse<T: object::Read>(text: &str, file: &Path) -> Result<(T, Vec<String>)> {
-    let tree: Value = serde_json::from_str(text).map_err(|err| syntax(text, file, &err))?;
+    let tree = match serde_json::from_str(text) {
+        Ok(tree) => tree,
+        Err(err) => value::tolerant(text).ok_or_else(|| syntax(text, file, &err))?,
+    };
     let unknown = RefCell::default();
     match T::read(&tree, &At::whole(&unknown)) {
         Ok(value) => {
@@ -109,8 +111,12 @@ pub fn place_part(text: &str, file: &Path, part: &str, err: Error) -> Error {
         return err;
     };
     let Some(found) = position::find(text, path) else { return err };
+    let is_secret = path.rsplit('.').next().is_some_and(|last| last.starts_with("env"))
+        || found.value.is_some_and(|value| value.contains("\"env\""));
     let value = found.value.map(position::shortened);
     let what = match value {
+        // Values of variables may be secrets, and errors are logged.
+        Some(_) if is_secret => path.to_owned(),
         Some(value) if path.is_empty() => value,
         Some(value) => format!("{path} = {value}"),
         None => format!("{path} (missing)"),
@@ -237,7 +243,11 @@ fn wrong(text: &str, file: &Path, mistake: Mistake) -> Error {
 
 /// A value of another type than `wanted`.
 fn unexpected(file: &str, wanted: &str, value: &str) -> Error {
-    let found = kind_of(value);
+    let found = match kind_of(value) {
+        // Not to be told from it by its kind.
+        kind if kind == wanted => "one with half of a surrogate pair",
+        kind => kind,
+    };
     let err = Error::new(format!("invalid {file}: expected {wanted}, found {found}"));
     let bare = value.trim_matches('"');
     let quoted = match wanted {
@@ -345,6 +355,22 @@ mod tests {
         let text = refusal("{\n \"ociVersion\": 1,\n \"hostname\": \"ü\" \"x\"}");
         assert!(text.starts_with("config.json is not valid JSON: expected `,` or `}`"), "{text}");
         assert!(text.contains("--> config.json:3:18  \"hostname\""), "{text}");
+    }
+
+    #[test]
+    fn what_nothing_reads_may_be_any_json() {
+        let deep = |levels: usize| format!("{}0{}", "[".repeat(levels), "]".repeat(levels));
+        for odd in [&deep(200), &deep(1_000_000), "1e999", r#""\ud800""#, r#"{"a":[1e999]}"#] {
+            let text = format!(r#"{{"ociVersion":"1.0.0","x":{odd},"hostname":"\u0061"}}"#);
+            let (spec, warnings) = parsed(&text).unwrap();
+            assert_eq!((spec.hostname.as_deref(), warnings.len()), (Some("a"), 1));
+        }
+        let text = refusal(&with_uid(&deep(200)));
+        assert!(text.contains("found an array\n"), "{text}");
+        assert!(refusal(&deep(1_000_000)).contains("expected an object, found an array"));
+        // Names have to be told from each other.
+        assert!(refusal(r#"{"\ud800":1}"#).contains("not valid JSON"));
+        assert!(refusal(&"[".repeat(1_000_000)).contains("not valid JSON"));
     }
 
     #[test]

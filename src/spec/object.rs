@@ -208,7 +208,11 @@ pub fn fill(object: &mut dyn Object, value: &Value<'_>, at: &At<'_>) -> Result<(
         }
         (seen, next) = (seen | 1 << index, index + 1);
         if member.required || !matches!(value, Value::Null) {
-            object.set(index, value, &at)?;
+            match object.set(index, value, &at) {
+                // What is no size is ignored with the rest of it (config.md).
+                Err(_) if name.0 == "consoleSize" && !has_terminal(entries) => {}
+                set => set?,
+            }
         }
     }
     let is_missing = |(index, member): &(usize, &Member)| member.required && seen >> index & 1 == 0;
@@ -216,6 +220,11 @@ pub fn fill(object: &mut dyn Object, value: &Value<'_>, at: &At<'_>) -> Result<(
         Some((_, member)) => Err(at.member(member.name).mistake(Wrong::Missing)),
         None => Ok(()),
     }
+}
+
+/// Whether a process has a terminal.
+fn has_terminal(process: &[(Name<'_>, Value<'_>)]) -> bool {
+    process.iter().any(|(name, value)| name.0 == "terminal" && matches!(value, Value::Bool(true)))
 }
 
 /// Where a name stands, if it is borrowed from the text.

@@ -4,12 +4,10 @@
 //! addresses, as serde_json lends every value's text out of the whole.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::value::Name;
+use super::value::{self, Name};
 use crate::error::printable;
 
 /// One step of a JSON path.
@@ -87,27 +85,8 @@ fn children(value: &RawValue) -> Vec<(Step<'_>, &RawValue)> {
         let elements: Vec<&RawValue> = serde_json::from_str(value.get()).unwrap_or_default();
         return elements.into_iter().enumerate().map(|(i, v)| (Step::Index(i), v)).collect();
     }
-    let mut parser = serde_json::Deserializer::from_str(value.get());
-    parser.deserialize_map(Members).unwrap_or_default()
-}
-
-/// Collects the members of an object, each as often as it is given.
-struct Members;
-
-impl<'de> Visitor<'de> for Members {
-    type Value = Vec<(Step<'de>, &'de RawValue)>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
-        while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &RawValue>()? {
-            members.push((Step::Member(name), value));
-        }
-        Ok(members)
-    }
+    let members = value::members(value).unwrap_or_default().into_iter();
+    members.map(|(Name(name), value)| (Step::Member(name), value)).collect()
 }
 
 /// Takes a path apart; `None` if it is not one.
