@@ -57,6 +57,22 @@ fn six_kinds_in_order() {
     assert!(read(&c, "log").ends_with("poststop\n"));
 }
 
+/// As runc has it; programs do not find such an entry.
+#[test]
+fn an_environment_with_an_odd_entry() {
+    let c = Container::sh("echo payload").share();
+    let script = format!("cat /proc/$$/environ >{}/environ", c.shared().display());
+    let mut hook = host_hook(&script);
+    hook["env"] = json!(["PATH=/usr/bin:/bin", "FOO"]);
+    let c = c.with(|c| c["hooks"] = json!({"prestart": [hook]}));
+    let answer = c.boot("run", &[]).answer();
+    assert_eq!((answer.code, &*answer.stdout), (0, "payload\n"), "{answer:?}");
+    assert!(read(&c, "environ").contains("\0FOO\0"), "{:?}", read(&c, "environ"));
+    if is_tare() {
+        assert!(answer.stderr.contains("hooks.prestart[0].env[1] has no '='"), "{answer:?}");
+    }
+}
+
 #[test]
 fn each_gets_the_state_on_stdin() {
     if peers_fail("runc 1.1 runs poststart hooks in create") {

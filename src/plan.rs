@@ -23,7 +23,7 @@ use crate::process::Payload;
 use crate::rdt::{self, Rdt};
 use crate::security::may_trace;
 use crate::spec::check;
-use crate::spec::config::{IntelRdt, Linux, Process, Spec};
+use crate::spec::config::{Hooks, IntelRdt, Linux, Process, Spec};
 use crate::step::{ChildStep, Entry, ParentStep};
 
 /// What a caller asks for beside `config.json`.
@@ -156,6 +156,11 @@ pub fn container(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
     plan.shared_pid_namespace = namespaces.new & NEWPID == 0;
     plan.exposed = plan.shared_pid_namespace;
     plan.cgroup = plan_cgroup(linux, host, options)?;
+    if plan.cgroup.is_none() && plan.shared_pid_namespace {
+        let what =
+            "without a cgroup or a pid namespace the container's processes cannot all be killed";
+        plan.warnings.push(what.into());
+    }
     plan.rdt = linux.intel_rdt.as_ref().map(|rdt| plan_rdt(rdt, &options.id)).transpose()?;
     if let Some(process) = &spec.process {
         plan.payload = Some(Payload::plan(process)?);
@@ -167,11 +172,24 @@ pub fn container(spec: &Spec, host: &Host, options: &Options) -> Result<Plan> {
     let sync = [Point::Prestart, Point::CreateRuntime, Point::CreateContainer]
         .iter()
         .any(|point| !point.of(&hooks).is_empty());
+    warn_of_variables(&hooks, &mut plan.warnings);
     let context = Context { spec, linux, host, options, namespaces: &namespaces, sync };
     context.parent_steps(&mut plan)?;
     context.child_steps(&mut plan)?;
     plan.start_beforehand();
     Ok(plan)
+}
+
+/// Warns of what programs do not find in the environments of hooks.
+fn warn_of_variables(hooks: &Hooks, warnings: &mut Vec<String>) {
+    for point in Point::ALL {
+        for (i, hook) in point.of(hooks).iter().enumerate() {
+            let mut entries = hook.env.iter().flatten();
+            if let Some(j) = entries.position(|entry| !entry.contains('=')) {
+                warnings.push(format!("hooks.{}[{i}].env[{j}] has no '='", point.name()));
+            }
+        }
+    }
 }
 
 /// None where a caller without permissions for cgroups asks for nothing that needs one.

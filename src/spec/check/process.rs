@@ -116,6 +116,14 @@ fn scheduler(s: &Scheduler) -> Result<()> {
         )
         .at(at("priority")));
     }
+    if real_time && !(1..=99).contains(&s.priority.unwrap_or_default()) {
+        return Err(Error::new(format!(
+            "invalid scheduler.priority: {}",
+            s.priority.unwrap_or_default()
+        ))
+        .at(at("priority"))
+        .hint("from 1 (last) to 99 (first)"));
+    }
     let times = [("runtime", s.runtime), ("deadline", s.deadline), ("period", s.period)];
     let given = times.iter().find(|(_, time)| time.unwrap_or_default() != 0);
     match given {
