@@ -138,6 +138,17 @@ fn memory_limit_kills() {
     assert_eq!(tree.run(script).0.code(), Some(0));
 }
 
+/// Kernels since 5.11 count what is below, whatever is asked for.
+#[test]
+fn what_no_kernel_takes_is_ignored() {
+    let tree = Tree::new("hierarchy");
+    let before = tree.read("memory", "memory.swappiness");
+    let asked = format!(r#"{{"memory":{{"useHierarchy":false,"swappiness":{}}}}}"#, u64::MAX);
+    tree.limit(&asked).unwrap();
+    assert_eq!(tree.read("memory", "memory.swappiness"), before);
+    assert_eq!(tree.read("memory", "memory.use_hierarchy"), "1\n");
+}
+
 #[test]
 fn memory_limit_below_the_usage_is_refused() {
     let tree = Tree::new("usage");

@@ -508,6 +508,14 @@ fn what_cannot_be_set_names_controller_and_file() {
     let said = c.boot("create", &[]).fails(1);
     assert!(said.contains("swappiness cannot be set on cgroup v2"), "{said}");
     c.assert_nothing_left();
+    let c = limited(
+        Container::idle(),
+        json!({"memory": {"swappiness": u64::MAX, "useHierarchy": false}}),
+    );
+    let answer = c.boot("run", &["--detach"]).answer();
+    let words = "linux.resources.memory.useHierarchy is ignored";
+    assert!(answer.code == 0 && answer.stderr.contains(words), "{answer:?}");
+    c.end();
 }
 
 #[test]
@@ -803,6 +811,11 @@ fn swap_is_what_is_left_of_both() {
     c.act("update").args(&["--memory-swap", "-1"]).ok();
     c.act("update").args(&["--memory", "32M"]).ok();
     assert_eq!(swap(), "max");
+    // Set while memory had no limit, it is that of both from then on.
+    c.act("update").args(&["--memory", "-1"]).ok();
+    c.act("update").args(&["--memory-swap", "200M"]).ok();
+    c.act("update").args(&["--memory", "100M"]).ok();
+    assert_eq!((swap(), read(&c, "memory.max")), ("104857600".into(), "104857600".into()));
     c.end();
 }
 

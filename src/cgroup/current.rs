@@ -79,7 +79,8 @@ fn complete_shares(place: &Place, resources: &mut Resources) {
 }
 
 /// The limit of memory, where that of memory+swap is set alone. The other way round that of both stays,
-/// as in runc, but for swap that has no limit, or that there is none of.
+/// as in runc, but for swap that has no limit, or that there is none of: without one of memory it was
+/// that of swap.
 fn complete_memory(place: &Place, memory: &mut Memory) {
     let number = |file| dir::read_number(&format!("{}/{file}", place.dir)).ok();
     let limit = |file| number(file).and_then(|number| i64::try_from(number).ok());
@@ -90,7 +91,8 @@ fn complete_memory(place: &Place, memory: &mut Memory) {
         }
         (1.., false) => {
             let swap = limit("memory.swap.max").filter(|swap| *swap > 0);
-            let both = limit("memory.max").zip(swap);
+            let unlimited = |max| i64::try_from(max).unwrap_or(0);
+            let both = number("memory.max").map(unlimited).zip(swap);
             memory.swap = both.map(|(memory, swap)| memory.saturating_add(swap));
         }
         _ => {}

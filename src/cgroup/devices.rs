@@ -193,9 +193,9 @@ fn parse(index: usize, rule: &DeviceRule) -> Result<Rule<'_>> {
         |member: &str, why: String| Error::new(why).at(format!("{DEFAULT_AT}[{index}].{member}"));
     let kind = match rule.kind.as_deref() {
         None | Some("" | "a") => 'a',
-        Some("c" | "u") => 'c',
+        Some("c") => 'c',
         Some("b") => 'b',
-        Some(other) => return Err(refuse("type", format!("unknown device type {other:?}"))),
+        Some(other) => return Err(refuse("type", format!("invalid cgroup device type {other:?}"))),
     };
     let access = rule.access.as_deref().unwrap_or_default();
     if access.is_empty() && (kind != 'a' || rule.allow) {

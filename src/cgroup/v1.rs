@@ -42,8 +42,9 @@ pub fn limits(resources: &Resources, host: &Hierarchies) -> Result<Vec<Setting>>
 /// Members that are accepted without effect, for warnings: the JSON path and why.
 ///
 /// Kernels since 5.11 have no limit for kernel memory alone; the specification advises against
-/// both members, and runc ignores them with a warning too. Of shares and idleness the latter is
-/// written last, and takes the shares away (v2 refuses the two).
+/// both members, and runc ignores them with a warning too. Nor can cgroups be without the hierarchy
+/// since then, or on v2. Of shares and idleness the latter is written last, and takes the shares away
+/// (v2 refuses the two).
 pub fn ignored(resources: &Resources) -> impl Iterator<Item = (&'static str, &'static str)> {
     const KERNEL: &str = "kernel memory settings are ignored";
     let memory = resources.memory.as_ref();
@@ -55,7 +56,10 @@ pub fn ignored(resources: &Resources) -> impl Iterator<Item = (&'static str, &'s
     let cpu = resources.cpu.as_ref().filter(|cpu| cpu.idle == Some(1));
     let shares = cpu.and_then(|cpu| cpu.shares).filter(|shares| *shares != 0);
     const IDLE: &str = "a container with cpu.idle has no shares";
-    kernel.into_iter().chain(shares.map(|_| ("linux.resources.cpu.shares", IDLE)))
+    let flat = memory.filter(|memory| memory.use_hierarchy == Some(false));
+    const FLAT: &str = "the limits of a cgroup hold for those below it, too";
+    let flat = flat.map(|_| ("linux.resources.memory.useHierarchy", FLAT));
+    kernel.into_iter().chain(flat).chain(shares.map(|_| ("linux.resources.cpu.shares", IDLE)))
 }
 
 impl Writes<'_> {
@@ -89,21 +93,16 @@ impl Writes<'_> {
             self.number("memory.oom_control", 1, "linux.resources.memory.disableOOMKiller")?;
         }
         self.swappiness(memory.swappiness)?;
-        if let Some(use_hierarchy) = memory.use_hierarchy {
-            // Kernels since 5.11 always account for the cgroups below, and refuse to stop it.
-            let how = if use_hierarchy { How::IfThere } else { How::Write };
-            let value = if use_hierarchy { "1" } else { "0" };
-            let at = "linux.resources.memory.useHierarchy";
-            self.put("memory.use_hierarchy", value, at, how)?;
-        }
-        // checkBeforeUpdate asks for what v1 always does: a limit below the usage is refused.
+        // checkBeforeUpdate asks for what v1 always does: a limit below the usage is refused. And
+        // kernels since 5.11 always do what useHierarchy asks for.
         Ok(())
     }
 
     fn swappiness(&mut self, swappiness: Option<u64>) -> Result<()> {
         const AT: &str = "linux.resources.memory.swappiness";
         match swappiness {
-            None => Ok(()),
+            // A -1 that has lost its sign is no wish, as in runc.
+            None | Some(u64::MAX) => Ok(()),
             Some(value @ 0..=100) => self.number("memory.swappiness", value, AT),
             Some(value) => {
                 let words = "invalid memory swappiness value";
@@ -254,13 +253,16 @@ mod tests {
                 "memory: memory.soft_limit_in_bytes=268435456 @memory.reservation",
                 "memory: memory.oom_control=1 @memory.disableOOMKiller",
                 "memory: memory.swappiness=0 @memory.swappiness",
-                "memory: memory.use_hierarchy=1 @memory.useHierarchy",
             ]
         );
         assert!(
-            plan(r#"{"memory":{"limit":0,"swap":0,"disableOOMKiller":false}}"#, &HOST)
-                .unwrap()
-                .is_empty()
+            plan(
+                r#"{"memory":{"limit":0,"swap":0,"disableOOMKiller":false,"useHierarchy":false,
+                "swappiness":18446744073709551615}}"#,
+                &HOST
+            )
+            .unwrap()
+            .is_empty()
         );
         // Lifting the limit lifts the one of memory+swap.
         assert_eq!(
@@ -290,6 +292,8 @@ mod tests {
             ignored(&resources).map(|(at, _)| at).collect()
         };
         assert_eq!(named(r#"{"memory":{"kernelTCP":1}}"#), ["linux.resources.memory.kernelTCP"]);
+        let flat = r#"{"memory":{"useHierarchy":false}}"#;
+        assert_eq!(named(flat), ["linux.resources.memory.useHierarchy"]);
         assert_eq!(named(r#"{"cpu":{"idle":1,"shares":9}}"#), ["linux.resources.cpu.shares"]);
         let nothing: [&str; 0] = [];
         assert_eq!(named(r#"{"cpu":{"idle":0,"shares":9}}"#), nothing);

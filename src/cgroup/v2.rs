@@ -40,9 +40,11 @@ fn refuse_foreign(resources: &Resources) -> Result<()> {
     let network = resources.network.as_ref();
     let is_set = |number: Option<u64>| number.is_some_and(|number| number != 0);
     let asked = [
-        (memory.is_some_and(|m| m.swappiness.is_some()), "memory.swappiness"),
+        (
+            memory.is_some_and(|m| m.swappiness.is_some_and(|value| value != u64::MAX)),
+            "memory.swappiness",
+        ),
         (memory.is_some_and(|m| m.disable_oom_killer == Some(true)), "memory.disableOOMKiller"),
-        (memory.is_some_and(|m| m.use_hierarchy == Some(false)), "memory.useHierarchy"),
         (cpu.is_some_and(|c| is_set(c.realtime_period)), "cpu.realtimePeriod"),
         (cpu.is_some_and(|c| c.realtime_runtime.is_some_and(|n| n != 0)), "cpu.realtimeRuntime"),
         (
@@ -278,7 +280,8 @@ mod tests {
 
     #[test]
     fn nothing_asked_nothing_written() {
-        let zeros = r#"{"memory":{"limit":0,"swap":0,"reservation":0,"disableOOMKiller":false},
+        let zeros = r#"{"memory":{"limit":0,"swap":0,"reservation":0,"disableOOMKiller":false,
+            "useHierarchy":false,"swappiness":18446744073709551615},
             "cpu":{"shares":0,"quota":0,"period":0,"realtimePeriod":0,"cpus":""},"pids":{},
             "blockIO":{"weight":0,"leafWeight":0},"network":{"classID":0},"unified":{}}"#;
         assert!(plan(zeros).unwrap().is_empty());
@@ -350,7 +353,6 @@ mod tests {
         for (member, value) in [
             ("memory.swappiness", "60"),
             ("memory.disableOOMKiller", "true"),
-            ("memory.useHierarchy", "false"),
             ("cpu.realtimePeriod", "5"),
             ("cpu.realtimeRuntime", "5"),
             ("blockIO.leafWeight", "5"),
