@@ -34,6 +34,73 @@ fn a_variable_given_again_replaces_the_containers() {
     c.end();
 }
 
+/// An empty value is none, as in scripts that leave a variable open.
+#[test]
+fn empty_paths_are_not_given() {
+    if is_crun() {
+        return;
+    }
+    let pidfd: &[&str] = if is_tare() { &["--pidfd-socket", ""] } else { &[] };
+    let empty = [&["--pid-file", "", "--console-socket", ""][..], pidfd].concat();
+    let c = Container::idle();
+    c.boot("create", &empty).ok();
+    c.start();
+    let words = [&empty[..], &["--process", ""]].concat();
+    assert_eq!(c.exec(&words, &["/bin/echo", "hello"]).ok(), "hello\n");
+    c.exec(&["--process", ""], &[]).fails(255);
+    c.end();
+}
+
+/// They may be secrets, and errors are logged.
+#[test]
+fn values_of_variables_are_not_told() {
+    if !is_tare() {
+        return;
+    }
+    let c = running(|_| ());
+    let file = c.bundle().join("process.json");
+    let log = c.bundle().join("log");
+    for env in [json!(["A=1", "sEcReT"]), json!(["B=sEcReT\0"]), json!({"C": "sEcReT"})] {
+        fs::write(&file, json!({"cwd": "/", "args": ["true"], "env": env}).to_string()).unwrap();
+        let said = c.exec(&["--process", file.to_str().unwrap()], &[]).fails(255);
+        assert!(said.contains("process.json:1:") && !said.contains("sEcReT"), "{said}");
+    }
+    let said = c.exec(&["--env", "sEcReT"], &["/bin/true"]).fails(255);
+    assert!(said.contains("--env") && !said.contains("sEcReT"), "{said}");
+    let c = Container::idle().with(|c| c["process"]["env"] = json!(["sEcReT"]));
+    let runtime = common::runtime().to_str().unwrap();
+    let flags = [runtime, "--log", log.to_str().unwrap(), "--log-format", "json"];
+    // In the runtime's place.
+    c.boot("create", &[]).without(0, 1).under(&flags).fails(1);
+    let told = fs::read_to_string(&log).unwrap();
+    assert!(told.contains("process.env[0]") && !told.contains("sEcReT"), "{told}");
+}
+
+#[test]
+fn hints_say_what_to_do() {
+    if !is_tare() {
+        return;
+    }
+    let c = running(|_| ());
+    for (user, hint) in [("root", "take the number from its /etc/passwd"), ("1:2:3", "UID[:GID]")] {
+        let said = c.exec(&["--user", user], &["/bin/true"]).fails(255);
+        let words = format!("--user {user}: not a numeric id\n  hint: ");
+        assert!(said.contains(&words) && said.contains(hint), "{said}");
+    }
+    let long = "/".to_owned() + &"x".repeat(108);
+    let said = c.exec(&["-t", "-d", "--console-socket", &long], &["/bin/true"]).fails(255);
+    assert!(said.contains("the path of a socket has at most 107 bytes"), "{said}");
+    c.act("pause").ok();
+    assert!(c.act("start").fails(1).contains("hint: tare resume"));
+    c.act("resume").ok();
+    c.kill("KILL").wait_for("stopped");
+    for said in [c.exec(&[], &["/bin/true"]).fails(255), c.act("kill").fails(1)] {
+        assert!(said.contains("hint: its process has ended: tare delete removes it"), "{said}");
+    }
+    c.end();
+    assert!(c.act("state").fails(1).contains("does not exist\n  hint: tare list shows all"));
+}
+
 #[test]
 fn the_path_given_is_the_one_that_is_searched() {
     let c = running(|_| ());

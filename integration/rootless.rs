@@ -295,6 +295,37 @@ fn limits_without_cgroups_are_refused() {
     c.assert_nothing_left();
 }
 
+/// Nobody can tell its processes from others.
+#[test]
+fn what_cannot_be_killed_is_told() {
+    if !is_tare() {
+        return;
+    }
+    let c = Container::sh("sleep 1 & exec sleep 600").rootless(NOBODY).namespace("pid", None);
+    let c = c.with(|c| {
+        c["linux"]["maskedPaths"] = json!([]);
+        c["linux"]["readonlyPaths"] = json!([]);
+        let mounts = c["mounts"].as_array_mut().unwrap();
+        let proc = mounts.iter_mut().find(|m| m["destination"] == "/proc").unwrap();
+        *proc = json!({"destination": "/proc", "type": "none", "source": "/proc", "options": ["rbind"]});
+    });
+    let said = |cmd: Cmd| {
+        let answer = cmd.answer();
+        assert_eq!(answer.code, 0, "{answer:?}");
+        answer.stderr
+    };
+    let created = said(c.boot("run", &["--detach"]));
+    assert!(created.contains("processes cannot all be killed"), "{created}");
+    let words = "failed to kill all processes, possibly due to lack of cgroup";
+    let killed = said(c.act("kill").args(&["KILL"]));
+    assert!(killed.contains(words), "{killed}");
+    c.wait_for("stopped");
+    let deleted = said(c.act("delete"));
+    assert!(deleted.contains(words), "{deleted}");
+    common::eventually("the other ends", || c.processes().is_empty());
+    c.assert_nothing_left();
+}
+
 #[test]
 fn cgroups_of_others_are_refused() {
     if no_hybrid_for_crun() {

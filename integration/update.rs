@@ -108,6 +108,13 @@ fn resources_come_from_a_file_or_from_stdin() {
     std::fs::write(&file, r#"{"pids": {"limit": 9}}"#).unwrap();
     c.verb("update").args(&[&format!("--resources={}", file.display()), &c.id]).ok();
     assert_eq!(limits(&c)[5], "9");
+    if is_tare() {
+        let whole = c.bundle().join("config.json");
+        let said = c.verb("update").args(&["-r", whole.to_str().unwrap(), &c.id]).fails(1);
+        assert!(said.contains("config.json holds no limits"), "{said}");
+        c.verb("update").args(&["-r", "-", &c.id]).stdin(b"{}").ok();
+        assert_eq!(limits(&c)[5], "9");
+    }
     c.end();
 }
 

@@ -278,7 +278,10 @@ fn global(found: &Matches) -> Result<Global> {
     let log_format = match found.text("log-format")?.as_deref() {
         None | Some("" | "text") => Format::Text,
         Some("json") => Format::Json,
-        Some(other) => return Err(Error::new(format!("invalid log-format: {other}"))),
+        Some(other) => {
+            return Err(Error::new(format!("invalid log-format: {other}"))
+                .hint("formats are text and json"));
+        }
     };
     let rootless = match found.text("rootless")?.as_deref() {
         None | Some("" | "auto") => Rootless::Auto,
@@ -293,13 +296,14 @@ fn global(found: &Matches) -> Result<Global> {
         },
     };
     Ok(Global {
-        root: found.path("root"),
+        // As in runc, an empty one is the working directory.
+        root: found.value("root").map(PathBuf::from),
         debug: found.on("debug"),
-        log: found.path("log").filter(|path| !path.as_os_str().is_empty()),
+        log: found.path("log"),
         log_format,
         systemd_cgroup: found.on("systemd-cgroup"),
         rootless,
-        criu: found.path("criu").filter(|path| !path.as_os_str().is_empty()),
+        criu: found.path("criu"),
     })
 }
 
@@ -380,8 +384,7 @@ fn output(found: &Matches, long: &str) -> Result<Output> {
 }
 
 fn bundle(found: &Matches) -> PathBuf {
-    let given = found.path("bundle").filter(|path| !path.as_os_str().is_empty());
-    given.unwrap_or_else(|| PathBuf::from("."))
+    found.path("bundle").unwrap_or_else(|| PathBuf::from("."))
 }
 
 fn create(id: String, found: &Matches) -> Result<Create> {
@@ -500,7 +503,11 @@ fn times(number: &str, unit: u64) -> Option<u64> {
 /// Reads `UID[:GID]`.
 fn ids(user: &str) -> Result<(u32, Option<u32>)> {
     let number = |text: &str| {
-        let wrong = |_| Error::new(format!("--user {user:?}: {text:?} is not a numeric id"));
+        let hint = match text.contains(':') {
+            true => "--user is UID[:GID]",
+            false => "names are the image's: take the number from its /etc/passwd",
+        };
+        let wrong = |_| Error::new(format!("--user {user}: not a numeric id")).hint(hint);
         text.parse::<u32>().map_err(wrong)
     };
     match user.split_once(':') {

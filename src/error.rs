@@ -42,8 +42,18 @@ impl Error {
     pub fn io(doing: impl Into<String>, err: &std::io::Error) -> Self {
         match err.raw_os_error() {
             Some(code) => Error::new(doing).with_errno(code),
-            None => Error::new(format!("{}: {err}", doing.into())),
+            None => Error::unnumbered(doing.into(), err),
         }
+    }
+
+    fn unnumbered(doing: String, err: &std::io::Error) -> Self {
+        let words = err.to_string();
+        // The standard library's words for it are a macro's name.
+        let words = match words.contains("SUN_LEN") {
+            true => "the path of a socket has at most 107 bytes",
+            false => &words,
+        };
+        Error::new(format!("{doing}: {words}"))
     }
 
     fn with_errno(mut self, errno: i32) -> Self {

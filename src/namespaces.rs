@@ -425,7 +425,13 @@ pub fn become_root() -> Result<()> {
 /// Sets the kernel parameter `key` of the current namespaces, through a procfs of our own.
 pub fn set_sysctl(key: &str, value: &str) -> Result<()> {
     let file = sysctl_file(key).ok_or(Errno::EINVAL)?;
-    Ok(Proc::open()?.write(&Path::new("sys").join(file), value.as_bytes())?)
+    Proc::open()?.write(&Path::new("sys").join(file), value.as_bytes()).map_err(|errno| {
+        let err = Error::from(errno);
+        match errno {
+            Errno::ENOENT => err.hint("the kernel has none of this name: is its module loaded?"),
+            _ => err,
+        }
+    })
 }
 
 #[cfg(test)]

@@ -130,6 +130,7 @@ impl Move {
         link(here, &self.name)
             .and_then(|found| found.ok_or(Errno::ENODEV))
             .doing(|| format!("link not found for interface {} on runtime namespace", self.name))
+            .map_err(|err| err.hint("ip link lists the host's; it may be in another container"))
     }
 
     /// The name that it gets: looked for before it is moved, as the kernel moves it first and finds

@@ -303,6 +303,9 @@ impl From<Init> for OwnedFd {
     }
 }
 
+/// What is to be done about a container whose process has ended.
+pub const ENDED: &str = "its process has ended: tare delete removes it";
+
 /// The error of commands that need a live init.
 pub fn not_running() -> Error {
     Error::new("container not running")
@@ -572,7 +575,7 @@ fn make_root(path: &Path, default: bool) -> nix::Result<()> {
 }
 
 fn does_not_exist() -> Error {
-    Error::new(ABSENT)
+    Error::new(ABSENT).hint("tare list shows all; --root DIR names another place")
 }
 
 fn already_exists() -> Error {

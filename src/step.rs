@@ -273,6 +273,13 @@ pub enum ChildStep {
     BecomeCriu(PathBuf, Vec<PathBuf>),
 }
 
+fn hierarchies(count: usize) -> String {
+    match count {
+        1 => "1 hierarchy".into(),
+        count => format!("{count} hierarchies"),
+    }
+}
+
 impl fmt::Display for ParentStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -302,7 +309,7 @@ impl fmt::Display for ParentStep {
             Self::EnableControllers(_) => f.write_str("enable the controllers above the cgroup"),
             Self::MakeCgroup(cgroup) => {
                 let path = cgroup.places().first().map_or("", |place| place.dir.as_str());
-                write!(f, "make the cgroup {path} in {} hierarchies", cgroup.places().len())
+                write!(f, "make the cgroup {path} in {}", hierarchies(cgroup.places().len()))
             }
             Self::GiveCgroup(_, uid, _) => write!(f, "give the cgroup to user {uid}"),
             Self::StartUnit(cgroup, properties) => {

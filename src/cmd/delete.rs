@@ -153,6 +153,7 @@ fn end(state: &State) -> Result<()> {
         let hint = format!("is process {} in an uninterruptible wait?", state.pid);
         return Err(Error::new("container init still running").hint(hint));
     }
+    super::kill::warn_of_leftovers(state);
     // Init took its pid namespace with it; what is left shared another's.
     cgroup.map_or(Ok(()), |cgroup| cgroup.kill(libc::SIGKILL))?;
     if let (Stage::Creating, Some(cgroup)) = (state.stage, &state.cgroup) {

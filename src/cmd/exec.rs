@@ -140,7 +140,7 @@ fn flag(path: &str, options: &Exec) -> Option<&'static str> {
 fn running(container: &Container, state: &State, options: &Exec) -> Result<Joined> {
     let status = container.status(state)?;
     match status {
-        Status::Stopped => return Err(stopped()),
+        Status::Stopped => return Err(stopped().hint(state::ENDED)),
         // Its root may still be the host's.
         Status::Creating => {
             return Err(Error::new("cannot exec in a container that is still being created"));

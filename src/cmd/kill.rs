@@ -5,7 +5,8 @@ use nix::sys::signal::Signal;
 use crate::cgroup::Cgroup;
 use crate::cli::{Global, Kill};
 use crate::error::{Error, Result};
-use crate::state::{Root, State, Status, not_running};
+use crate::log;
+use crate::state::{ENDED, Root, State, Status, not_running};
 
 use super::start;
 
@@ -46,10 +47,20 @@ fn one(state: &State, signal: i32) -> Result<()> {
     if let Some(cgroup) = state.cgroup.as_ref().filter(|cgroup| whole && cgroup.exists()) {
         return cgroup.kill(signal);
     }
-    state.init()?.ok_or_else(not_running)?.signal(signal)?;
+    state.init()?.ok_or_else(|| not_running().hint(ENDED))?.signal(signal)?;
+    if whole {
+        warn_of_leftovers(state);
+    }
     match &state.cgroup {
         Some(cgroup) if signal == libc::SIGKILL => thaw(cgroup),
         _ => Ok(()),
+    }
+}
+
+/// Says that processes of the container may be left, if they cannot be told from others.
+pub(super) fn warn_of_leftovers(state: &State) {
+    if state.shared_pid_namespace && state.cgroup.is_none() {
+        log::warn("failed to kill all processes, possibly due to lack of cgroup");
     }
 }
 

@@ -35,6 +35,10 @@ fn start(global: &Global, id: &str) -> Result<()> {
         Status::Created => {}
         Status::Stopped => return Err(stopped()),
         Status::Running => return Err(Error::new("cannot start an already running container")),
+        Status::Paused => {
+            return Err(Error::new("cannot start a container in the paused state")
+                .hint("tare resume lets it run"));
+        }
         other => return Err(Error::new(format!("cannot start a container in the {other} state"))),
     }
     let notify = Listener::open(&container);

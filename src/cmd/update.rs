@@ -11,6 +11,7 @@ use crate::log;
 use crate::rdt::{self, Rdt};
 use crate::spec::config::{DeviceRule, IntelRdt, Resources};
 use crate::spec::load;
+use crate::spec::object::Object;
 use crate::state::{Container, Root, State, Status, not_running};
 
 /// Changes the limits of a container. What is not named stays; so do device rules that are those the
@@ -62,6 +63,11 @@ fn from_file(path: &Path, container: &Container, state: &State, cgroup: &Cgroup)
     };
     let (resources, warnings) = load::parse::<Resources>(&text, path)?;
     log::warn_all(&warnings);
+    let mut known = resources.members().iter();
+    if !warnings.is_empty() && !known.any(|member| load::holds(&text, member.name)) {
+        return Err(Error::new(format!("{} holds no limits", path.display()))
+            .hint("an object like linux.resources of config.json is expected"));
+    }
     // The paths of errors begin at config.json's root; this file holds the resources alone.
     apply(resources, container, state, cgroup)
         .map_err(|err| load::place_part(&text, path, "linux.resources.", err))

@@ -46,6 +46,24 @@ pub const CASES: &[(&str, &str, &str)] = &[
         "\"hostname\": \"runc\",\n\t\"hostname\": \"größe\"",
     ),
     ("unknown-members", "\"readonly\": true", "\"readOnly\": true,\n\t\t\"größe\": {\"a\": []}"),
+    // What nothing reads may be anything that is JSON.
+    (
+        "unknown-oddities",
+        "\"hostname\"",
+        "\"far\": [[[[[[[[[[[[[[[[[[[[0]]]]]]]]]]]]]]]]]]]],\n\t\"big\": 1e999,\n\t\"half\": \"\\ud800\",\n\t\"hostname\"",
+    ),
+    ("type-half-a-pair", "\"hostname\": \"runc\"", "\"hostname\": \"\\ud800\""),
+    ("type-out-of-range", "\"hard\": 1024", "\"hard\": 1e999"),
+    (
+        "console-size-without-terminal",
+        "\"terminal\": true",
+        "\"consoleSize\": {\"height\": 70000},\n\t\t\"terminal\": false",
+    ),
+    (
+        "console-size-range",
+        "\"terminal\": true",
+        "\"consoleSize\": {\"height\": 70000},\n\t\t\"terminal\": true",
+    ),
     // The version and the process.
     ("version-word", "\"1.3.0\"", "\"latest\""),
     ("version-too-new", "\"1.3.0\"", "\"2.0.0\""),
@@ -74,6 +92,11 @@ pub const CASES: &[(&str, &str, &str)] = &[
         "scheduler-priority",
         "\"terminal\": true",
         "\"scheduler\": {\"policy\": \"SCHED_BATCH\", \"priority\": 1}",
+    ),
+    (
+        "scheduler-priority-range",
+        "\"terminal\": true",
+        "\"scheduler\": {\"policy\": \"SCHED_FIFO\", \"priority\": 200}",
     ),
     (
         "io-priority-class",
@@ -109,6 +132,16 @@ pub const CASES: &[(&str, &str, &str)] = &[
         "hook-timeout-zero",
         "\"hostname\"",
         "\"hooks\": {\"poststop\": [{\"path\": \"/bin/true\", \"timeout\": 0}]},\n\t\"hostname\"",
+    ),
+    (
+        "hook-env-without-equals",
+        "\"hostname\"",
+        "\"hooks\": {\"poststop\": [{\"path\": \"/bin/true\", \"env\": [\"A=1\", \"TOP\"]}]},\n\t\"hostname\"",
+    ),
+    (
+        "hook-env-nul",
+        "\"hostname\"",
+        "\"hooks\": {\"poststop\": [{\"path\": \"/bin/true\", \"env\": [\"A=secret\\u0000\"]}]},\n\t\"hostname\"",
     ),
     // Namespaces and what needs them.
     ("namespace-unknown", "\"type\": \"network\"", "\"type\": \"net\""),
@@ -235,6 +268,10 @@ pub const SECCOMP: &[(&str, &str)] = &[
     ),
     ("seccomp-metadata", "{\"defaultAction\": \"SCMP_ACT_LOG\", \"listenerMetadata\": \"x\"}"),
     ("seccomp-no-default", "{}"),
+    (
+        "seccomp-execve-denied",
+        "{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{\"names\": [\"execve\"], \"action\": \"SCMP_ACT_KILL\"}]}",
+    ),
 ];
 
 /// And for the entries of `linux.seccomp.syscalls`.
@@ -261,6 +298,7 @@ pub const SECCOMP_RULES: &[(&str, &str)] = &[
         "seccomp-value",
         "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_LOG\", \"args\": [{\"index\": 0, \"op\": \"SCMP_CMP_EQ\", \"value\": -1}]}",
     ),
+    ("seccomp-execve-not-allowed", "{\"names\": [\"execveat\"], \"action\": \"SCMP_ACT_ALLOW\"}"),
     ("seccomp-notify-write", "{\"names\": [\"read\", \"write\"], \"action\": \"SCMP_ACT_NOTIFY\"}"),
     ("seccomp-notify-without-agent", "{\"names\": [\"read\"], \"action\": \"SCMP_ACT_NOTIFY\"}"),
     (
@@ -271,6 +309,8 @@ pub const SECCOMP_RULES: &[(&str, &str)] = &[
 
 /// The same for one more member at the beginning of an object of the default configuration.
 pub const MEMBERS: &[(&str, &str, &str)] = &[
+    ("device-rule-type", "\"devices\": [", "{\"allow\": true, \"type\": \"u\", \"access\": \"r\"}"),
+    ("env-nul", "\"env\": [", "\"A=secret\\u0000\""),
     ("env-without-name", "\"env\": [", "\"=b\""),
     (
         "scheduler-flag",
