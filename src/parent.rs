@@ -21,8 +21,8 @@ use crate::child::{self, Inherited};
 use crate::criu;
 use crate::error::{Doing, Error, Result};
 use crate::hooks::{Hook, Point};
-use crate::namespaces::{self, Excursion, KINDS, NEWPID, NEWTIME};
-use crate::netdev::Moved;
+use crate::namespaces::{self, Excursion, KINDS, NEWPID, NEWTIME, Users};
+use crate::netdev::{Move, Moved};
 use crate::pipes::{Ends, Pipes};
 use crate::plan::Plan;
 use crate::rdt::Rdt;
@@ -261,10 +261,7 @@ impl<'a> Parent<'a> {
                 (self.pipes, self.ends) = Pipes::make()?;
                 Ok(())
             }
-            ParentStep::GiveStdio(users) => {
-                let init = self.joined.as_ref().map_or(0, |joined| joined.state.pid);
-                users.root(init)?.map_or(Ok(()), |root| self.ends.give_to(root))
-            }
+            ParentStep::GiveStdio(users) => self.give_stdio(users),
             ParentStep::Clone(flags, cgroup) => self.clone_child(*flags, cgroup.as_ref(), trace),
             ParentStep::AwaitInitPid => self.await_init_pid(),
             ParentStep::ComeBack => self.away.come_back(),
@@ -285,10 +282,7 @@ impl<'a> Parent<'a> {
                 _ => Err(out_of_place()),
             },
             ParentStep::CheckNetDevice(device) => device.check(net_namespace(self.pid())?.as_fd()),
-            ParentStep::MoveNetDevice(device) => {
-                self.devices.push(device.perform(net_namespace(self.pid())?.as_fd())?);
-                Ok(())
-            }
+            ParentStep::MoveNetDevice(device) => self.move_device(device),
             ParentStep::SupplySources => self.supply_sources(),
             _ => self.perform_late(step),
         }
@@ -331,6 +325,16 @@ impl<'a> Parent<'a> {
         let Some(record) = &self.record else { return Ok(()) };
         record.container.save_config(record.config.text.as_bytes())?;
         record.container.save(&record.state)
+    }
+
+    fn give_stdio(&mut self, users: &Users) -> Result<()> {
+        let init = self.joined.as_ref().map_or(0, |joined| joined.state.pid);
+        users.root(init)?.map_or(Ok(()), |root| self.ends.give_to(root))
+    }
+
+    fn move_device(&mut self, device: &Move) -> Result<()> {
+        self.devices.push(device.perform(net_namespace(self.pid())?.as_fd())?);
+        Ok(())
     }
 
     /// The child's time is the dearer one: it gets the files opened by which it joins its cgroups.

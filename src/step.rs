@@ -288,12 +288,8 @@ impl fmt::Display for ParentStep {
                 write!(f, "open the {} namespace {}", join.kind.name, join.path.display())
             }
             Self::EnterForChild(join) => {
-                write!(
-                    f,
-                    "enter the {} namespace {} for the child",
-                    join.kind.name,
-                    join.path.display()
-                )
+                let (kind, path) = (join.kind.name, join.path.display());
+                write!(f, "enter the {kind} namespace {path} for the child")
             }
             Self::CheckIdMaps(join, ..) => write!(f, "compare the maps of {}", join.path.display()),
             Self::EnterPidOfInit => {
