@@ -33,8 +33,8 @@ use crate::{devices, process, sys};
 /// What the runtime has opened for the child.
 #[derive(Debug)]
 pub struct Inherited {
-    /// The child's end of the channel.
-    pub channel: Channel,
+    /// The child's end of the channel, until it waits for `start`.
+    pub channel: Option<Channel>,
     /// Namespaces to be joined, with their flags; of an exec, all of them or none.
     pub namespaces: Vec<(u64, OwnedFd)>,
     /// A process descriptor of the container's init (exec).
@@ -59,8 +59,9 @@ impl Inherited {
         let pipes = self.stdio.pipes.iter().map(|(_, fd)| fd);
         let many = self.namespaces.iter().map(|(_, fd)| fd).chain(pipes);
         let single = single.into_iter().flatten().chain(many).map(AsRawFd::as_raw_fd);
+        let channel = self.channel.iter().map(|channel| channel.as_fd().as_raw_fd());
         let preserved = (3..).take(self.preserve as usize);
-        single.chain([self.channel.as_fd().as_raw_fd()]).chain(preserved).collect()
+        single.chain(channel).chain(preserved).collect()
     }
 }
 
@@ -155,13 +156,17 @@ impl<'a> Child<'a> {
     /// Sends a failure to whoever waits for this child. Nobody may be there any more.
     fn fail(&self, err: Error) {
         let sent = match &self.report {
-            Report::Channel => self.inherited.channel.send(&Msg::Failed(err), None),
+            Report::Channel => self.channel().and_then(|to| to.send(&Msg::Failed(err), None)),
             Report::Start(connection) => {
                 let bytes = Msg::Failed(err).encode();
                 nix::unistd::write(connection, &bytes).map(drop).map_err(Error::from)
             }
         };
         drop(sent);
+    }
+
+    fn channel(&self) -> Result<&Channel> {
+        self.inherited.channel.as_ref().ok_or_else(|| Error::new("the runtime is gone"))
     }
 
     fn root(&self) -> Result<&Root> {
@@ -203,7 +208,7 @@ impl<'a> Child<'a> {
             }
             ChildStep::Loopback => Ok(sys::process::loopback_up()?),
             ChildStep::SyncNamespaces => {
-                self.inherited.channel.send(&Msg::InNamespaces, None)?;
+                self.channel()?.send(&Msg::InNamespaces, None)?;
                 self.await_continue()
             }
             ChildStep::Hostname(name) => Ok(nix::unistd::sethostname(name)?),
@@ -221,7 +226,7 @@ impl<'a> Child<'a> {
                 self.terminal(*console, *size, *to_socket)
             }
             ChildStep::SyncHooks => {
-                self.inherited.channel.send(&Msg::AtHooks, None)?;
+                self.channel()?.send(&Msg::AtHooks, None)?;
                 self.await_continue()
             }
             ChildStep::Hook(hook) => self.hook(hook),
@@ -388,14 +393,14 @@ impl<'a> Child<'a> {
         match forked.map_err(|errno| namespaces::not_made(errno, flags))? {
             Fork::Child => Ok(sys::process::set_parent_death_signal(libc::SIGKILL)?),
             Fork::Parent(pid, _) => {
-                self.inherited.channel.send(&Msg::InitPid(pid.as_raw()), None)?;
+                self.channel()?.send(&Msg::InitPid(pid.as_raw()), None)?;
                 exit_now(0)
             }
         }
     }
 
     fn await_continue(&mut self) -> Result<()> {
-        match self.inherited.channel.receive_with_fds()? {
+        match self.channel()?.receive_with_fds()? {
             (Some(Msg::Continue), fds) => {
                 self.cgroups.extend(fds);
                 Ok(())
@@ -465,7 +470,7 @@ impl<'a> Child<'a> {
     /// already.
     fn want_source(&mut self, index: usize) -> Result<()> {
         let early = self.pinned.first_mut().and_then(Option::take);
-        let channel = &self.inherited.channel;
+        let channel = self.channel()?;
         channel.send(&Msg::WantSource(index as i32), early.as_ref().map(OwnedFd::as_fd))?;
         match channel.receive_with_fd()? {
             (Some(Msg::Source), source) => self.source = source,
@@ -484,7 +489,7 @@ impl<'a> Child<'a> {
         match self.inherited.console.take().filter(|_| to_socket) {
             Some(socket) => send_fd(socket.as_fd(), pty.master.as_fd(), b"/dev/ptmx")
                 .map_err(|e| e.or_doing(|| "send the terminal to the console socket".into()))?,
-            None => self.inherited.channel.send(&Msg::Terminal, Some(pty.master.as_fd()))?,
+            None => self.channel()?.send(&Msg::Terminal, Some(pty.master.as_fd()))?,
         }
         self.pty = Some(pty);
         Ok(())
@@ -548,10 +553,10 @@ impl<'a> Child<'a> {
         let Some(listener) = loaded.map_err(seccomp::refused)? else { return Ok(()) };
         let msg = Msg::Listener(listener.as_raw_fd());
         if filter.listener.as_ref().is_some_and(|agent| agent.by_number) {
-            nix::unistd::write(&self.inherited.channel, &msg.encode())?;
+            nix::unistd::write(self.channel()?, &msg.encode())?;
             return self.await_continue();
         }
-        self.inherited.channel.send(&msg, Some(listener.as_fd()))?;
+        self.channel()?.send(&msg, Some(listener.as_fd()))?;
         // Nobody else may hold it: with the agent gone, the kernel has to answer the calls.
         drop(listener);
         self.await_continue()
@@ -562,9 +567,9 @@ impl<'a> Child<'a> {
     fn await_start(&mut self) -> Result<()> {
         self.slave = None;
         sys::process::set_parent_death_signal(0)?;
-        self.inherited.channel.send(&Msg::Ready, None)?;
+        self.channel()?.send(&Msg::Ready, None)?;
         let Some(listener) = self.inherited.start.take() else {
-            return match self.inherited.channel.receive()? {
+            return match self.channel()?.receive()? {
                 Some(Msg::Start(ignored)) => {
                     self.ignored = ignored;
                     Ok(())
@@ -573,7 +578,7 @@ impl<'a> Child<'a> {
             };
         };
         self.await_continue()?;
-        nix::unistd::close(self.inherited.channel.as_fd().as_raw_fd())?;
+        self.inherited.channel = None;
         let listener = UnixListener::from(listener);
         loop {
             // A caller that goes away before it has said `start` releases nothing.
@@ -633,7 +638,7 @@ impl<'a> Child<'a> {
     /// namespace.
     fn become_criu(&self, program: &Path, folders: &[PathBuf]) -> Result<()> {
         for folder in criu::open(folders)? {
-            self.inherited.channel.send(&Msg::Ready, Some(folder.as_fd()))?;
+            self.channel()?.send(&Msg::Ready, Some(folder.as_fd()))?;
         }
         sys::process::set_parent_death_signal(0)?;
         process::reset_signals(ANY_SIGNAL)?;
@@ -643,7 +648,7 @@ impl<'a> Child<'a> {
 
     fn exec_stub(&self, args: &Strings, env: &Strings) -> Result<Errno> {
         let report = match &self.report {
-            Report::Channel => self.inherited.channel.as_fd().as_raw_fd(),
+            Report::Channel => self.channel()?.as_fd().as_raw_fd(),
             Report::Start(connection) => connection.as_raw_fd(),
         };
         let none: &[libc::sock_filter] = &[];

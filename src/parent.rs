@@ -379,7 +379,7 @@ impl<'a> Parent<'a> {
         match fork {
             Fork::Child => {
                 let inherited = Inherited {
-                    channel: theirs,
+                    channel: Some(theirs),
                     namespaces: std::mem::take(&mut self.namespaces),
                     init: self.joined.take().map(|joined| joined.init),
                     console: self.console.take(),
