@@ -15,7 +15,7 @@ use nix::unistd::isatty;
 use crate::error::{Doing, Result};
 use crate::notify::Listener;
 use crate::parent::{Made, Process};
-use crate::pipes::{Buffer, Pipes, terminal_without_waiting};
+use crate::pipes::{Buffer, Pipes, of_caller, terminal_without_waiting};
 use crate::sys::process::{stdio, wait_signal};
 use crate::sys::{self, pidfd};
 
@@ -26,41 +26,18 @@ pub fn attach(made: Made, notify: Option<Listener>) -> Result<i32> {
     if let Some(master) = made.master {
         return Relay::new(made.process, &master, notify)?.run(master);
     }
-    if !made.pipes.is_empty() {
-        return relay(&made.process, made.pipes, notify, made.state.is_none());
-    }
-    wait_with(&made.process, notify)
+    wait_with(&made.process, made.pipes, notify, made.state.is_none())
 }
 
-fn wait_with(process: &Process, notify: Option<Listener>) -> Result<i32> {
-    let ended = match notify {
-        Some(notify) => until_ready(process, &notify)?,
-        None => None,
-    };
-    ended.map_or_else(|| wait(process), Ok)
-}
-
-/// Passes signals on until the container is ready; its exit code if it ends before.
-fn until_ready(process: &Process, notify: &Listener) -> Result<Option<i32>> {
-    let signals = signal_descriptor()?;
-    loop {
-        let mut fds =
-            [signals.as_fd(), notify.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        match poll(&mut fds, PollTimeout::NONE) {
-            Err(Errno::EINTR) => {}
-            other => drop(other.doing(|| "wait for the container")?),
-        }
-        if notify.pass_on(std::process::id()) {
-            return Ok(None);
-        }
-        while let Ok(Some(info)) = signals.read_signal() {
-            let signal = info.ssi_signo as i32;
-            if signal != libc::SIGCHLD {
-                forward(process, signal);
-            } else if let Some(code) = reap(process.pid)? {
-                return Ok(Some(code));
-            }
-        }
+fn wait_with(
+    process: &Process,
+    pipes: Pipes,
+    notify: Option<Listener>,
+    is_exec: bool,
+) -> Result<i32> {
+    match pipes.is_empty() && notify.is_none() {
+        true => wait(process),
+        false => relay(process, pipes, notify, is_exec),
     }
 }
 
@@ -225,7 +202,7 @@ impl Relay {
 
     fn run(mut self, terminal: OwnedFd) -> Result<i32> {
         loop {
-            let [signal, master, input, output, said] = self.wait_for_any(&terminal)?;
+            let [signal, master, input, output, said] = self.wait_for_one(&terminal)?;
             let notify = self.notify.as_ref().filter(|_| said);
             if notify.is_some_and(|notify| notify.pass_on(std::process::id())) {
                 self.notify = None;
@@ -233,7 +210,7 @@ impl Relay {
             if output && self.show().is_err() {
                 // As if the window were closed.
                 drop(terminal);
-                return wait_with(&self.process, self.notify.take());
+                return wait_with(&self.process, Pipes::default(), self.notify.take(), false);
             }
             if master {
                 if self.typed.write_piece(terminal.as_fd()).is_err() {
@@ -253,17 +230,13 @@ impl Relay {
         }
     }
 
-    fn output(&self) -> BorrowedFd<'_> {
-        self.output.as_ref().map_or(stdio(1), AsFd::as_fd)
-    }
-
     fn show(&mut self) -> nix::Result<()> {
-        self.shown.write_piece(self.output.as_ref().map_or(stdio(1), AsFd::as_fd))
+        self.shown.write_piece(of_caller(&self.output, 1))
     }
 
     /// Waits until one of signals, master, stdin, stdout and the container's socket is ready for what
     /// there is to be done.
-    fn wait_for_any(&self, terminal: &OwnedFd) -> Result<[bool; 5]> {
+    fn wait_for_one(&self, terminal: &OwnedFd) -> Result<[bool; 5]> {
         let wanted = |flags, is| if is { flags } else { PollFlags::empty() };
         let master = wanted(PollFlags::POLLIN, self.shown.is_empty())
             | wanted(PollFlags::POLLOUT, !self.typed.is_empty());
@@ -272,10 +245,10 @@ impl Relay {
             (self.signals.as_fd(), PollFlags::POLLIN),
             (terminal.as_fd(), master),
             (stdio(0), wanted(PollFlags::POLLIN, self.input && self.typed.is_empty())),
-            (self.output(), wanted(PollFlags::POLLOUT, !self.shown.is_empty())),
+            (of_caller(&self.output, 1), wanted(PollFlags::POLLOUT, !self.shown.is_empty())),
             (self.notify.as_ref().map_or(self.signals.as_fd(), AsFd::as_fd), said),
         ];
-        // Of one that is not asked, poll(2) would tell all the same that its other side is gone.
+        // As in [`wait_for_any`].
         let mut fds = asked.map(|(fd, flags)| match flags.is_empty() {
             true => PollFd::new(self.signals.as_fd(), flags),
             false => PollFd::new(fd, flags),
@@ -315,7 +288,8 @@ impl Relay {
             if self.shown.is_empty() {
                 let _ = self.shown.read(terminal.as_fd());
             }
-            let goes_on = !self.shown.is_empty() && may_wait(&self.signals, self.output());
+            let goes_on =
+                !self.shown.is_empty() && may_wait(&self.signals, of_caller(&self.output, 1));
             if !goes_on || self.show().is_err() {
                 return;
             }

@@ -140,6 +140,12 @@ pub fn terminal_without_waiting(number: i32) -> Option<OwnedFd> {
     is_terminal.then(|| nix::fcntl::open(&*path, flags, Mode::empty()).ok()).flatten()
 }
 
+/// What is read from or written to for the caller's descriptor `number`: the `terminal`, opened once more,
+/// or else itself.
+pub fn of_caller(terminal: &Option<OwnedFd>, number: i32) -> BorrowedFd<'_> {
+    terminal.as_ref().map_or(stdio(number), AsFd::as_fd)
+}
+
 /// One direction.
 #[derive(Debug)]
 struct Flow {
@@ -180,7 +186,7 @@ impl Flow {
     }
 
     fn caller(&self) -> BorrowedFd<'_> {
-        self.terminal.as_ref().map_or(stdio(self.number), AsFd::as_fd)
+        of_caller(&self.terminal, self.number)
     }
 
     fn wanted(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
@@ -229,8 +235,7 @@ impl Flow {
     /// Reads or writes once. With one side gone the other one's end is closed, which it will notice.
     fn go_on(&mut self) {
         let Some(pipe) = &self.pipe else { return };
-        let (pipe, caller) =
-            (pipe.as_fd(), self.terminal.as_ref().map_or(stdio(self.number), AsFd::as_fd));
+        let (pipe, caller) = (pipe.as_fd(), of_caller(&self.terminal, self.number));
         let (from, to) = if self.number == 0 { (caller, pipe) } else { (pipe, caller) };
         let done = match self.data.is_empty() {
             true => self.data.read(from),
