@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use common::terminal::ConsoleSocket;
-use common::{Cmd, Container, eventually, is_tare, peers_fail, runtime, slowness};
+use common::{Cmd, Container, eventually, is_tare, limit, peers_fail, runtime, slowness};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -73,6 +73,19 @@ fn what_execve_refuses_is_told_by_the_process() {
         let told = start.stderr.contains("level=warning") && start.stderr.contains(hint);
         assert!(!is_tare() || (told && start.stderr.contains(says)), "{start:?}");
         c.act("delete").ok();
+        c.assert_nothing_left();
+    }
+}
+
+/// Without a pid namespace of its own nothing else ends them.
+#[test]
+fn what_a_payload_leaves_running_does_not_hold_up_run() {
+    for redirected in ["exec \"$@\" >out", "exec \"$@\" | cat"] {
+        let c = Container::sh("sleep 600 & echo said; exit 4").namespace("pid", None);
+        let cmd = c.boot("run", &[]).dir(c.bundle()).under(&["bash", "-c", redirected, "bash"]);
+        let begin = std::time::Instant::now();
+        assert_eq!(cmd.answer().code, if redirected.ends_with("out") { 4 } else { 0 });
+        assert!(begin.elapsed() < limit(), "{redirected}");
         c.assert_nothing_left();
     }
 }

@@ -22,22 +22,24 @@ use crate::sys::{self, pidfd};
 /// Waits for the end of `made`'s process; its exit code, or 128 and the signal that killed it.
 /// All signals have to be blocked since before the process was made, so that none is lost. With
 /// `notify` the service manager hears that the container is ready; what it has to watch is tare.
-pub fn attach(made: Made, notify: Option<Listener>) -> Result<i32> {
+/// What others have yet to write is waited for once `end_others` has been called, which may end them; of
+/// an exec, that has none, until they are done: its output would break otherwise.
+pub fn attach(made: Made, notify: Option<Listener>, end_others: Option<&dyn Fn()>) -> Result<i32> {
     if let Some(master) = made.master {
         return Relay::new(made.process, &master, notify)?.run(master);
     }
-    wait_with(&made.process, made.pipes, notify, made.state.is_none())
+    wait_with(&made.process, made.pipes, notify, end_others)
 }
 
 fn wait_with(
     process: &Process,
     pipes: Pipes,
     notify: Option<Listener>,
-    is_exec: bool,
+    end_others: Option<&dyn Fn()>,
 ) -> Result<i32> {
     match pipes.is_empty() && notify.is_none() {
         true => wait(process),
-        false => relay(process, pipes, notify, is_exec),
+        false => relay(process, pipes, notify, end_others),
     }
 }
 
@@ -79,13 +81,12 @@ fn reap(init: i32) -> Result<Option<i32>> {
     }
 }
 
-/// Copies between the caller's files and the payload until that has ended. Of an exec, what it leaves
-/// running may write on until it is done, as with runc: its output would break otherwise.
+/// Copies between the caller's files and the payload until that has ended, see [`attach`].
 fn relay(
     process: &Process,
     mut pipes: Pipes,
     mut notify: Option<Listener>,
-    is_exec: bool,
+    end_others: Option<&dyn Fn()>,
 ) -> Result<i32> {
     let signals = signal_descriptor()?;
     let mut ended = None;
@@ -115,7 +116,8 @@ fn relay(
         }
         if let Some(code) = ended {
             pipes.end_input();
-            if !is_exec {
+            if let Some(end_others) = end_others {
+                end_others();
                 pipes.drain(|caller| may_wait(&signals, caller));
                 return Ok(code);
             }
@@ -210,7 +212,7 @@ impl Relay {
             if output && self.show().is_err() {
                 // As if the window were closed.
                 drop(terminal);
-                return wait_with(&self.process, Pipes::default(), self.notify.take(), false);
+                return wait_with(&self.process, Pipes::default(), self.notify.take(), None);
             }
             if master {
                 if self.typed.write_piece(terminal.as_fd()).is_err() {

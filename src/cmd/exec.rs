@@ -34,7 +34,7 @@ pub fn run(global: &Global, options: &Exec) -> Result<i32> {
         sys::process::block_signals().doing(|| "block signals")?;
     }
     let made = exec(global, options).map_err(|err| in_context(err, &options.id))?;
-    if options.detach { Ok(0) } else { attach::attach(made, None) }
+    if options.detach { Ok(0) } else { attach::attach(made, None, None) }
 }
 
 /// A program that the kernel refused says so by itself, as callers of runc expect.

@@ -57,7 +57,14 @@ pub fn attend(created: Created, mode: Mode, keep: bool) -> Result<i32> {
         }
         return Ok(0);
     }
-    let code = attach::attach(made, notify);
+    // They would be killed after the last word of their output: it may be long until that.
+    let end_others = || {
+        if let Some(cgroup) = state.cgroup.as_ref().filter(|_| state.shared_pid_namespace && !keep)
+        {
+            let _ = cgroup.kill(libc::SIGKILL);
+        }
+    };
+    let code = attach::attach(made, notify, Some(&end_others));
     if !keep && let Err(err) = clean_up(&container, &state) {
         // What is left is there for `delete`; the payload's exit code would be lost.
         crate::log::warn(&err.message());
