@@ -825,3 +825,33 @@ fn containers_run_and_leave_nothing() {
     place.ok(&["delete", "-f", &name]);
     assert_eq!((place.count("run"), place.count("bundles")), (0, 0));
 }
+
+/// The name in the store is made of the last part of the path only, and what is there may change.
+#[test]
+fn a_file_is_looked_at_whenever_it_is_named() {
+    let place = Place::new();
+    let named = |name: &'static str| move |root: &Path| write(root.join("name"), name, 0o644);
+    layer(&place, "one", base);
+    layer(&place, "one", named("first"));
+    fs::create_dir(place.path("other")).unwrap();
+    tool("cp", &["-a", &place.text("layout"), &place.text("other")]);
+    let other = format!("oci:{}:one", place.text("other/layout"));
+    let image = format!("oci:{}:one", place.text("layout"));
+    let name = |image: &str| place.ok(&["run", "-q", image, "/bin/cat", "/name"]);
+    assert_eq!(name(&image), "first");
+    layer(&place, "one", named("second"));
+    for _ in 0..2 {
+        assert_eq!((name(&other).as_str(), name(&image).as_str()), ("first", "second"));
+    }
+    let bundle = place.text("bundle");
+    for command in [&["bundle", &other, &bundle][..], &["rm", &other]] {
+        place.fails(command, "there is no image");
+    }
+    place.ok(&["bundle", &image, &bundle, "--", "/bin/sh"]);
+    assert_eq!(fs::read_to_string(place.path("bundle/rootfs/name")).unwrap(), "second");
+    place.ok(&["unbundle", &bundle]);
+    // By what is listed, the one that was named last.
+    assert_eq!(name("localhost/layout:one"), "second");
+    place.ok(&["rm", &image]);
+    place.fails(&["run", "-q", &format!("oci:{}:one", place.text("no")), "/x"], "open layout");
+}

@@ -310,8 +310,11 @@ fn delete(store: &Store, matches: &ArgMatches) -> Result<()> {
 }
 
 /// The stored image that `reference` means: by the name that `images` prints, by a name as a
-/// registry would understand it, or by (the beginning of) its digest.
+/// registry would understand it, by (the beginning of) its digest, or by a file that has it.
 fn stored(store: &Store, reference: &str) -> Result<Option<ImageRecord>> {
+    if ["oci:", "oci-archive:", "docker-archive:"].iter().any(|kind| reference.starts_with(kind)) {
+        return stored_of_file(store, reference);
+    }
     if let Some(image) = store.image(reference)? {
         return Ok(Some(image));
     }
@@ -321,14 +324,24 @@ fn stored(store: &Store, reference: &str) -> Result<Option<ImageRecord>> {
     {
         return Ok(Some(image));
     }
-    if reference.starts_with("oci:") || reference.contains("-archive:") {
-        let name = source::open(reference, &Options::default())?.name();
-        return store.image(&name);
-    }
     let hex = reference.strip_prefix("sha256:").unwrap_or(reference);
     let is_digest = hex.len() >= 12 && hex.bytes().all(|b| b.is_ascii_hexdigit());
     let images = if is_digest { store.images()? } else { Vec::new() };
     Ok(images.into_iter().find(|image| image.manifest.hex().starts_with(hex)))
+}
+
+/// The stored image that a layout or archive has now. Its name alone says little: files in other
+/// directories have the same, and this one may have been written anew.
+fn stored_of_file(store: &Store, reference: &str) -> Result<Option<ImageRecord>> {
+    let source = source::open(reference, &Options::default())?;
+    let is_there = |image: &ImageRecord| {
+        // An index may say otherwise than the config, which the record's platform is of.
+        [Platform::parse(&image.platform), Ok(Platform::host())].into_iter().any(|platform| {
+            let found = platform.and_then(|platform| source::resolve(source.as_ref(), &platform));
+            found.is_ok_and(|found| found.manifest_digest == image.manifest)
+        })
+    };
+    Ok(store.image(&source.name())?.filter(is_there))
 }
 
 /// Whether a stored image is for the platform that was asked for, if one was.
