@@ -855,3 +855,29 @@ fn a_file_is_looked_at_whenever_it_is_named() {
     place.ok(&["rm", &image]);
     place.fails(&["run", "-q", &format!("oci:{}:one", place.text("no")), "/x"], "open layout");
 }
+
+#[test]
+fn a_bundle_in_use_stays() {
+    let place = Place::new();
+    layer(&place, "one", base);
+    let image = format!("oci:{}:one", place.text("layout"));
+    place.ok(&["pull", "-q", &image]);
+    let (bundle, root) = (place.text("bundle"), place.text("state"));
+    let tare = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tare"));
+        command.args(["--root", &root]).args(args).stdin(std::process::Stdio::null());
+        assert!(command.stdout(std::process::Stdio::null()).status().unwrap().success());
+    };
+    let name = format!("lade-test-{}-used", std::process::id());
+    for how in [&["bundle"][..], &["bundle", "--copy"]] {
+        place.ok(&[how, &[&image, &bundle, "--", "/bin/sleep", "100"]].concat());
+        tare(&["run", "--detach", "--bundle", &bundle, &name]);
+        let out = place.lade(&["unbundle", &bundle]);
+        let kept = place.path("bundle/rootfs/bin/busybox").exists();
+        tare(&["delete", "--force", &name]);
+        let err = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.code() == Some(1) && err.contains("is in use: process"), "{err}");
+        assert!(kept);
+        place.ok(&["unbundle", &bundle]);
+    }
+}

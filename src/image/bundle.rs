@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -193,7 +193,7 @@ fn seed(rootfs: &Path, volume: &Path, target: &Path) -> Result<()> {
 /// Unmounts and removes the bundle in `dir` that [`create`] made. Other files in `dir` stay.
 ///
 /// # Errors
-/// `dir` is no such bundle; it is in use; the kernel's.
+/// `dir` is no such bundle; its mount is in use; the kernel's.
 pub fn remove(dir: &Path) -> Result<()> {
     let dir = std::path::absolute(dir).doing(|| format!("find {}", dir.display()))?;
     let note = read_note(&dir)?;
@@ -202,6 +202,24 @@ pub fn remove(dir: &Path) -> Result<()> {
     }
     clear(&dir, note.made)?;
     Store::open(Some(&note.store))?.remove_bundle(&dir)
+}
+
+/// Looks for processes that have the root of the bundle in `dir` as theirs: in a mount namespace of
+/// their own they do not keep it from being unmounted here. Without root only the own are seen, and
+/// those only from outside of a user namespace.
+///
+/// # Errors
+/// There is one.
+pub fn check_unused(dir: &Path) -> Result<()> {
+    let identity = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    let Some(root) = identity(&dir.join("rootfs")) else { return Ok(()) };
+    let processes = fs::read_dir("/proc").doing(|| "list /proc")?.flatten();
+    let user = processes.into_iter().find(|p| identity(&p.path().join("root")) == Some(root));
+    user.map_or(Ok(()), |process| {
+        let (dir, pid) = (dir.display(), process.file_name());
+        Err(Error::new(format!("{dir} is in use: process {} runs in it", pid.display()))
+            .hint("end and delete its container first"))
+    })
 }
 
 fn clear(dir: &Path, made: bool) -> Result<()> {

@@ -202,6 +202,10 @@ pub fn dispatch(matches: &ArgMatches) -> Result<u8> {
     let maps = match matches.subcommand() {
         Some(("images", _)) => None,
         Some(("delete", m)) => enter_to_delete(&store()?, m)?,
+        Some(("unbundle", m)) => {
+            bundle::check_unused(&required_path(m, "DIR"))?;
+            userns::enter()?
+        }
         _ => userns::enter()?,
     };
     match matches.subcommand() {
