@@ -417,10 +417,18 @@ impl Store {
         Ok(())
     }
 
+    /// A name in the staging place that is free. Who had the same process id, as the first process
+    /// of each container has, may have left something there.
     fn staging_name(&self) -> PathBuf {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        self.root.join("staging").join(format!("new-{}-{number}", std::process::id()))
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("new-{}-{number}", std::process::id());
+            let path = self.root.join("staging").join(name);
+            if fs::symlink_metadata(&path).is_err() {
+                return path;
+            }
+        }
     }
 
     fn write_record(&self, path: &Path, record: &impl Serialize) -> Result<()> {
@@ -431,13 +439,25 @@ impl Store {
 
     /// Writes a file that is either the old or the new one at any time.
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let new = self.staging_name();
         make_directory(path.parent().unwrap_or(&self.root))?;
-        let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new);
-        written
-            .and_then(|mut file| file.write_all(bytes))
-            .and_then(|()| fs::rename(&new, path))
-            .doing(|| format!("write {}", path.display()))
+        let doing = || format!("write {}", path.display());
+        let (new, mut file) = self.new_file().doing(doing)?;
+        let written = file.write_all(bytes).and_then(|()| fs::rename(&new, path));
+        if written.is_err() {
+            // The first error is what matters; `gc` removes what stays.
+            let _ = fs::remove_file(&new);
+        }
+        written.doing(doing)
+    }
+
+    fn new_file(&self) -> std::io::Result<(PathBuf, File)> {
+        loop {
+            let new = self.staging_name();
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new) {
+                Err(err) if err.kind() == ErrorKind::AlreadyExists => {}
+                file => return file.map(|file| (new, file)),
+            }
+        }
     }
 }
 
@@ -654,6 +674,26 @@ mod tests {
         let digest = Digest::of_sha256(b"x");
         store.put_blob(&digest, b"y").unwrap();
         assert!(store.blob(&digest).unwrap_err().message().contains("damaged"));
+        tree::remove_path(&store.root).unwrap();
+    }
+
+    /// The first process of a container always has the same id.
+    #[test]
+    fn what_another_of_this_process_id_has_left_is_in_nobodys_way() {
+        let store = store("left");
+        let staging = store.root.join("staging");
+        for number in 0..1000 {
+            fs::write(staging.join(format!("new-{}-{number}", std::process::id())), "").unwrap();
+        }
+        let digest = Digest::of_sha256(b"x");
+        store.put_blob(&digest, b"x").unwrap();
+        assert_eq!(store.blob(&digest).unwrap(), b"x");
+        // What cannot be put in its place does not stay.
+        let path = store.blob_path(&digest);
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(store.put_blob(&digest, b"x").is_err());
+        assert_eq!(list(&staging).unwrap().len(), 1000);
         tree::remove_path(&store.root).unwrap();
     }
 }
