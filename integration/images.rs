@@ -744,6 +744,7 @@ fn garbage_collection_spares_what_is_mounted() {
     place.ok(&["unbundle", &place.text("bundle")]);
     // Of a run that was killed before it had a bundle.
     fs::write(place.path("store/run/killed.lock"), "").unwrap();
+    fs::create_dir_all(place.path("store/run/begun/rootfs")).unwrap();
     assert!(place.ok(&["gc"]).starts_with("removed 1 layers"));
     assert_eq!(place.count("run"), 0);
     place.assert_empty();
@@ -879,5 +880,69 @@ fn a_bundle_in_use_stays() {
         assert!(out.status.code() == Some(1) && err.contains("is in use: process"), "{err}");
         assert!(kept);
         place.ok(&["unbundle", &bundle]);
+    }
+}
+
+/// Only a runtime's word that there is no such container counts, and it has to be the one that has it.
+#[test]
+fn garbage_collection_spares_containers_of_another_environment() {
+    let place = Place::new();
+    layer(&place, "one", base);
+    let image = format!("oci:{}:one", place.text("layout"));
+    let name = format!("lade-test-{}-kept", std::process::id());
+    place.ok(&["run", "-q", "-d", "--name", &name, &image, "/bin/sleep", "100"]);
+    assert!(place.command(&["gc"]).env("TARE", "/bin/false").status().unwrap().success());
+    let kept = place.path("store/run").join(&name).join("config.json").exists();
+    place.ok(&["delete", "--force", &name]);
+    assert!(kept);
+
+    let user = Unprivileged::new(&place);
+    let container = user.home.join(".local/share/lade/run/box");
+    let state = user.home.join("runtime");
+    fs::create_dir(&state).unwrap();
+    std::os::unix::fs::chown(&state, Some(Unprivileged::ID), Some(Unprivileged::ID)).unwrap();
+    let variable = format!("XDG_RUNTIME_DIR={}", state.display());
+    let lade = place.text("lade");
+    let run = ["run", "-q", "-d", "--name", "box", &image, "/bin/sleep", "100"];
+    user.ok("/usr/bin/env", &[&[variable.as_str(), &lade], &run[..]].concat());
+    user.ok("lade", &["gc"]);
+    // Root's own runtime does not know it either, and what is noted there is not root's to run.
+    let store = user.home.join(".local/share/lade").display().to_string();
+    let as_root = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lade"));
+        command.args(["--store", &store]).args(args).output().unwrap()
+    };
+    let (collected, refused) = (as_root(&["gc"]), as_root(&["delete", "-f", "box"]));
+    let kept = container.join("config.json").exists();
+    // A log-out removes this directory, and not what still runs.
+    fs::rename(state.join("tare"), state.join("away")).unwrap();
+    user.ok("lade", &["gc"]);
+    let still_kept = container.join("config.json").exists();
+    let (code, _, err) = user.run("lade", &["delete", "box"]);
+    user.ok("lade", &["delete", "--force", "box"]);
+    assert!(kept && still_kept && code == Some(1) && err.contains("is not stopped"), "{err}");
+    assert!(!container.exists());
+    assert!(collected.status.success(), "{collected:?}");
+    let err = String::from_utf8_lossy(&refused.stderr);
+    assert!(err.contains("belongs to another user"), "{err}");
+}
+
+#[test]
+fn a_signal_while_the_bundle_is_made_leaves_nothing() {
+    let place = Place::new();
+    layer(&place, "one", |root| {
+        base(root);
+        (0..5000).for_each(|i| write(root.join("files").join(i.to_string()), "x", 0o644));
+    });
+    let image = format!("oci:{}:one", place.text("layout"));
+    place.ok(&["pull", "-q", &image]);
+    for how in [&["run", "--copy"][..], &["run", "--copy", "-d"]] {
+        let run = [how, &["--name", "early", &image, "/bin/sleep", "100"]].concat();
+        let mut run = place.command(&run).spawn().unwrap();
+        wait_until("the root", || place.path("store/run/early/rootfs/bin").exists());
+        let pid = nix::unistd::Pid::from_raw(run.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert_eq!(run.wait().unwrap().code(), Some(128 + 15));
+        assert_eq!((place.count("run"), place.count("bundles")), (0, 0));
     }
 }

@@ -323,6 +323,11 @@ fn alive(pid: i32, start: u64) -> Result<Option<Init>> {
     Ok(alive.then_some(Init { pid, fd }))
 }
 
+/// When the process was started, in clock ticks since boot, if it is alive.
+pub fn start_of(pid: i32) -> Option<u64> {
+    stat(pid).ok().flatten().filter(|found| found.alive).map(|found| found.start)
+}
+
 fn gone(pid: i32) -> Error {
     Error::sys(format!("find process {pid}"), Errno::ESRCH)
 }

@@ -160,7 +160,7 @@ impl Bundle<'_> {
     }
 
     fn undo(&self) -> Result<()> {
-        if note_path(self.dir).exists() {
+        if is_noted(self.dir) {
             return remove(self.dir);
         }
         clear(self.dir, self.made)
@@ -251,6 +251,11 @@ fn read_note(dir: &Path) -> Result<Note> {
     }
 }
 
+/// Whether [`create`] came as far as to write down what it makes in `dir`.
+pub fn is_noted(dir: &Path) -> bool {
+    note_path(dir).exists()
+}
+
 fn note_path(dir: &Path) -> PathBuf {
     dir.join(".lade/bundle.json")
 }
@@ -278,7 +283,11 @@ fn make_directory(path: &Path, mode: u32) -> Result<()> {
         .doing(|| format!("make {}", path.display()))
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+/// Writes data as text that people can read.
+///
+/// # Errors
+/// The kernel's, naming the file.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     // Through a value, whose members are sorted: the same image gives the same text.
     let text = serde_json::to_value(value).and_then(|v| serde_json::to_string_pretty(&v));
     let text = text.map_err(|err| Error::new(format!("write {}: {err}", path.display())))?;

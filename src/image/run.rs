@@ -2,12 +2,14 @@
 //!
 //! In the foreground lade stays the parent of tare, passes signals on, and removes the bundle
 //! when tare has ended. Detached, the container is left to `lade delete`, or with `--rm` to a
-//! process in the background that waits for the container's end.
+//! process in the background that waits for the container's end. Who runs it is noted for these in
+//! `.lade/runtime.json` and `.lade/init` of its bundle.
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use nix::errno::Errno;
@@ -15,11 +17,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 use super::config::Overrides;
 use super::store::{ImageRecord, Store};
 use super::{bundle, tree};
 use crate::error::{Doing, Error, Result};
+use crate::state;
 use crate::sys::{pidfd, spawn};
 
 /// Signals that are passed on to the container.
@@ -63,77 +67,136 @@ pub fn run(store: &Store, image: &ImageRecord, options: &Options) -> Result<u8> 
         Error::new(format!("the name {name:?} is in use"))
             .hint(format!("`lade delete {name}` removes the container"))
     };
+    let signals = Signals::block()?;
     let _held = store.hold_run(&name)?.ok_or_else(in_use)?;
     let dir = store.run_path(&name);
     if dir.exists() {
         return Err(in_use());
     }
-    let mut command = runtime(store)?;
+    let runtime = Runtime::of_caller(store)?;
     let mut overrides = options.overrides.clone();
     overrides.hostname.get_or_insert_with(|| name.clone());
     bundle::create(store, image, &dir, options.copy, &overrides)?;
+    let result = start(store, &runtime, &name, options, &signals);
+    if !options.detach || !matches!(result, Ok(0)) {
+        bundle::remove(&dir)?;
+        return result;
+    }
+    note_init(store, &name);
+    println!("{name}");
+    if options.remove {
+        remove_later(store, &name)?;
+    }
+    result
+}
+
+fn start(
+    store: &Store,
+    runtime: &Runtime,
+    name: &str,
+    options: &Options,
+    signals: &Signals,
+) -> Result<u8> {
+    if let Some(code) = signals.ending()? {
+        return Ok(code);
+    }
+    let dir = store.run_path(name);
+    runtime.note(&dir)?;
+    let mut command = runtime.command();
     command.args(["run", "--bundle"]).arg(&dir);
     match options.detach {
-        true => detached(store, command, &name, options.remove),
-        false => foreground(store, command, &name),
+        true => detached(store, command, name),
+        false => foreground(store, command, name, signals),
     }
 }
 
-fn foreground(store: &Store, mut command: Command, name: &str) -> Result<u8> {
+fn foreground(store: &Store, mut command: Command, name: &str, signals: &Signals) -> Result<u8> {
     command.arg(name);
-    let status = supervise(&mut command);
+    let status = supervise(&mut command, signals);
     if !matches!(&status, Ok(status) if status.signal().is_none()) {
         // A runtime that was killed has left its container.
-        let _ = tare(store, &["delete", "--force", name]);
+        let _ = tare(store, name, &["delete", "--force"]);
     }
-    bundle::remove(&store.run_path(name))?;
-    Ok(exit_code(status?))
+    status.map(exit_code)
 }
 
-fn detached(store: &Store, mut command: Command, name: &str, remove: bool) -> Result<u8> {
+fn detached(store: &Store, mut command: Command, name: &str) -> Result<u8> {
     let log = store.run_path(name).join(".lade/log");
     let out = File::create(&log).doing(|| format!("make {}", log.display()))?;
     let err = out.try_clone().doing(|| format!("open {}", log.display()))?;
     command.args(["--detach", name]).stdin(Stdio::null()).stdout(out).stderr(err);
-    let status = command.status().doing(|| "run tare")?;
+    let status = spawn::unblocked(&mut command).status().doing(|| "run tare")?;
+    if status.signal().is_some() {
+        let _ = tare(store, name, &["delete", "--force"]);
+    }
     if !status.success() {
         // The runtime spoke into the log, which is about to be removed.
-        let text = std::fs::read(&log).unwrap_or_default();
-        bundle::remove(&store.run_path(name))?;
-        return Err(reported(&text));
-    }
-    println!("{name}");
-    if remove {
-        let lade = std::env::current_exe().doing(|| "find lade itself")?;
-        let mut waiter = Command::new(lade);
-        waiter.arg("--store").arg(store.root()).args(["delete", "--when-stopped", name]);
-        waiter.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        spawn::detached(&mut waiter).spawn().doing(|| "start the process that removes it")?;
+        return Err(reported(&std::fs::read(&log).unwrap_or_default()));
     }
     Ok(0)
 }
 
+fn remove_later(store: &Store, name: &str) -> Result<()> {
+    let lade = std::env::current_exe().doing(|| "find lade itself")?;
+    let mut waiter = Command::new(lade);
+    waiter.arg("--store").arg(store.root()).args(["delete", "--when-stopped", name]);
+    waiter.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let waiter = spawn::detached(spawn::unblocked(&mut waiter));
+    waiter.spawn().map(drop).doing(|| "start the process that removes it")
+}
+
+/// The signals that are passed on. Blocked from before anything is made until lade ends, so that
+/// none ends it with something left, and none is lost.
+struct Signals(SignalFd);
+
+impl Signals {
+    fn block() -> Result<Signals> {
+        let signals: SigSet = FORWARDED.into_iter().collect();
+        signals.thread_block().doing(|| "block signals")?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        SignalFd::with_flags(&signals, flags).map(Signals).doing(|| "open a signalfd")
+    }
+
+    fn next(&self) -> Result<Option<siginfo>> {
+        self.0.read_signal().doing(|| "wait for signals")
+    }
+
+    /// The exit code for a signal that has come before there was a container to pass it on to.
+    fn ending(&self) -> Result<Option<u8>> {
+        while let Some(info) = self.next()? {
+            if info.ssi_signo != Signal::SIGWINCH as u32 && !is_ignored(info.ssi_signo) {
+                return Ok(u8::try_from(128 + info.ssi_signo).ok());
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether the caller had lade ignore a signal, as nohup(1) does: that comes all the same once it is
+/// blocked.
+fn is_ignored(signal: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.unwrap_or(0) >> (signal - 1) & 1 == 1
+}
+
 /// Runs a command to its end, passing signals on to it.
-fn supervise(command: &mut Command) -> Result<ExitStatus> {
-    let signals: SigSet = FORWARDED.into_iter().collect();
-    // Blocked before the child exists, so that none is lost in between.
-    signals.thread_block().doing(|| "block signals")?;
-    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    let fd = SignalFd::with_flags(&signals, flags).doing(|| "open a signalfd")?;
+fn supervise(command: &mut Command, signals: &Signals) -> Result<ExitStatus> {
     let mut child = spawn::unblocked(command).spawn().doing(|| "run tare")?;
     // Not SIGCHLD: with a second thread, which may take it, it could get lost.
     let pid = i32::try_from(child.id()).unwrap_or(0);
     let end = pidfd::open(pid).doing(|| "watch tare")?;
     loop {
-        let mut ready = [fd.as_fd(), end.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        match poll(&mut ready, PollTimeout::NONE) {
+        let fds = [signals.0.as_fd(), end.as_fd()];
+        match poll(&mut fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)), PollTimeout::NONE) {
             Err(Errno::EINTR) => {}
             other => drop(other.doing(|| "wait for tare")?),
         }
         if let Some(status) = child.try_wait().doing(|| "wait for tare")? {
             return Ok(status);
         }
-        while let Some(info) = fd.read_signal().doing(|| "wait for signals")? {
+        while let Some(info) = signals.next()? {
             forward(&child, &info);
         }
     }
@@ -164,8 +227,13 @@ pub fn delete(store: &Store, name: &str, force: bool) -> Result<()> {
         return Err(Error::new(format!("the container {name:?} is not stopped"))
             .hint(format!("`lade delete --force {name}` kills and removes it")));
     }
-    let out = tare(store, &["delete", "--force", name])?;
-    if !out.status.success() && is_known(store, name)? {
+    let out = tare(store, name, &["delete", "--force"])?;
+    if let Some(pid) = noted_init(store, name) {
+        // Its state was removed by somebody else.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        spawn::wait_for(pid).doing(|| format!("wait for process {pid}"))?;
+    }
+    if !out.status.success() && is_known(store, name) {
         return Err(reported(&out.stderr));
     }
     bundle::remove(&dir)
@@ -192,9 +260,14 @@ pub fn clean(store: &Store) -> Result<()> {
         let dir = store.run_path(&name);
         if let Some(_held) = store.hold_run(&name)?
             && dir.exists()
-            && !is_known(store, &name)?
+            && !is_known(store, &name)
+            && bundle::check_unused(&dir).is_ok()
         {
-            bundle::remove(&dir)?;
+            match bundle::is_noted(&dir) {
+                true => bundle::remove(&dir)?,
+                // Nothing is mounted before that is written down.
+                false => tree::remove_path(&dir)?,
+            }
         }
     }
     Ok(())
@@ -219,48 +292,129 @@ fn without_file(line: &str) -> String {
     }
 }
 
-/// Whether the runtime knows a container of this name that has not stopped.
+/// Whether there is a container of this name that has not stopped.
 fn is_running(store: &Store, name: &str) -> Result<bool> {
-    let out = tare(store, &["state", name])?;
+    let out = tare(store, name, &["state"])?;
     let state: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
     let status = state.get("status").and_then(serde_json::Value::as_str);
-    Ok(out.status.success() && status != Some("stopped"))
+    let known = out.status.success() && status != Some("stopped");
+    Ok(known || noted_init(store, name).is_some())
 }
 
-/// Whether the runtime knows a container of this name.
-fn is_known(store: &Store, name: &str) -> Result<bool> {
-    Ok(tare(store, &["state", name])?.status.success())
+/// Whether there may be a container of this name: only the runtime's word that there is none counts.
+fn is_known(store: &Store, name: &str) -> bool {
+    let Ok(out) = tare(store, name, &["state"]) else { return true };
+    let absent = String::from_utf8_lossy(&out.stderr).contains("does not exist");
+    out.status.success() || !absent || noted_init(store, name).is_some()
 }
 
 /// The process that is init of the container `name`, if it has one.
 pub fn pid_of(store: &Store, name: &str) -> Option<i32> {
-    let state = tare(store, &["state", name]).ok()?.stdout;
-    let state: serde_json::Value = serde_json::from_slice(&state).ok()?;
-    let pid = i32::try_from(state.get("pid")?.as_i64()?).ok()?;
-    (pid > 0).then_some(pid)
+    let from_state = || {
+        let state = tare(store, name, &["state"]).ok()?.stdout;
+        let state: serde_json::Value = serde_json::from_slice(&state).ok()?;
+        i32::try_from(state.get("pid")?.as_i64()?).ok().filter(|pid| *pid > 0)
+    };
+    from_state().or_else(|| noted_init(store, name))
 }
 
-fn tare(store: &Store, args: &[&str]) -> Result<std::process::Output> {
-    runtime(store)?.args(args).stdin(Stdio::null()).output().doing(|| "run tare")
-}
-
-/// A command line of the runtime. Whoever is not root says so, also as root of a user namespace, and
-/// keeps the state where the own files are.
-fn runtime(store: &Store) -> Result<Command> {
-    let mut command = Command::new(find_runtime()?);
-    if !tree::is_host_root() {
-        let dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let dir = dir.filter(|dir| dir.is_absolute()).map(|dir| dir.join("tare"));
-        command.arg("--root").arg(dir.unwrap_or_else(|| store.root().join("state")));
-        command.args(["--rootless", "true"]);
+/// Writes down which process is init of a detached container: where its state is, such as below
+/// `$XDG_RUNTIME_DIR`, may be emptied while it runs.
+fn note_init(store: &Store, name: &str) {
+    if let Some(pid) = pid_of(store, name)
+        && let Some(start) = state::start_of(pid)
+    {
+        // Without it the runtime is still asked.
+        let _ = std::fs::write(init_path(store, name), format!("{pid} {start}"));
     }
-    Ok(command)
+}
+
+/// The process that [`note_init`] wrote down, if it lives.
+fn noted_init(store: &Store, name: &str) -> Option<i32> {
+    let text = std::fs::read_to_string(init_path(store, name)).ok()?;
+    let (pid, start) = text.split_once(' ')?;
+    let (pid, start) = (pid.parse().ok()?, start.parse().ok()?);
+    (state::start_of(pid) == Some(start)).then_some(pid)
+}
+
+fn init_path(store: &Store, name: &str) -> PathBuf {
+    store.run_path(name).join(".lade/init")
+}
+
+fn tare(store: &Store, name: &str, args: &[&str]) -> Result<std::process::Output> {
+    let mut command = Runtime::of(store, name)?.command();
+    command.args(args).arg(name).stdin(Stdio::null()).output().doing(|| "run tare")
+}
+
+/// What runs a container and where that keeps its state. It is written down in the bundle, because a
+/// later call, as of cron, may have another environment.
+#[derive(Serialize, Deserialize)]
+struct Runtime {
+    program: PathBuf,
+    /// None for root: the runtime's own.
+    root: Option<PathBuf>,
+}
+
+impl Runtime {
+    /// Whoever is not root has the state where the own files are, also as root of a user namespace.
+    fn of_caller(store: &Store) -> Result<Runtime> {
+        let own = || {
+            let dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+            let dir = dir.filter(|dir| dir.is_absolute()).map(|dir| dir.join("tare"));
+            dir.unwrap_or_else(|| store.root().join("state"))
+        };
+        let root = (!tree::is_host_root()).then(own);
+        Ok(Runtime { program: find_runtime()?, root })
+    }
+
+    /// That of the container `name`; the caller's if nothing is noted.
+    ///
+    /// Root that looks into somebody else's store is not to run what is noted there, and the own
+    /// runtime knows nothing of these containers.
+    fn of(store: &Store, name: &str) -> Result<Runtime> {
+        let dir = store.run_path(name);
+        let caller = nix::unistd::geteuid().as_raw();
+        if std::fs::symlink_metadata(&dir).is_ok_and(|meta| meta.uid() != caller) {
+            return Err(Error::new(format!("{} belongs to another user", dir.display())));
+        }
+        let noted = std::fs::read(note_path(&dir)).ok();
+        match noted.and_then(|text| serde_json::from_slice::<Runtime>(&text).ok()) {
+            None => Runtime::of_caller(store),
+            // It may have been installed elsewhere since.
+            Some(noted) if noted.program.is_absolute() && !noted.program.exists() => {
+                Ok(Runtime { program: find_runtime()?, ..noted })
+            }
+            Some(noted) => Ok(noted),
+        }
+    }
+
+    fn note(&self, dir: &Path) -> Result<()> {
+        bundle::write_json(&note_path(dir), self)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        if let Some(root) = &self.root {
+            command.arg("--root").arg(root).args(["--rootless", "true"]);
+        }
+        command
+    }
+}
+
+fn note_path(dir: &Path) -> PathBuf {
+    dir.join(".lade/runtime.json")
 }
 
 /// `$TARE`, else the one beside lade, else the one in `$PATH`.
 fn find_runtime() -> Result<PathBuf> {
     if let Some(tare) = std::env::var_os("TARE").filter(|tare| !tare.is_empty()) {
-        return Ok(tare.into());
+        let tare = PathBuf::from(tare);
+        // A name alone is looked for in $PATH.
+        let is_path = tare.as_os_str().as_encoded_bytes().contains(&b'/');
+        return match is_path {
+            true => std::path::absolute(&tare).doing(|| format!("find {}", tare.display())),
+            false => Ok(tare),
+        };
     }
     let beside = std::env::current_exe().ok().map(|lade| lade.with_file_name("tare"));
     if let Some(tare) = beside.filter(|tare| tare.is_file()) {
@@ -319,7 +473,9 @@ mod tests {
     }
 
     fn supervised(script: &str) -> u8 {
-        exit_code(supervise(Command::new("sh").args(["-c", script])).unwrap())
+        exit_code(
+            supervise(Command::new("sh").args(["-c", script]), &Signals::block().unwrap()).unwrap(),
+        )
     }
 
     #[test]
