@@ -419,7 +419,7 @@ _lade() {
             return 0
             ;;
         lade__subcmd__run)
-            opts="-q -t -e -v -w -u -d -h --quiet --platform --plain-http --ca --cert --key --insecure-skip-verify --creds --authfile --hosts-dir --copy --tty --env --volume --workdir --user --entrypoint --net --hostname --detach --rm --name --store --help"
+            opts="-q -t -e -v -w -u -d -i -h --quiet --platform --plain-http --ca --cert --key --insecure-skip-verify --creds --authfile --hosts-dir --copy --tty --env --volume --workdir --user --entrypoint --net --hostname --detach --interactive --rm --name --store --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

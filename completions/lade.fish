@@ -61,7 +61,7 @@ complete -c lade -n "__fish_lade_using_subcommand bundle" -s v -l volume -d 'Sho
 complete -c lade -n "__fish_lade_using_subcommand bundle" -s w -l workdir -d 'Working directory' -r
 complete -c lade -n "__fish_lade_using_subcommand bundle" -s u -l user -d 'Who runs the command' -r
 complete -c lade -n "__fish_lade_using_subcommand bundle" -l entrypoint -d 'Replace the image\'s entry point and command' -r
-complete -c lade -n "__fish_lade_using_subcommand bundle" -l net -d 'An own network with a loopback interface only, or the host\'s' -r -f -a "none\t''
+complete -c lade -n "__fish_lade_using_subcommand bundle" -l net -d 'An own network with a loopback interface only, or the host\'s with its /etc/resolv.conf and /etc/hosts' -r -f -a "none\t''
 host\t''"
 complete -c lade -n "__fish_lade_using_subcommand bundle" -l hostname -d 'Its name of the host [default: its name]' -r
 complete -c lade -n "__fish_lade_using_subcommand bundle" -l store -d 'Where images are kept [default: /var/lib/lade, or $XDG_DATA_HOME/lade without root]' -r -F
@@ -82,7 +82,7 @@ complete -c lade -n "__fish_lade_using_subcommand run" -s v -l volume -d 'Show i
 complete -c lade -n "__fish_lade_using_subcommand run" -s w -l workdir -d 'Working directory' -r
 complete -c lade -n "__fish_lade_using_subcommand run" -s u -l user -d 'Who runs the command' -r
 complete -c lade -n "__fish_lade_using_subcommand run" -l entrypoint -d 'Replace the image\'s entry point and command' -r
-complete -c lade -n "__fish_lade_using_subcommand run" -l net -d 'An own network with a loopback interface only, or the host\'s' -r -f -a "none\t''
+complete -c lade -n "__fish_lade_using_subcommand run" -l net -d 'An own network with a loopback interface only, or the host\'s with its /etc/resolv.conf and /etc/hosts' -r -f -a "none\t''
 host\t''"
 complete -c lade -n "__fish_lade_using_subcommand run" -l hostname -d 'Its name of the host [default: its name]' -r
 complete -c lade -n "__fish_lade_using_subcommand run" -l name -d 'Name of the container [default: made up]' -r
@@ -93,6 +93,7 @@ complete -c lade -n "__fish_lade_using_subcommand run" -l insecure-skip-verify -
 complete -c lade -n "__fish_lade_using_subcommand run" -l copy -d 'Copy the layers into a plain directory instead of mounting them'
 complete -c lade -n "__fish_lade_using_subcommand run" -s t -l tty -d 'Give it a terminal'
 complete -c lade -n "__fish_lade_using_subcommand run" -s d -l detach -d 'Return when it has started and print its name; its output goes to run/NAME/.lade/log in the store'
+complete -c lade -n "__fish_lade_using_subcommand run" -s i -l interactive -d 'Nothing, for those used to it: a container in the foreground reads lade\'s input anyway'
 complete -c lade -n "__fish_lade_using_subcommand run" -l rm -d 'Remove a detached container when it ends'
 complete -c lade -n "__fish_lade_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c lade -n "__fish_lade_using_subcommand delete" -l store -d 'Where images are kept [default: /var/lib/lade, or $XDG_DATA_HOME/lade without root]' -r -F

@@ -82,7 +82,7 @@ _arguments "${_arguments_options[@]}" : \
 '-u+[Who runs the command]:USER[:GROUP]:_default' \
 '--user=[Who runs the command]:USER[:GROUP]:_default' \
 '--entrypoint=[Replace the image'\''s entry point and command]:PROGRAM:_default' \
-'--net=[An own network with a loopback interface only, or the host'\''s]:NETWORK:(none host)' \
+'--net=[An own network with a loopback interface only, or the host'\''s with its /etc/resolv.conf and /etc/hosts]:NETWORK:(none host)' \
 '--hostname=[Its name of the host \[default\: its name\]]:NAME:_default' \
 '--store=[Where images are kept \[default\: /var/lib/lade, or \$XDG_DATA_HOME/lade without root\]]:DIR:_files' \
 '--copy[Copy the layers into a plain directory instead of mounting them]' \
@@ -121,7 +121,7 @@ _arguments "${_arguments_options[@]}" : \
 '-u+[Who runs the command]:USER[:GROUP]:_default' \
 '--user=[Who runs the command]:USER[:GROUP]:_default' \
 '--entrypoint=[Replace the image'\''s entry point and command]:PROGRAM:_default' \
-'--net=[An own network with a loopback interface only, or the host'\''s]:NETWORK:(none host)' \
+'--net=[An own network with a loopback interface only, or the host'\''s with its /etc/resolv.conf and /etc/hosts]:NETWORK:(none host)' \
 '--hostname=[Its name of the host \[default\: its name\]]:NAME:_default' \
 '--name=[Name of the container \[default\: made up\]]:NAME:_default' \
 '--store=[Where images are kept \[default\: /var/lib/lade, or \$XDG_DATA_HOME/lade without root\]]:DIR:_files' \
@@ -134,6 +134,8 @@ _arguments "${_arguments_options[@]}" : \
 '--tty[Give it a terminal]' \
 '-d[Return when it has started and print its name; its output goes to run/NAME/.lade/log in the store]' \
 '--detach[Return when it has started and print its name; its output goes to run/NAME/.lade/log in the store]' \
+'-i[Nothing, for those used to it\: a container in the foreground reads lade'\''s input anyway]' \
+'--interactive[Nothing, for those used to it\: a container in the foreground reads lade'\''s input anyway]' \
 '--rm[Remove a detached container when it ends]' \
 '-h[Print help (see more with '\''--help'\'')]' \
 '--help[Print help (see more with '\''--help'\'')]' \

@@ -946,3 +946,25 @@ fn a_signal_while_the_bundle_is_made_leaves_nothing() {
         assert_eq!((place.count("run"), place.count("bundles")), (0, 0));
     }
 }
+
+#[test]
+fn the_hosts_network_comes_with_its_names() {
+    let place = Place::new();
+    layer(&place, "one", |root| {
+        base(root);
+        fs::create_dir_all(root.join("usr/lib")).unwrap();
+        symlink("../usr/lib/hosts", root.join("etc/hosts")).unwrap();
+    });
+    let image = format!("oci:{}:one", place.text("layout"));
+    let own = place.text("own");
+    fs::write(&own, "own").unwrap();
+    let script = "cat /etc/resolv.conf /etc/hosts; ! echo x 2>/dev/null >/etc/hosts";
+    let hosts = ["/etc/resolv.conf", "/etc/hosts"].map(|path| fs::read_to_string(path).unwrap());
+    let run = ["run", "-q", "--net", "host", &image, "/bin/sh", "-c", script];
+    assert_eq!(place.ok(&run), hosts.concat());
+    let volume = format!("{own}:/etc/hosts");
+    let run = ["run", "-q", "-v", &volume, "--net", "host", &image, "/bin/cat", "/etc/hosts"];
+    assert_eq!(place.ok(&run), "own");
+    let run = ["run", "-qi", &image, "/bin/sh", "-c", "! cat /etc/resolv.conf 2>/dev/null"];
+    assert_eq!(place.ok(&run), "");
+}

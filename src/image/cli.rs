@@ -94,6 +94,11 @@ fn run_command() -> Command {
             "Return when it has started and print its name; its output goes \
             to run/NAME/.lade/log in the store",
         ))
+        .arg(flag(
+            "interactive",
+            'i',
+            "Nothing, for those used to it: a container in the foreground reads lade's input anyway",
+        ))
         .arg(flag("rm", None, "Remove a detached container when it ends"))
         .arg(
             option("name", "NAME", "Name of the container [default: made up]")
@@ -150,7 +155,8 @@ fn image_arguments(command: Command) -> Command {
             option(
                 "net",
                 "NETWORK",
-                "An own network with a loopback interface only, or the host's",
+                "An own network with a loopback interface only, or the host's \
+                with its /etc/resolv.conf and /etc/hosts",
             )
             .value_parser(["none", "host"])
             .default_value("none"),
@@ -384,8 +390,20 @@ fn credentials(text: &str) -> (String, String) {
     (user.to_owned(), password.to_owned())
 }
 
+/// What names mean in the host's network, read-only as the network is the host's. Where the image
+/// has no such file, an empty one is made in the container's root.
+fn network_files() -> impl Iterator<Item = Bind> {
+    let paths = ["/etc/resolv.conf", "/etc/hosts"].map(PathBuf::from).into_iter();
+    let files = paths.filter(|path| path.is_file());
+    files.map(|path| Bind { source: path.clone(), destination: path, readonly: true })
+}
+
 fn overrides(matches: &ArgMatches) -> Overrides {
     let text = |name: &str| matches.get_one::<String>(name).cloned();
+    let host_network = text("net").as_deref() == Some("host");
+    let binds = matches.get_many::<Bind>("volume").into_iter().flatten().cloned();
+    // Before the caller's own, which may take their place.
+    let files = network_files().filter(|_| host_network);
     let texts = |name: &str| matches.get_many::<String>(name).into_iter().flatten().cloned();
     Overrides {
         command: texts("COMMAND").collect(),
@@ -394,8 +412,8 @@ fn overrides(matches: &ArgMatches) -> Overrides {
         cwd: text("workdir"),
         user: text("user"),
         terminal: matches.get_flag("tty"),
-        mounts: matches.get_many::<Bind>("volume").into_iter().flatten().cloned().collect(),
-        host_network: text("net").as_deref() == Some("host"),
+        mounts: files.chain(binds).collect(),
+        host_network,
         hostname: text("hostname"),
         maps: None,
     }
