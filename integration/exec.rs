@@ -185,6 +185,20 @@ fn exec_in_a_paused_container_waits_for_resume() {
 }
 
 #[test]
+fn a_process_that_cannot_join_the_cgroups_is_refused() {
+    if is_crun() || !Path::new("/sys/fs/cgroup/pids").exists() {
+        return;
+    }
+    let c = running(|_| ());
+    let script = "umount /sys/fs/cgroup/devices && exec \"$@\"";
+    let unseen = ["unshare", "--mount", "sh", "-c", script, "sh"];
+    let said = c.exec(&[], &["/bin/true"]).under(&unseen).fails(255);
+    assert!(said.contains("error adding pid ") && said.contains(" to cgroups: "), "{said}");
+    assert!(said.contains("no such file or directory"), "{said}");
+    c.end();
+}
+
+#[test]
 fn exec_in_a_sub_cgroup() {
     if is_crun() || !Path::new("/sys/fs/cgroup/pids").exists() {
         return;
