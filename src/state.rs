@@ -794,10 +794,10 @@ impl Container {
             let coming = state.stage == Stage::Creating && state.pid == 0 && self.busy()?;
             return Ok(if coming { Status::Creating } else { Status::Stopped });
         }
-        let frozen = |cgroup: &Cgroup| cgroup.exists() && cgroup.paused().unwrap_or(false);
+        let paused = state.cgroup.as_ref().map_or(Ok(false), Cgroup::paused);
         Ok(match state.stage {
             Stage::Creating => Status::Creating,
-            _ if state.cgroup.as_ref().is_some_and(frozen) => Status::Paused,
+            _ if paused? => Status::Paused,
             Stage::Created => Status::Created,
             // `run` saves the state while the child is still at work: its root may be the host's.
             Stage::Started

@@ -74,7 +74,8 @@ impl Cgroup {
     /// What of `properties` has to have another value because BFQ is at work here.
     fn bfq_weights(&self, properties: &[Property]) -> Vec<Property> {
         let weights: Vec<_> = properties.iter().filter_map(for_bfq).collect();
-        let has_bfq = |place: &Place| dir::exists(&format!("{}/io.bfq.weight", place.dir));
+        let has_bfq =
+            |place: &Place| dir::exists(&format!("{}/io.bfq.weight", place.dir)) == Ok(true);
         if weights.is_empty() || !self.v2().is_some_and(has_bfq) { Vec::new() } else { weights }
     }
 
@@ -129,15 +130,17 @@ impl Cgroup {
 }
 
 /// How much of the place's directory is there, if it lacks parents.
-pub fn missing_parents(place: &Place) -> Option<usize> {
-    let mut there = dir::parent(&place.dir)?;
-    if dir::exists(there) {
-        return None;
+pub fn missing_parents(place: &Place) -> nix::Result<Option<usize>> {
+    let parents = std::iter::successors(dir::parent(&place.dir), |dir| dir::parent(dir))
+        .take_while(|parent| parent.len() >= place.mountpoint.len());
+    let mut lacks = false;
+    for parent in parents {
+        if dir::exists(parent)? {
+            return Ok(lacks.then_some(parent.len()));
+        }
+        lacks = true;
     }
-    while !dir::exists(there) {
-        there = dir::parent(there).filter(|parent| parent.len() >= place.mountpoint.len())?;
-    }
-    Some(there.len())
+    Ok(None)
 }
 
 /// Removes the parents that were made for the place. Others may use them by now.

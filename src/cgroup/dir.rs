@@ -21,7 +21,7 @@ pub fn open_write(file: &str) -> nix::Result<OwnedFd> {
 
 /// Gives the kernel one more order through an open control file.
 pub fn write_to(fd: &OwnedFd, value: &str) -> nix::Result<()> {
-    let written = unistd::write(fd, value.as_bytes())?;
+    let written = retry(|| unistd::write(fd, value.as_bytes()))?;
     if written == value.len() { Ok(()) } else { Err(Errno::EIO) }
 }
 
@@ -33,6 +33,17 @@ pub fn read(file: &str) -> nix::Result<String> {
 /// As [`read`], for a file that the kernel shows as one record: a short read is the end of it.
 pub fn read_record(file: &str) -> nix::Result<String> {
     read_until(file, |count, room| count < room)
+}
+
+/// A signal interrupts what takes long, such as freeing memory, even if it only stops and continues us.
+fn retry(mut call: impl FnMut() -> nix::Result<usize>) -> nix::Result<usize> {
+    for _ in 0..1000 {
+        match call() {
+            Err(Errno::EINTR) => {}
+            done => return done,
+        }
+    }
+    Err(Errno::EINTR)
 }
 
 fn read_until(file: &str, is_end: impl Fn(usize, usize) -> bool) -> nix::Result<String> {
@@ -48,7 +59,7 @@ fn read_from(fd: &OwnedFd, is_end: impl Fn(usize, usize) -> bool) -> nix::Result
     let mut text = Vec::new();
     let mut buf = [0; 4096];
     loop {
-        let count = unistd::read(fd, &mut buf)?;
+        let count = retry(|| unistd::read(fd, &mut buf))?;
         text.extend_from_slice(buf.get(..count).unwrap_or_default());
         if is_end(count, buf.len()) {
             return String::from_utf8(text).map_err(|_| Errno::EILSEQ);
@@ -62,8 +73,11 @@ pub fn read_number(file: &str) -> nix::Result<u64> {
 }
 
 /// Whether the directory is there (and visible to the caller).
-pub fn exists(dir: &str) -> bool {
-    unistd::access(dir, unistd::AccessFlags::F_OK).is_ok()
+pub fn exists(dir: &str) -> nix::Result<bool> {
+    match unistd::access(dir, unistd::AccessFlags::F_OK) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(false),
+        looked => looked.map(|()| true),
+    }
 }
 
 /// Makes a directory and the parents that it lacks; whether it is new. One that somebody else makes

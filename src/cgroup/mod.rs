@@ -175,7 +175,10 @@ impl Cgroup {
         let place = |hierarchy: &Hierarchy| hierarchy.place(&path, absolute, pure);
         let mut places = host.list().iter().map(place).collect::<Result<Vec<_>>>()?;
         if path.contains('/') {
-            places.iter_mut().for_each(|place| place.there = create::missing_parents(place));
+            for place in &mut places {
+                let there = create::missing_parents(place);
+                place.there = there.doing(|| format!("look for the cgroup {}", place.dir))?;
+            }
         }
         Ok(Cgroup { places, unit: None })
     }
@@ -335,9 +338,10 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// Whether the container's cgroup is still there.
+    /// Whether the container's cgroup is still there. Where that cannot be learned, whoever uses it will
+    /// fail.
     pub fn exists(&self) -> bool {
-        self.main().is_some_and(|place| dir::exists(&place.dir))
+        self.main().is_some_and(|place| dir::exists(&place.dir).unwrap_or(true))
     }
 
     /// The hierarchy that speaks for all: devices on v1, as in runc. It is the one that cannot

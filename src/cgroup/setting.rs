@@ -143,7 +143,11 @@ impl<'a> Writer<'a> {
             How::Write | How::IfThere => self.write_file(&setting.file, &setting.value, &place.dir),
         };
         match done {
-            Err(Errno::ENOENT) if setting.how == How::IfThere && dir::exists(&place.dir) => Ok(()),
+            Err(Errno::ENOENT)
+                if setting.how == How::IfThere && dir::exists(&place.dir) == Ok(true) =>
+            {
+                Ok(())
+            }
             done => done.map_err(|errno| explain(setting, &place.dir, errno)),
         }
     }
