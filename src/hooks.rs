@@ -124,6 +124,17 @@ impl Hook {
         cwd: Option<&Path>,
         init: Option<BorrowedFd>,
     ) -> Result<()> {
+        let done = self.perform(state, env, cwd, init);
+        done.map_err(|err| err.or_doing(|| self.to_string()).at(self.at()))
+    }
+
+    fn perform(
+        &self,
+        state: &[u8],
+        env: &[CString],
+        cwd: Option<&Path>,
+        init: Option<BorrowedFd>,
+    ) -> Result<()> {
         let name = format!("error running {} hook #{}", self.point.name(), self.index);
         let fail = |what: String| Error::new(format!("{name}: {what}"));
         // Files in memory in place of pipes: a hook that does not read or that writes much can
@@ -149,14 +160,12 @@ impl Hook {
                 self.timeout.unwrap_or(0)
             ))
             .at(format!("{}.timeout", self.at()))),
-            Wait::InitEnded => {
-                Err(fail("the container's process ended meanwhile".into()).at(self.at()))
-            }
+            Wait::InitEnded => Err(fail("the container's process ended meanwhile".into())),
             Wait::Ended(status) if status.success() => Ok(()),
             Wait::Ended(status) => {
                 let (out, err) = (quote(stdout), quote(stderr));
                 let what = format!("{}, stdout: {out}, stderr: {err}", end(status));
-                Err(fail(what).at(self.at()))
+                Err(fail(what))
             }
         }
     }
@@ -193,16 +202,16 @@ impl Hook {
     /// Waits for the end, and kills what must not be waited for any longer.
     fn wait(&self, mut child: Child, init: Option<BorrowedFd>) -> Result<Wait> {
         let early = match (self.timeout, init) {
-            (None, None) => None,
-            (timeout, init) => self.watch(&child, timeout, init)?,
+            (None, None) => Ok(None),
+            (timeout, init) => self.watch(&child, timeout, init),
         };
-        if early.is_some() {
+        if !matches!(early, Ok(None)) {
             // The whole group: a hook is often a shell that waits for what really hangs. Nothing is
             // lost if it ended just now: the wait below collects it either way.
             let _ = sys::kill::kill(-(child.id() as i32), libc::SIGKILL);
         }
         let status = child.wait().map_err(|e| Error::io("wait for a hook", &e))?;
-        Ok(early.unwrap_or(Wait::Ended(status)))
+        Ok(early?.unwrap_or(Wait::Ended(status)))
     }
 
     /// Waits for the first that ends: the hook (`None`), its time, or init.
