@@ -568,3 +568,65 @@ fn a_filter_that_denies_what_the_runtime_uses_is_no_obstacle() {
         assert_eq!(c.run(), "through\n");
     }
 }
+
+/// A profile for programs without sockets knows none of these.
+#[test]
+fn a_filter_without_sockets_is_no_obstacle() {
+    for call in ["sendto", "recvmsg", "recvfrom"] {
+        for action in ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"] {
+            let c = denying(&[call], action);
+            assert_eq!(c.run(), "through\n", "{call}");
+            c.create().start().wait_for("stopped");
+            c.end();
+        }
+    }
+}
+
+/// A container whose filter is loaded before the runtime's last calls.
+fn denying(names: &[&str], action: &str) -> Container {
+    Container::new(&["/bin/echo", "through"]).with(|c| {
+        c["process"]["noNewPrivileges"] = json!(false);
+        c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": names, "action": action}]});
+    })
+}
+
+#[test]
+fn what_the_filter_denies_the_runtime_is_told_as_such() {
+    if !is_tare() {
+        return;
+    }
+    for (call, action) in [
+        ("setgroups", "SCMP_ACT_ERRNO"),
+        ("setresuid", "SCMP_ACT_ERRNO"),
+        ("rt_sigprocmask", "SCMP_ACT_ERRNO"),
+        ("setgroups", "SCMP_ACT_KILL_PROCESS"),
+    ] {
+        let c =
+            denying(&[call], action).with(|c| c["process"]["user"]["additionalGids"] = json!([7]));
+        let said = c.boot("run", &[]).answer().stderr;
+        let hint = "hint: linux.seccomp may not allow what it takes to start a program";
+        assert!(said.contains(hint), "{call}: {said}");
+        c.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_filter_under_which_a_start_would_hang_is_refused() {
+    if !is_tare() {
+        return;
+    }
+    for call in ["close", "recvfrom"] {
+        let c = denying(&[call], "SCMP_ACT_ERRNO")
+            .with(|c| c["hooks"] = json!({"startContainer": [{"path": "/bin/true"}]}));
+        let said = c.boot("run", &[]).fails(1);
+        assert!(said.contains(&format!("does not allow {call}(2)")), "{said}");
+        assert!(said.contains("linux.seccomp = "), "{said}");
+        c.assert_nothing_left();
+    }
+    for call in ["accept4", "read"] {
+        let said = denying(&[call], "SCMP_ACT_ERRNO").boot("create", &[]).fails(1);
+        assert!(said.contains(&format!("does not allow {call}(2)")), "{said}");
+    }
+    assert_eq!(denying(&["accept4"], "SCMP_ACT_ERRNO").run(), "through\n");
+}

@@ -22,7 +22,7 @@ use crate::plan::Plan;
 use crate::rootfs::{self, Mask, PinnedRoot};
 use crate::seccomp::{self, Filter};
 use crate::state::{State, Status};
-use crate::step::{ChildStep, Entry};
+use crate::step::ChildStep;
 use crate::sys::process::{ANY_SIGNAL, Fork, Strings, exec, exec_fd, exit_now, fork_into};
 use crate::sys::stub;
 use crate::terminal::{self, Pty};
@@ -147,6 +147,10 @@ impl<'a> Child<'a> {
         for (index, entry) in plan.child.iter().enumerate() {
             trace.step(index, || self.perform(&entry.step)).map_err(|err| {
                 let err = err.or_doing(|| entry.step.to_string());
+                let err = match err.errno() {
+                    Some(Errno::EPERM | Errno::ENOSYS) => plan.explain_filter(index, err),
+                    _ => err,
+                };
                 if entry.at.is_empty() { err } else { err.at(entry.at.as_str()) }
             })?;
         }
@@ -410,6 +414,14 @@ impl<'a> Child<'a> {
         }
     }
 
+    /// As [`Child::await_continue`], where no files come along: by calls that a payload makes, too.
+    fn go_on(&self) -> Result<()> {
+        match self.channel()?.receive()? {
+            Some(Msg::Continue) => Ok(()),
+            _ => exit_now(1),
+        }
+    }
+
     /// A hook in the container's namespaces: `pid` is the one that is seen there (runtime.md, "State").
     /// It starts where runc's does: in the root file system, or in the payload's working directory.
     fn hook(&self, hook: &Hook) -> Result<()> {
@@ -419,7 +431,7 @@ impl<'a> Child<'a> {
         if hook.point == Point::StartContainer {
             // A program of the container, as its user: that has its environment, as with runc.
             let env = self.env.as_ref().map_or(&[][..], Strings::strings);
-            return run(Status::Created, env).map_err(|err| self.under_filter(err));
+            return run(Status::Created, env);
         }
         nix::unistd::fchdir(self.root()?)?;
         // What it makes is not for everyone to write, as what the steps make may be.
@@ -428,15 +440,6 @@ impl<'a> Child<'a> {
         let done = run(Status::Creating, &[]);
         umask(before);
         done
-    }
-
-    /// The payload's filter holds for hooks in the container, and for what it takes to start them.
-    fn under_filter(&self, err: Error) -> Error {
-        let is_filter = |entry: &Entry<ChildStep>| matches!(entry.step, ChildStep::Seccomp(..));
-        match err.errno() == Some(Errno::EPERM) && self.plan.child.iter().any(is_filter) {
-            true => err.hint("linux.seccomp may not allow what it takes to start a program"),
-            false => err,
-        }
     }
 
     /// Takes hold of what `found` finds for a mount. What cannot be held fails when it is mounted.
@@ -553,13 +556,13 @@ impl<'a> Child<'a> {
         let Some(listener) = loaded.map_err(seccomp::refused)? else { return Ok(()) };
         let msg = Msg::Listener(listener.as_raw_fd());
         if filter.listener.as_ref().is_some_and(|agent| agent.by_number) {
-            nix::unistd::write(self.channel()?, &msg.encode())?;
-            return self.await_continue();
+            self.channel()?.send(&msg, None)?;
+            return self.go_on();
         }
         self.channel()?.send(&msg, Some(listener.as_fd()))?;
         // Nobody else may hold it: with the agent gone, the kernel has to answer the calls.
         drop(listener);
-        self.await_continue()
+        self.go_on()
     }
 
     /// From here on the container is created. A process that waits for long keeps nothing open that
@@ -577,7 +580,7 @@ impl<'a> Child<'a> {
                 _ => exit_now(1),
             };
         };
-        self.await_continue()?;
+        self.go_on()?;
         self.inherited.channel = None;
         let listener = UnixListener::from(listener);
         loop {
@@ -660,8 +663,11 @@ impl<'a> Child<'a> {
             path: &self.program,
         });
         let stub = stub.map_err(|errno| {
-            Error::sys("make the memory file that executes the payload", errno)
-                .hint("vm.memfd_noexec has to be 0 or 1")
+            let err = Error::sys("make the memory file that executes the payload", errno);
+            match errno {
+                Errno::EACCES => err.hint("vm.memfd_noexec has to be 0 or 1"),
+                _ => err,
+            }
         })?;
         sys::process::keep_on_exec(report)?;
         Ok(exec_fd(stub.as_fd(), args, env))

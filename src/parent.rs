@@ -196,7 +196,7 @@ impl<'a> Parent<'a> {
         // The child's copy of this process must not be looked into before it is the payload. Where it
         // is to be mapped by an unprivileged runtime, it sees to that itself (`BecomeRoot`).
         if !plan.parent.iter().any(maps) || sys::process::euid() == 0 {
-            sys::security::set_dumpable(false)?;
+            sys::security::set_dumpable(false).doing(|| "hide the process from others")?;
         }
         for (index, entry) in plan.parent.iter().enumerate() {
             let run = || self.perform(&entry.step, &traces.child);
@@ -517,7 +517,11 @@ impl<'a> Parent<'a> {
             Some(at) if self.lacked_memory() => {
                 Error::new("container init was OOM-killed (memory limit too low?)").at(at)
             }
-            _ => Error::new(format!("{ENDED_EARLY}: {status}")),
+            _ => {
+                let err = Error::new(format!("{ENDED_EARLY}: {status}"));
+                let killed = status.contains("signal 9");
+                if killed { err } else { self.plan.explain_filter(usize::MAX, err) }
+            }
         }
     }
 

@@ -98,6 +98,17 @@ impl Plan {
         steps.filter(|step| matches!(step, ChildStep::Mount(_) | ChildStep::CgroupMounts { .. }))
     }
 
+    /// Says that the payload's filter may be the reason of a failure, if it holds for the child's step
+    /// `index`.
+    pub fn explain_filter(&self, index: usize, err: Error) -> Error {
+        let is_filter =
+            |entry: &Entry<ChildStep>| matches!(entry.step, ChildStep::Seccomp(_, false));
+        match self.child.iter().take(index).any(is_filter) {
+            true => err.hint("linux.seccomp may not allow what it takes to start a program"),
+            false => err,
+        }
+    }
+
     fn parent(&mut self, step: ParentStep, at: impl Into<String>) {
         self.parent.push(Entry { step, at: at.into() });
     }

@@ -11,6 +11,9 @@ use crate::spec::config;
 use crate::sys::security as sys;
 use crate::sys::security::CapSets;
 
+/// The last capability of the oldest kernel.
+const CHECKPOINT_RESTORE: u32 = 40;
+
 /// The highest capability number that the kernel's interface has room for.
 const MAX_CAPABILITY: u32 = 63;
 
@@ -55,7 +58,7 @@ impl Capabilities {
         for n in (0..=MAX_CAPABILITY).filter(|n| self.bounding & (1 << n) == 0) {
             match sys::drop_bounding(n) {
                 // Beyond the last capability of this kernel.
-                Err(Errno::EINVAL) => break,
+                Err(Errno::EINVAL) if n > CHECKPOINT_RESTORE => break,
                 other => other.doing(|| format!("drop {} from the bounding set", name(n)))?,
             }
         }
@@ -156,7 +159,7 @@ impl Credentials {
             let err = Error::sys("set the supplementary groups", errno);
             let err = err.at("process.user.additionalGids");
             match errno {
-                Errno::EPERM => err.hint(
+                Errno::EPERM if self.groups_may_stay => err.hint(
                     "a user namespace that was made without privileges has one group; more need \
                      newgidmap(1) and a range in /etc/subgid",
                 ),

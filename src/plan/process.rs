@@ -55,7 +55,7 @@ pub(super) fn process_steps(plan: &mut Plan, process: &Process, around: &Around)
     plan.child(ChildStep::OwnStdio(process.user.uid), "process.user.uid");
     plan.child(ChildStep::JoinMemoryCgroup, "linux.cgroupsPath");
     // Without no_new_privs the filter needs CAP_SYS_ADMIN, which goes with the credentials.
-    let mut filter = seccomp.map(|config| compile(plan, config, around.first)).transpose()?;
+    let mut filter = seccomp.map(|config| compile(plan, config, around, process)).transpose()?;
     if let Some(filter) = filter.take_if(|_| !process.no_new_privileges) {
         load_filter(plan, filter, seccomp);
     }
@@ -78,14 +78,30 @@ pub(super) fn process_steps(plan: &mut Plan, process: &Process, around: &Around)
     Ok(())
 }
 
-fn compile(plan: &mut Plan, config: &Seccomp, first: bool) -> Result<Filter> {
+fn compile(
+    plan: &mut Plan,
+    config: &Seccomp,
+    around: &Around,
+    process: &Process,
+) -> Result<Filter> {
     let filter = seccomp::compile(config)?;
-    if seccomp::denies(config, "execve") {
-        return Err(Error::new("the filter does not allow execve(2), which starts the program")
-            .at("linux.seccomp"));
+    let waits = !around.options.start && !process.no_new_privileges;
+    let needed = [
+        ("execve", true, "starts the program"),
+        // Without these, the standard library waits for ever, or ends the process.
+        ("close", around.hooks, "starting a startContainer hook takes"),
+        ("recvfrom", around.hooks, "starting a startContainer hook takes"),
+        ("accept4", waits, "waiting for the start takes"),
+        ("read", waits, "waiting for the start takes"),
+    ];
+    for (call, needed, what) in needed {
+        if needed && seccomp::denies(config, call) {
+            let err = Error::new(format!("the filter does not allow {call}(2), which {what}"));
+            return Err(err.at("linux.seccomp"));
+        }
     }
     // Once is enough: processes of exec are many.
-    let unknown = filter.unknown.iter().filter(|_| first);
+    let unknown = filter.unknown.iter().filter(|_| around.first);
     plan.warnings.extend(
         unknown.map(|(at, name)| format!("{at} is ignored: there is no system call {name:?}")),
     );
