@@ -174,7 +174,11 @@ impl Mount {
         let mount = match &self.kind {
             Kind::FileSystem(name) => {
                 let mode = self.covered_mode(root, name);
-                let copy_up = self.copy_up.filter(|_| root.resolve(&self.destination).is_ok());
+                let covered = |index| root.resolve(&self.destination).map(|_| index);
+                let copy_up = match self.copy_up.map(covered) {
+                    Some(Err(Errno::ENOENT)) => None,
+                    covered => covered.transpose().map_err(|e| self.fault(e, "destination"))?,
+                };
                 let (target, plain) = self.directory(root, name)?;
                 let mount = match pinned {
                     Some(early) => early,
