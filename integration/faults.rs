@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -153,6 +154,65 @@ fn a_forced_delete_that_cannot_read_the_state_removes_nothing() {
     let said = delete(&c).under(&words).fails(1);
     assert!(said.contains("input/output error"), "{said}");
     assert_eq!(c.state()["status"], "running");
+    c.end();
+}
+
+/// What strace(1) does to calls of the runtime alone.
+fn injecting<'a>(inject: &'a str, path: &'a str) -> Vec<&'a str> {
+    let only = if path.is_empty() { &[][..] } else { &["-P", path] };
+    [&["strace", "-qq", "-o", "/dev/null"][..], only, &["-e", inject]].concat()
+}
+
+#[test]
+fn a_hook_that_cannot_be_watched_is_ended() {
+    let c = Container::idle();
+    let late = c.shared().join("late");
+    let script = format!("sleep 2; touch {}", late.display());
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 9,
+        "env": ["PATH=/usr/bin:/bin"]});
+    let c = c.with(|c| c["hooks"] = json!({"createRuntime": [hook]}));
+    let inject = injecting("inject=pidfd_open:error=EMFILE", "");
+    let said = c.boot("create", &[]).under(&inject).fails(1);
+    assert!(said.contains("run createRuntime hook #0 /bin/sh: too many open files"), "{said}");
+    c.assert_nothing_left();
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(!late.exists());
+}
+
+#[test]
+fn a_hook_after_the_start_that_cannot_be_run_is_named() {
+    let hooks = json!({"poststart": [{"path": "/bin/true"}]});
+    let c = Container::idle().with(|c| c["hooks"] = hooks);
+    c.create();
+    let inject = injecting("inject=memfd_create:error=EMFILE", "");
+    let said = c.act("start").under(&inject).fails(1);
+    assert!(said.contains("run poststart hook #0 /bin/true: too many open files"), "{said}");
+    c.end();
+}
+
+#[test]
+fn a_signal_does_not_keep_a_limit_from_being_written() {
+    let c = idle();
+    let file = format!("/sys/fs/cgroup/memory/{}/memory.limit_in_bytes", c.id);
+    if Path::new(&file).exists() {
+        let inject = injecting("inject=write:error=EINTR:when=1..5", &file);
+        c.verb("update").args(&["--memory", "300M", &c.id]).under(&inject).ok();
+        assert_eq!(std::fs::read_to_string(file).expect("read").trim(), "314572800");
+    }
+    c.end();
+}
+
+/// Whoever asks whether it runs is not to hear a guess.
+#[test]
+fn a_freezer_that_cannot_be_read_is_an_error() {
+    let c = idle();
+    let file = format!("/sys/fs/cgroup/freezer/{}/freezer.self_freezing", c.id);
+    if Path::new(&file).exists() {
+        c.act("pause").ok();
+        let inject = injecting("inject=read:error=EIO", &file);
+        let said = c.act("state").under(&inject).fails(1);
+        assert!(said.contains(&format!("read {file}: input/output error")), "{said}");
+    }
     c.end();
 }
 
