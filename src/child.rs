@@ -2,7 +2,6 @@
 //! the plan is there already; it never returns.
 
 use std::ffi::CString;
-use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -169,6 +168,7 @@ impl<'a> Child<'a> {
         drop(sent);
     }
 
+    #[inline(never)] // It is called at many places, and all but never fails.
     fn channel(&self) -> Result<&Channel> {
         self.inherited.channel.as_ref().ok_or_else(|| Error::new("the runtime is gone"))
     }
@@ -632,7 +632,7 @@ impl<'a> Child<'a> {
         let err = exec_failed(&self.program.to_string_lossy(), errno);
         if self.is_created() {
             // Nobody is left to be told if this cannot be written.
-            let _ = writeln!(std::io::stderr(), "{}", err.message());
+            let _ = nix::unistd::write(sys::process::stdio(2), (err.message() + "\n").as_bytes());
         }
         Err(err)
     }

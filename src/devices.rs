@@ -177,7 +177,7 @@ pub fn link(root: &Root, path: &Path, target: &Path) -> Result<()> {
         other => return Ok(other?),
     }
     let is_own = match nix::fcntl::readlinkat(&*dir, name) {
-        Ok(found) => found == target,
+        Ok(found) => found == target || found == "/dev/pts/ptmx",
         // The device takes the terminals of the `pts` beside it. It may be the host's file, too.
         Err(_) => {
             let stat = fstatat(&*dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;

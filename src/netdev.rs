@@ -200,7 +200,9 @@ impl Moved {
             .body(&link_header(index, 0))
             .text(IFLA_IFNAME, &self.device.name)
             .attribute(IFLA_NET_NS_FD, &host.as_raw_fd().to_ne_bytes());
-        there.request(request)?;
+        there
+            .request(request)
+            .map_err(|err| Error::from(err).or_doing(|| "move it back".into()))?;
         set_up(&Route::open()?, &self.device.name, &self.addresses, self.was_up)
     }
 }

@@ -52,13 +52,17 @@ impl Root {
         self.open_with(path, OFlag::O_PATH, ResolveFlag::empty())
     }
 
-    /// Resolves `path`, refusing a symbolic link at its end with `ELOOP`.
+    /// Resolves `path`, refusing a symbolic link at its end with `ELOOP`, as well as one that leads to the
+    /// root for its directory: what is made there would be beneath the mount that `path` means.
     pub fn resolve_plain(&self, path: &Path) -> Result<OwnedFd, Errno> {
         let plain = ResolveFlag::RESOLVE_NO_SYMLINKS;
         match (self.open_with(path, OFlag::O_PATH, plain), split(path)) {
             // Most often there is none on its way either.
             (Err(Errno::ELOOP), Some((parent, name))) => {
                 let dir = Root::new(self.resolve(parent)?);
+                if sys::mount::identity(&dir.dir)? == sys::mount::identity(&self.dir)? {
+                    return Err(Errno::ELOOP);
+                }
                 dir.open_with(Path::new(name), OFlag::O_PATH, plain)
             }
             (other, _) => other,

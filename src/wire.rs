@@ -176,7 +176,7 @@ impl Msg {
     }
 }
 
-/// What stands for a failed seccomp(2) or execve(2) of the stub; the caller knows the program.
+/// What stands for a failed seccomp(2) or execve(2) of the stub.
 fn stub_failed(failure: Failure) -> Error {
     let errno = Errno::from_raw(failure.errno);
     match failure.seccomp {

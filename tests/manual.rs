@@ -18,10 +18,11 @@ const WIDTH: usize = 80;
 
 /// The programs whose texts are made.
 fn programs() -> Vec<Command> {
-    let mut programs = vec![tare_command()];
-    #[cfg(feature = "lade")]
-    programs.push(tare::image::cli::command());
-    programs
+    vec![
+        tare_command(),
+        #[cfg(feature = "lade")]
+        tare::image::cli::command(),
+    ]
 }
 
 /// The whole command line as a clap definition.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, FROZEN_ABOVE};
 use crate::cli::Global;
 use crate::error::{Error, Result};
 use crate::rdt::Rdt;
@@ -150,7 +150,10 @@ fn end(state: &State) -> Result<()> {
     }
     kill_criu(state)?;
     if !init.map_or(Ok(true), |init| init.wait(LIMIT))? {
-        let hint = format!("is process {} in an uninterruptible wait?", state.pid);
+        let hint = match state.frozen_above() {
+            true => FROZEN_ABOVE.into(),
+            false => format!("is process {} in an uninterruptible wait?", state.pid),
+        };
         return Err(Error::new("container init still running").hint(hint));
     }
     super::kill::warn_of_leftovers(state);

@@ -37,7 +37,8 @@ enum Effect {
 
 const ATIME: u64 = attr::ATIME_MASK;
 
-/// That `relatime` was asked for, a flag of mount(2) only: [`times`] takes it away again.
+/// That `relatime` was asked for, a flag of mount(2) only: a bit of the mask of times that no attribute
+/// has, and that [`times`] takes away again.
 const RELATIME: u64 = ATIME & !(attr::NOATIME | attr::STRICTATIME);
 
 /// All words with a meaning of their own; `features` lists them. Any other goes to the file system.

@@ -66,26 +66,26 @@ pub fn fork_into(flags: u64, into: Option<BorrowedFd>) -> Result<Fork, Errno> {
 
 /// Closes all descriptors but the standard ones and those in `keep`.
 pub fn close_others(keep: &[i32]) -> Result<(), Errno> {
-    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
+    let mut keep = keep.to_vec();
     keep.sort_unstable();
     let mut first = 3;
     for kept in keep.into_iter().filter(|fd| *fd >= 3) {
         if first < kept {
-            close_range(first, kept - 1)?;
+            close_range(first as u32, kept as u32 - 1)?;
         }
         first = kept + 1;
     }
-    close_range(first, u32::MAX)
+    close_range(first as u32, u32::MAX)
 }
 
 /// Closes descriptors, those whose numbers follow each other with one call.
 pub fn close_all(fds: Vec<OwnedFd>) {
-    let mut numbers: Vec<u32> = fds.into_iter().map(|fd| fd.into_raw_fd() as u32).collect();
+    let mut numbers: Vec<i32> = fds.into_iter().map(OwnedFd::into_raw_fd).collect();
     numbers.sort_unstable();
     for run in numbers.chunk_by(|before, after| before + 1 == *after) {
         if let (Some(first), Some(last)) = (run.first(), run.last()) {
             // Nothing that is open can fail to be closed.
-            let _ = close_range(*first, *last);
+            let _ = close_range(*first as u32, *last as u32);
         }
     }
 }
@@ -94,8 +94,8 @@ pub fn close_all(fds: Vec<OwnedFd>) {
 /// closing them one by one would be a sixth of all its system calls. They are close-on-exec. One with
 /// a high number is closed at once: with hundreds of mounts there are more than a process may have.
 pub fn close_later(fd: OwnedFd) {
-    /// Leaves room below the least limit that is in use, 256.
-    const MOST_LEFT: i32 = 192;
+    /// Leaves room below the least limits that are in use.
+    const MOST_LEFT: i32 = 96;
     if fd.as_raw_fd() < MOST_LEFT {
         // Whoever forgets to close the others is safe from leaks into programs all the same.
         let _ = fd.into_raw_fd();

@@ -4,7 +4,7 @@
 //! A payload such as `#!/proc/self/exe` makes the kernel open the binary of whoever called
 //! execve(2). Were that the runtime itself, the container would get hold of the host's file
 //! (CVE-2019-5736). So the child executes this stub, which closes the report descriptor on exec,
-//! loads the seccomp filter, calls execve(2), and reports the errno if that fails. It is one
+//! loads the seccomp filter, calls execve(2), and reports errno and path if that fails. It is one
 //! execve(2) of one page; a second start of the whole runtime from a protected copy costs five
 //! times as much.
 //!
@@ -123,11 +123,13 @@ tare_stub_start:
     mov ecx, [rbx + 12]             // bytes of the path
     lea edx, [rcx + 8]
     sub rsp, rdx
+    sub rsp, 32                     // for the words
     mov [rsp], r12d
     mov [rsp + 4], eax
     lea rdi, [rsp + 8]
     mov rsi, r13
     rep movsb
+    mov r14, rdi
     mov edi, [rbx]                  // write(report, {{stage, errno, path}}, rdx)
     mov rsi, rsp
     mov eax, 1
@@ -136,31 +138,28 @@ tare_stub_start:
     je 5f
     cmp r12d, 2
     jne 5f
-    mov ecx, [rsp + 4]              // the errno's words
+    mov eax, [rsp + 4]              // the errno's words
     lea rsi, [rip + 9f]
 6:
-    movzx eax, byte ptr [rsi]
-    movzx edx, byte ptr [rsi + 1]
+    movzx edx, byte ptr [rsi]
+    movzx ecx, byte ptr [rsi + 1]
     add rsi, 2
-    cmp eax, ecx
+    cmp edx, eax
     je 7f
-    test eax, eax
+    test edx, edx
     jz 7f
-    add rsi, rdx
+    add rsi, rcx
     jmp 6b
 7:
-    mov eax, [rbx + 12]
-    push rdx                        // writev(2, {{"exec ", path, words}}, 3)
-    push rsi
-    push rax
-    push r13
-    push 5
-    lea rax, [rip + 20f]
-    push rax
+    mov rdi, r14
+    rep movsb
+    mov dword ptr [rsp + 3], 0x63657865 // "exec ", before the path
+    mov byte ptr [rsp + 7], 0x20
+    lea rsi, [rsp + 3]              // write(2, "exec PATH: WORDS", rdx)
+    mov rdx, rdi
+    sub rdx, rsi
     mov edi, 2
-    mov rsi, rsp
-    mov edx, 3
-    mov eax, 20
+    mov eax, 1
     syscall
 5:
     mov edi, 255                    // exit_group(255)
@@ -178,8 +177,6 @@ tare_stub_start:
     .ascii ": permission denied\n"
     .byte 0, 21
     .ascii ": cannot be executed\n"
-20:
-    .ascii "exec "
     .balign 8
 tare_stub_end:
     .popsection
