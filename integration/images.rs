@@ -968,3 +968,44 @@ fn the_hosts_network_comes_with_its_names() {
     let run = ["run", "-qi", &image, "/bin/sh", "-c", "! cat /etc/resolv.conf 2>/dev/null"];
     assert_eq!(place.ok(&run), "");
 }
+
+/// What a call returns in a container with the default profile, by its number on x86-64.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_default_filter_keeps_containers_from_namespaces() {
+    let place = Place::new();
+    layer(&place, "one", |root| {
+        base(root);
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/programs/calls.c");
+        let [source, calls] =
+            [source, root.join("bin/calls")].map(|path| path.display().to_string());
+        tool("cc", &["-O2", "-static", "-o", &calls, &source]);
+    });
+    let image = format!("oci:{}:one", place.text("layout"));
+    let asked: [(&str, u32, &str, &str); 13] = [
+        ("clone with CLONE_NEWUSER", 56, "0x10000011", "-1"),
+        ("clone with CLONE_NEWNET", 56, "0x40000011", "-1"),
+        ("clone3", 435, "0 0", "-38"),
+        ("unshare", 272, "0x10000000", "-1"),
+        ("mount", 165, "0 0 0 0 0", "-1"),
+        ("fsopen", 430, "0 0", "-1"),
+        ("keyctl", 250, "0 -1 0", "-1"),
+        ("set_mempolicy", 238, "0 0 0", "-1"),
+        ("reboot", 169, "0", "-1"),
+        ("socket of AF_VSOCK", 41, "40 1 0", "-1"),
+        ("socket of AF_UNIX", 41, "1 1 0", "3"),
+        ("vmsplice", 278, "-1 0 0 0", "-9"),
+        ("futex_waitv", 449, "0 0 0 0 0", "-22"),
+    ];
+    let script: String =
+        asked.iter().map(|(_, call, args, _)| format!("calls plain {call} {args}; ")).collect();
+    let script = format!("{script}calls thread 39; busybox unshare -Urm id");
+    let out = place.lade(&["run", "-q", "--rm", &image, "/bin/sh", "-c", &script]);
+    let said = String::from_utf8(out.stdout).unwrap();
+    let found: Vec<_> = asked.iter().map(|asked| asked.0).zip(said.lines()).collect();
+    let expected: Vec<_> = asked.iter().map(|asked| (asked.0, asked.3)).collect();
+    assert_eq!(found, expected);
+    assert!(said.ends_with("main lives\n"), "{said}");
+    let err = String::from_utf8(out.stderr).unwrap();
+    assert!(out.status.code() == Some(1) && err.contains("Operation not permitted"), "{err}");
+}

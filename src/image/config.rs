@@ -2,7 +2,8 @@
 //!
 //! What the image does not say comes from two files of data beside this one: `profile.json`, the
 //! defaults that containerd gives (less its tmpfs on /run, which would hide what images keep
-//! there), and `seccomp.json`, the default system call filter for exactly its capabilities.
+//! there), and `seccomp.json`, what containerd's default filter lets through with exactly its
+//! capabilities, whichever the processor.
 //! Images are data: of them only the conversions below reach the configuration.
 
 use std::collections::{BTreeMap, HashMap};
@@ -329,7 +330,9 @@ fn bind_mount(bind: &Bind) -> Result<Mount> {
 }
 
 fn seccomp() -> Result<LinuxSeccomp> {
-    let mut seccomp: LinuxSeccomp = builtin("seccomp.json", include_str!("seccomp.json"))?;
+    let profile = filter(cfg!(target_arch = "s390x"))?;
+    let mut seccomp: LinuxSeccomp = serde_json::from_value(profile)
+        .map_err(|err| Error::new(format!("built-in seccomp.json: {err}")))?;
     let architectures = match std::env::consts::ARCH {
         "x86_64" => Some(vec![Arch::ScmpArchX86_64, Arch::ScmpArchX86, Arch::ScmpArchX32]),
         "aarch64" => Some(vec![Arch::ScmpArchAarch64, Arch::ScmpArchArm]),
@@ -339,6 +342,22 @@ fn seccomp() -> Result<LinuxSeccomp> {
     };
     seccomp.set_architectures(architectures);
     Ok(seccomp)
+}
+
+/// The rules; the flags of clone(2) are its second argument on s390, its first elsewhere.
+fn filter(flags_come_second: bool) -> Result<Value> {
+    let mut profile: Value = builtin("seccomp.json", include_str!("seccomp.json"))?;
+    let rules = profile.get_mut("syscalls").and_then(Value::as_array_mut);
+    for rule in rules.into_iter().flatten().filter(|rule| is_about(rule, "clone")) {
+        if let Some(index) = rule.pointer_mut("/args/0/index") {
+            *index = u8::from(flags_come_second).into();
+        }
+    }
+    Ok(profile)
+}
+
+fn is_about(rule: &Value, call: &str) -> bool {
+    rule.pointer("/names/0").and_then(Value::as_str) == Some(call)
 }
 
 fn builtin<T: serde::de::DeserializeOwned>(name: &str, text: &str) -> Result<T> {
@@ -451,6 +470,19 @@ mod tests {
             Overrides { host_network: true, command: vec!["x".into()], ..Default::default() };
         let spec = convert(&image("{}"), &ROOT, &[], &host).unwrap();
         assert_eq!(spec.linux().as_ref().unwrap().namespaces().as_ref().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn clone_is_filtered_by_its_flags() {
+        for second in [false, true] {
+            let profile = filter(second).unwrap();
+            let rule = |name| {
+                let rules = profile["syscalls"].as_array().unwrap();
+                rules.iter().find(|rule| rule["names"] == serde_json::json!([name])).unwrap()
+            };
+            let [clone, socket] = ["clone", "socket"].map(|name| &rule(name)["args"][0]);
+            assert_eq!((&clone["index"], &socket["index"]), (&u8::from(second).into(), &0.into()));
+        }
     }
 
     #[test]
