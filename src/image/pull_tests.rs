@@ -185,10 +185,13 @@ fn a_damaged_beginning_is_fetched_again() {
     fs::write(case.partial(), vec![7; 1_500_000]).unwrap();
     case.pull().unwrap();
     assert_eq!(case.source.offset.load(Ordering::Relaxed), 0);
-    fs::write(case.partial(), vec![7; 10_000_000]).unwrap();
     case.store.remove_image("test").unwrap();
     case.store.collect().unwrap();
+    fs::write(case.partial(), vec![7; 10_000_000]).unwrap();
     case.pull().unwrap();
+    fs::write(case.partial(), "of a killed pull").unwrap();
+    case.store.collect().unwrap();
+    assert!(!case.partial().exists());
 }
 
 #[test]

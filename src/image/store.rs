@@ -24,7 +24,6 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -35,9 +34,6 @@ use super::digest::Digest;
 use super::layer::Unpacked;
 use super::tree;
 use crate::error::{Doing, Error, Result};
-
-/// How long the beginning of a blob is kept for a pull that may go on.
-const PARTIAL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The store of one user.
 pub struct Store {
@@ -391,7 +387,7 @@ impl Store {
         for path in list(&self.root.join("staging"))? {
             tree::remove_path(&path)?;
         }
-        self.forget_old_partials()?;
+        self.forget_partials()?;
         Ok(removed)
     }
 
@@ -406,15 +402,9 @@ impl Store {
         Ok(())
     }
 
-    fn forget_old_partials(&self) -> Result<()> {
-        for path in list(&self.root.join("partial"))? {
-            let modified = fs::metadata(&path).and_then(|m| m.modified());
-            let age = modified.ok().and_then(|m| m.elapsed().ok()).unwrap_or_default();
-            if age > PARTIAL_AGE {
-                tree::remove_path(&path)?;
-            }
-        }
-        Ok(())
+    /// For those who hold the store alone.
+    fn forget_partials(&self) -> Result<()> {
+        list(&self.root.join("partial"))?.iter().try_for_each(|path| tree::remove_path(path))
     }
 
     /// A name in the staging place that is free. Who had the same process id, as the first process
