@@ -491,17 +491,74 @@ fn a_server_without_ranges_is_skipped_through() {
         Answer { cut: cut.then_some(1000), ..served.answer(asked) }
     });
     quick_pull(&server, &options(&dir)).unwrap();
-    // A range that was not asked for would put bytes in the wrong place.
+}
+
+#[test]
+fn a_server_that_answers_ranges_wrongly_is_asked_for_the_whole() {
+    let dir = Folder::new();
+    // The last one is a range that was not asked for: its bytes would be in the wrong place.
+    let wrong: [(u16, &str); 3] = [(416, ""), (206, ""), (206, "bytes 0-5/6")];
+    for (status, range) in wrong {
+        let (served, wholes) = (Served::new(), AtomicU32::new(0));
+        let server = Server::start(move |asked| {
+            let layer = served.is_layer(asked);
+            match layer && !asked.header("range").is_empty() {
+                true if range.is_empty() => Answer::new(status, "abcdef"),
+                true => Answer::new(status, "abcdef").with("Content-Range", range),
+                false => {
+                    let cut = layer && wholes.fetch_add(1, Ordering::Relaxed) == 0;
+                    Answer { cut: cut.then_some(1000), ..served.answer(asked) }
+                }
+            }
+        });
+        quick_pull(&server, &options(&dir)).unwrap();
+        let layer = Digest::of_sha256(&Served::new().layer);
+        let ranges: Vec<_> =
+            server.asked(layer.as_str()).iter().map(|a| a.header("range").to_owned()).collect();
+        assert_eq!(ranges, ["", "bytes=1000-", ""]);
+    }
+    // Who speaks of ranges without being asked for one is not understood.
     let served = Served::new();
-    let server = Server::start(move |asked| {
-        let layer = served.is_layer(asked);
-        match layer && !asked.header("range").is_empty() {
-            true => Answer::new(206, "abcdef").with("Content-Range", "bytes 0-5/6"),
-            false => Answer { cut: layer.then_some(1000), ..served.answer(asked) },
-        }
+    let server = Server::start(move |asked| match served.is_layer(asked) {
+        true => Answer::new(206, "abcdef").with("Content-Range", "bytes 1-6/7"),
+        false => served.answer(asked),
     });
     let err = quick_pull(&server, &options(&dir)).unwrap_err().to_string();
-    assert!(err.contains("range \"bytes 0-5/6\" instead of 1000-"), "{err}");
+    assert!(err.contains("range \"bytes 1-6/7\" instead of 0-"), "{err}");
+}
+
+/// What a pull by way of a mirror asks the mirror for, if the mirror answers so.
+fn asked_of_mirror(stall: Duration, answer: fn() -> Answer) -> usize {
+    let dir = Folder::new();
+    let (mirror, served) = (Server::start(move |_| answer()), Served::new());
+    let origin = Server::start(move |asked| served.answer(asked));
+    let toml =
+        format!("server = \"http://{}\"\n[host.\"http://{}\"]\n", origin.host(), mirror.host());
+    dir.write("hosts/registry.invalid/hosts.toml", toml);
+    let options = Options { hosts_dir: Some(dir.path("hosts")), ..options(&dir) };
+    let reference = Reference::parse("registry.invalid/app").unwrap();
+    let source = Registry::with_timing(reference, &options, quick(stall)).unwrap();
+    let image = source::resolve(&source, &options.platform).unwrap();
+    for part in [&image.config, &image.layers[0]] {
+        assert!(part.digest.matches(&read(&source, part, 0).unwrap()));
+    }
+    let gone = Descriptor { digest: Digest::of_sha256(b"gone"), ..image.config };
+    let err = read(&source, &gone, 0).unwrap_err().to_string();
+    assert!(err.contains(&origin.host()) && err.contains("404"), "{err}");
+    mirror.asked("").len()
+}
+
+#[test]
+fn a_mirror_that_fails_is_asked_last_from_then_on() {
+    // Three tries for the manifest, three when the registry lacks a blob.
+    assert_eq!(asked_of_mirror(PATIENT, || Answer::new(503, "")), 6);
+    let silent = || {
+        std::thread::sleep(SILENCE);
+        Answer::new(200, "")
+    };
+    assert_eq!(asked_of_mirror(IMPATIENT, silent), 6);
+    // One that lacks this image may have another part of it.
+    assert_eq!(asked_of_mirror(PATIENT, || Answer::new(404, "")), 5);
 }
 
 /// How long lade waits for a server that falls silent, and how long that one stays silent: far apart,

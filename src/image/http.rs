@@ -287,7 +287,8 @@ fn agent(timing: &Timing, trust: &Trust, url: &Url) -> Result<Agent> {
     Ok(config.build().new_agent())
 }
 
-fn is_transient(status: StatusCode) -> bool {
+/// Whether a status speaks of the server's own state: another try may fare better.
+pub fn is_transient(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
 }
 

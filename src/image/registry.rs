@@ -5,8 +5,11 @@
 //!                      └─ ask: request ─401─► auth: token ─► request again
 //! blob's reader ── cut or stalled ──► ask with Range from where it stands
 //! ```
+//!
+//! An endpoint that once did not answer, or with an error of its own, is asked last from then on.
 
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ureq::BodyReader;
@@ -17,7 +20,7 @@ use crate::image::auth::{self, Asker};
 use crate::image::credentials::{self, Credentials};
 use crate::image::digest::Digest;
 use crate::image::hosts::{self, Endpoint};
-use crate::image::http::{Http, Reply, Request, Timing};
+use crate::image::http::{Http, Reply, Request, Timing, is_transient};
 use crate::image::manifest::Descriptor;
 use crate::image::media;
 use crate::image::reference::Reference;
@@ -45,6 +48,7 @@ struct Server {
     endpoint: Endpoint,
     credentials: OnceLock<Option<Credentials>>,
     authorization: Mutex<Option<String>>,
+    failed: AtomicBool,
 }
 
 impl Registry {
@@ -72,7 +76,8 @@ impl Registry {
                 endpoint.host.origin.https = !speaks_plain_http(&http, &endpoint);
             }
             let (credentials, authorization) = (OnceLock::new(), Mutex::default());
-            servers.push(Server { endpoint, credentials, authorization });
+            let failed = AtomicBool::new(false);
+            servers.push(Server { endpoint, credentials, authorization, failed });
         }
         let options = options.clone();
         Ok(Registry(Arc::new(Inner { reference, options, elsewhere, http, servers })))
@@ -123,20 +128,26 @@ impl Source for Registry {
 }
 
 impl Inner {
-    /// The first endpoint that can answers; the last one's error if none does.
+    /// The first endpoint that can answers; if none does, the error of the last one, or of the
+    /// last one that had not failed before.
     fn any<T>(
         &self,
         able: impl Fn(&Endpoint) -> bool,
         ask: impl Fn(&Server) -> Result<T>,
     ) -> Result<T> {
-        let mut last = Error::new("no endpoint in hosts.toml may be asked for this");
-        for server in self.servers.iter().filter(|server| able(&server.endpoint)) {
+        let able = self.servers.iter().filter(|server| able(&server.endpoint));
+        let (failed, fresh): (Vec<_>, Vec<_>) =
+            able.partition(|server| server.failed.load(Ordering::Relaxed));
+        let mut last = None;
+        for (i, server) in fresh.iter().chain(&failed).enumerate() {
             match ask(server) {
                 Ok(found) => return Ok(found),
-                Err(err) => last = err,
+                Err(err) if i < fresh.len() || fresh.is_empty() => last = Some(err),
+                Err(_) => {}
             }
         }
-        Err(last.context(&self.reference))
+        let none = || Error::new("no endpoint in hosts.toml may be asked for this");
+        Err(last.unwrap_or_else(none).context(&self.reference))
     }
 
     fn manifest(
@@ -167,18 +178,37 @@ impl Inner {
     fn open_blob(&self, digest: &Digest, offset: u64, size: u64) -> Result<BodyReader<'static>> {
         let range = (offset > 0).then(|| ("range", format!("bytes={offset}-")));
         let headers: Vec<_> = range.into_iter().collect();
+        let path = format!("blobs/{digest}");
         self.any(
             |endpoint| endpoint.pull,
             |server| {
-                let reply = self.ask(server, &format!("blobs/{digest}"), &headers)?;
+                let mut reply = self.ask(server, &path, &headers)?;
+                if !headers.is_empty() && is_misplaced(&reply, offset) {
+                    // The whole blob has the rest, too.
+                    reply = self.ask(server, &path, &[])?;
+                }
                 position(reply, offset, size)
             },
         )
     }
 
-    /// A request below `/v2/NAME/`, with the authorization that the server wants. A 401 is
-    /// answered once: a token may have run out, but a fresh one that is refused stays refused.
+    /// A request below `/v2/NAME/`, which tells whether the server is of use.
     fn ask(
+        &self,
+        server: &Server,
+        path: &str,
+        headers: &[(&'static str, String)],
+    ) -> Result<Reply> {
+        let reply = self.authorized(server, path, headers);
+        if reply.as_ref().map_or(true, |reply| is_transient(reply.status)) {
+            server.failed.store(true, Ordering::Relaxed);
+        }
+        reply
+    }
+
+    /// A request with the authorization that the server wants. A 401 is answered once: a token
+    /// may have run out, but a fresh one that is refused stays refused.
+    fn authorized(
         &self,
         server: &Server,
         path: &str,
@@ -287,18 +317,28 @@ fn explained(reply: Reply) -> Error {
     reply.refusal().hint(hint)
 }
 
+/// Where a part of a blob starts, as the server says.
+fn part_start(reply: &Reply) -> Option<u64> {
+    let range = reply.header(header::CONTENT_RANGE)?.strip_prefix("bytes ")?;
+    range.split('-').next()?.parse().ok()
+}
+
+/// Whether an answer shows that the server does not understand ranges.
+fn is_misplaced(reply: &Reply, offset: u64) -> bool {
+    match reply.status.as_u16() {
+        206 => part_start(reply) != Some(offset),
+        status => status == 416,
+    }
+}
+
 /// Brings an answer's body to `offset`: the server did so (206), or the bytes are skipped (200).
 fn position(reply: Reply, offset: u64, size: u64) -> Result<BodyReader<'static>> {
     let url = reply.url.public();
     match reply.status.as_u16() {
+        206 if part_start(&reply) == Some(offset) => Ok(reply.body.into_reader()),
         206 => {
             let range = reply.header(header::CONTENT_RANGE).unwrap_or_default();
-            let start =
-                range.strip_prefix("bytes ").and_then(|r| r.split('-').next()?.parse().ok());
-            if start != Some(offset) {
-                return Err(Error::new(format!("GET {url}: range {range:?} instead of {offset}-")));
-            }
-            Ok(reply.body.into_reader())
+            Err(Error::new(format!("GET {url}: range {range:?} instead of {offset}-")))
         }
         200 => {
             if let Some(length) = reply.body.content_length().filter(|length| *length != size) {
