@@ -734,6 +734,15 @@ fn identity_tokens_and_expiry() {
         assert!(asked[0].body.contains(part), "{}", asked[0].body);
     }
     assert!(!asked[0].path.contains("refresh"));
+    let tokens = Server::start(|_| Answer::new(404, ""));
+    let realm = format!("http://{}/token", tokens.host());
+    let challenge = format!("Bearer realm=\"{realm}\"");
+    let registry =
+        Server::start(move |_| Answer::new(401, "").with("WWW-Authenticate", challenge.clone()));
+    let file = format!(r#"{{"auths":{{"{}":{{"identitytoken":"refresh me"}}}}}}"#, registry.host());
+    let options = Options { authfile: Some(dir.write("auth.json", file)), ..options };
+    let err = quick_pull(&registry, &options).unwrap_err().message();
+    assert!(err.ends_with(&format!("POST {realm}: 404 Not Found")), "{err}");
 }
 
 #[test]

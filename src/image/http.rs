@@ -82,6 +82,12 @@ pub struct Request<'a> {
     pub form: Option<String>,
 }
 
+impl Request<'_> {
+    fn method(&self) -> &'static str {
+        if self.form.is_some() { "POST" } else { "GET" }
+    }
+}
+
 /// An answer whose body has not been read yet.
 pub struct Reply {
     /// Status.
@@ -92,6 +98,7 @@ pub struct Reply {
     pub body: Body,
     /// Who answered, after redirects.
     pub url: Url,
+    method: &'static str,
 }
 
 impl Reply {
@@ -102,10 +109,10 @@ impl Reply {
 
     /// The error that a status other than 2xx means, in the server's own words if it has any.
     pub fn refusal(self) -> Error {
-        let (status, url) = (self.status, self.url.public());
+        let (status, method, url) = (self.status, self.method, self.url.public());
         let body = read_bounded(self.body.into_reader(), ERROR_LIMIT, "error").unwrap_or_default();
         let words = server_words(&body).map(|words| format!(": {words}")).unwrap_or_default();
-        Error::new(format!("GET {url}: {status}{words}"))
+        Error::new(format!("{method} {url}: {status}{words}"))
     }
 }
 
@@ -217,8 +224,9 @@ impl Http {
             Some(form) => agent.run(message.map(|()| form.as_str())),
             None => agent.run(message),
         };
-        let (parts, body) = reply.map_err(|err| failure(url, err))?.into_parts();
-        Ok(Reply { status: parts.status, headers: parts.headers, body, url: url.clone() })
+        let method = request.method();
+        let (parts, body) = reply.map_err(|err| failure(method, url, err))?.into_parts();
+        Ok(Reply { status: parts.status, headers: parts.headers, body, url: url.clone(), method })
     }
 }
 
@@ -237,8 +245,7 @@ impl Http {
 
 /// The request for one hop: what belongs to the host goes along only at its own origin.
 fn message(url: &Url, request: &Request, home: Option<&Host>) -> Result<http::Request<()>> {
-    let method = if request.form.is_some() { "POST" } else { "GET" };
-    let mut builder = http::Request::builder().method(method).uri(url.to_string());
+    let mut builder = http::Request::builder().method(request.method()).uri(url.to_string());
     for (name, value) in request.headers {
         builder = builder.header(*name, value);
     }
@@ -294,9 +301,9 @@ pub fn is_transient(status: StatusCode) -> bool {
 
 /// What a failed connection means: broken and stalled ones are worth a retry, those that
 /// nobody accepts, that have no address or the wrong certificate are not.
-fn failure(url: &Url, err: ureq::Error) -> Failure {
+fn failure(method: &str, url: &Url, err: ureq::Error) -> Failure {
     use std::io::ErrorKind::ConnectionRefused;
-    let doing = format!("GET {}", url.public());
+    let doing = format!("{method} {}", url.public());
     let transient = match &err {
         ureq::Error::Io(io) => {
             io.kind() != ConnectionRefused && tls_error(io).is_none() && !is_unknown_host(io)
