@@ -969,6 +969,37 @@ fn the_hosts_network_comes_with_its_names() {
     assert_eq!(place.ok(&run), "");
 }
 
+/// What Docker 20.10 saves of `FROM scratch` with a label: lists without members are null or left out.
+#[test]
+fn images_without_layers_are_taken_as_docker_writes_them() {
+    let place = Place::new();
+    let platform = tare::image::platform::Platform::host();
+    let config = serde_json::json!({"os": platform.os, "architecture": platform.architecture,
+        "config": {"Labels": {"a": "b"}, "Cmd": ["/x"], "Volumes": null},
+        "rootfs": {"type": "layers"}});
+    let manifest = r#"[{"Config":"c.json","RepoTags":["empty:1"],"Layers":null}]"#;
+    write(place.path("saved/c.json"), config.to_string(), 0o644);
+    write(place.path("saved/manifest.json"), manifest, 0o644);
+    let file = place.text("saved.tar");
+    tool("tar", &["-C", &place.text("saved"), "-cf", &file, "c.json", "manifest.json"]);
+    for reference in [format!("docker-archive:{file}"), format!("docker-archive:{file}:@0")] {
+        place.ok(&["pull", "-q", &reference]);
+        place.ok(&["rm", "docker.io/library/empty:1"]);
+    }
+    place.fails(&["pull", "-q", &format!("docker-archive:{file}:@1")], "holds empty:1");
+    place.ok(&["pull", "-q", &format!("docker-archive:{file}")]);
+    let bundle = place.text("bundle");
+    place.ok(&["bundle", "empty:1", &bundle]);
+    let spec = fs::read(place.path("bundle/config.json")).unwrap();
+    let spec: serde_json::Value = serde_json::from_slice(&spec).unwrap();
+    assert_eq!(
+        (&spec["process"]["args"][0], &spec["annotations"]["a"]),
+        (&"/x".into(), &"b".into())
+    );
+    assert_eq!(fs::read_dir(place.path("bundle/rootfs")).unwrap().count(), 0);
+    place.ok(&["unbundle", &bundle]);
+}
+
 /// What a call returns in a container with the default profile, by its number on x86-64.
 #[cfg(target_arch = "x86_64")]
 #[test]

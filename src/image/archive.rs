@@ -14,7 +14,7 @@ use sha2::Digest as _;
 use crate::error::{Doing, Error, Result};
 use crate::image::digest::{Algorithm, Digest};
 use crate::image::layout::{Files, Layout, local_name};
-use crate::image::manifest::Descriptor;
+use crate::image::manifest::{Descriptor, or_empty};
 use crate::image::media::{self, Compression};
 use crate::image::reference::Reference;
 use crate::image::section::{Section, open_regular};
@@ -31,12 +31,13 @@ pub fn open_oci(path: &Path, tag: Option<&str>) -> Result<Layout> {
     Layout::of_files(Files::Archive(tar), path, tag)
 }
 
-/// Opens a docker-archive; `name` chooses among several images. Newer Dockers save a layout and
-/// describe it in both ways: then the layout is read, because its layers have digests. Errors:
-/// those of the archive; no or several such images.
+/// Opens a docker-archive; `name` chooses among several images, `@N` the one at place N of
+/// manifest.json. Newer Dockers save a layout and describe it in both ways: then the layout is read,
+/// because its layers have digests. Errors: those of the archive; no or several such images.
 pub fn open_docker(path: &Path, name: Option<&str>) -> Result<Box<dyn Source>> {
     let tar = Arc::new(open_tar(path)?);
-    if tar.size("oci-layout").is_some() && tar.size("index.json").is_some() {
+    let layout = tar.size("oci-layout").is_some() && tar.size("index.json").is_some();
+    if layout && name.and_then(place).is_none() {
         return Ok(Box::new(Layout::of_files(Files::Archive(tar), path, name)?));
     }
     let saved = Saved::open(tar, path, name).map_err(|err| err.context(path.display()))?;
@@ -97,6 +98,7 @@ struct Saved {
 struct Item {
     config: String,
     repo_tags: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "or_empty")]
     layers: Vec<String>,
 }
 
@@ -170,6 +172,7 @@ fn diff_ids(config: &[u8]) -> Result<Vec<Digest>> {
     }
     #[derive(Deserialize)]
     struct RootFs {
+        #[serde(default, deserialize_with = "or_empty")]
         diff_ids: Vec<Digest>,
     }
     let config: Config =
@@ -194,16 +197,22 @@ fn tags(item: &Item) -> impl Iterator<Item = Reference> {
     tags.filter_map(|tag| Reference::parse(tag).ok())
 }
 
+/// The place in `@PLACE`, as skopeo counts images.
+fn place(wanted: &str) -> Option<usize> {
+    wanted.strip_prefix('@')?.parse().ok()
+}
+
 fn choose(items: Vec<Item>, wanted: Option<&str>) -> Result<Item> {
     let offered: Vec<String> =
         items.iter().flat_map(|i| i.repo_tags.iter().flatten().cloned()).collect();
     let count = items.len();
-    let chosen = match wanted {
-        Some(wanted) => {
+    let chosen = match (wanted, wanted.and_then(place)) {
+        (_, Some(place)) => items.into_iter().nth(place),
+        (Some(wanted), None) => {
             let wanted = Reference::parse(wanted)?;
             items.into_iter().find(|item| tags(item).any(|tag| tag == wanted))
         }
-        None => items.into_iter().next().filter(|_| count == 1),
+        (None, None) => items.into_iter().next().filter(|_| count == 1),
     };
     chosen.ok_or_else(|| {
         let what = match wanted {
@@ -265,6 +274,9 @@ mod tests {
         );
         assert!(choose(items(), None).is_err());
         assert!(choose(vec![], None).is_err());
+        assert_eq!(choose(items(), Some("@1")).unwrap().config, "c.json");
+        let err = choose(items(), Some("@2")).err().unwrap().message();
+        assert_eq!(err, "no image is called \"@2\"");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::digest::Digest;
@@ -20,11 +20,23 @@ pub struct Descriptor {
     /// Size of the content in bytes.
     pub size: u64,
     /// Anything that the image's maker noted; data, never orders.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "or_empty", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// In an index: what the manifest is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+}
+
+/// Takes `null` for nothing, as programs in Go write lists and maps without members.
+///
+/// # Errors
+/// It is something else.
+pub fn or_empty<'de, D, T>(from: D) -> std::result::Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::deserialize(from).map(Option::unwrap_or_default)
 }
 
 /// A checked document.
@@ -140,7 +152,7 @@ fn image(raw: Raw) -> Result<Document> {
         let kind = raw.artifact_type.unwrap_or(config.media_type);
         return Err(Error::new(format!("this is an artifact ({kind}), not a container image")));
     }
-    let layers = raw.layers.ok_or_else(|| Error::new("manifest: it has no layers"))?;
+    let layers = raw.layers.unwrap_or_default();
     if layers.len() > LAYERS_LIMIT {
         let count = layers.len();
         return Err(Error::new(format!("{count} layers are more than {LAYERS_LIMIT}")));
@@ -199,6 +211,16 @@ mod tests {
         assert!(
             matches!(parse(list.as_bytes(), &with_charset).unwrap(), Document::Index(m) if m.len() == 1)
         );
+    }
+
+    #[test]
+    fn nothing_may_be_null() {
+        let config = descriptor(media::OCI_CONFIG).replace('}', r#","annotations":null}"#);
+        for layers in ["", r#","layers":null"#, r#","layers":[]"#] {
+            let body = format!(r#"{{"schemaVersion":2,"config":{config}{layers}}}"#);
+            let found = parse(body.as_bytes(), media::OCI_MANIFEST).unwrap();
+            assert!(matches!(found, Document::Image { layers, .. } if layers.is_empty()));
+        }
     }
 
     #[test]

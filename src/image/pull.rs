@@ -15,6 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use oci_spec::image::ImageConfiguration;
+use serde_json::{Value, json};
 
 use super::digest::Digest;
 use super::layer::{self, Unpacked};
@@ -66,7 +67,33 @@ pub fn pull(
 /// # Errors
 /// It is none.
 pub fn parse_config(bytes: &[u8]) -> Result<ImageConfiguration> {
-    serde_json::from_slice(bytes).map_err(|err| Error::new(format!("image config: {err}")))
+    let mut config: Value =
+        serde_json::from_slice(bytes).map_err(|err| Error::new(format!("image config: {err}")))?;
+    fill_in(&mut config);
+    serde_path_to_error::deserialize(config)
+        .map_err(|err| Error::new(format!("image config: {}: {}", err.path(), err.inner())))
+}
+
+/// What builders leave out or write as null, where the reader of configs wants something.
+fn fill_in(config: &mut Value) {
+    let fill = |at: Option<&mut Value>, name: &str, empty: Value| {
+        if let Some(object) = at.and_then(Value::as_object_mut) {
+            let value = object.entry(name).or_insert(Value::Null);
+            if value.is_null() {
+                *value = empty;
+            }
+        }
+    };
+    fill(Some(config), "os", "".into());
+    fill(Some(config), "architecture", "".into());
+    fill(config.get_mut("rootfs"), "diff_ids", json!([]));
+    for (name, empty) in
+        [("Labels", json!("")), ("ExposedPorts", json!({})), ("Volumes", json!({}))]
+    {
+        let map = config.pointer_mut(&format!("/config/{name}")).and_then(Value::as_object_mut);
+        let values = map.into_iter().flat_map(|map| map.values_mut());
+        values.filter(|value| value.is_null()).for_each(|value| *value = empty.clone());
+    }
 }
 
 fn diff_ids(config: &ImageConfiguration, image: &Image) -> Result<Vec<Digest>> {

@@ -202,3 +202,29 @@ fn a_complete_beginning_needs_no_source() {
     case.pull().unwrap();
     assert!(case.source.offset.load(Ordering::Relaxed) == 0, "only the config was read");
 }
+
+#[test]
+fn what_a_config_leaves_out_is_empty() {
+    for ids in ["", r#","diff_ids":null"#, r#","diff_ids":[]"#] {
+        let text = format!(
+            r#"{{"rootfs":{{"type":"layers"{ids}}},"config":{{"Labels":{{"a":null,"b":"c"}},
+                "ExposedPorts":{{"1/tcp":null}},"Volumes":{{"/v":null}},"Cmd":null}}}}"#
+        );
+        let image = parse_config(text.as_bytes()).unwrap();
+        assert!(image.rootfs().diff_ids().is_empty());
+        assert_eq!((image.os().to_string(), image.architecture().to_string()), Default::default());
+        let config = image.config().as_ref().unwrap();
+        assert_eq!(config.labels().as_ref().unwrap()["a"], "");
+        assert_eq!(config.labels().as_ref().unwrap()["b"], "c");
+        assert_eq!(config.exposed_ports().as_ref().unwrap(), &["1/tcp"]);
+        assert_eq!(config.volumes().as_ref().unwrap(), &["/v"]);
+    }
+    for (bad, words) in [
+        ("[]", "image config: "),
+        (r#"{"rootfs":{"type":"layers","diff_ids":"x"}}"#, "image config: rootfs.diff_ids: "),
+        (r#"{"rootfs":{"type":"layers"},"config":{"Cmd":"x"}}"#, "image config: config.Cmd: "),
+    ] {
+        let err = parse_config(bad.as_bytes()).unwrap_err().message();
+        assert!(err.starts_with(words), "{err}");
+    }
+}

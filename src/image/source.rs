@@ -35,7 +35,7 @@ pub struct Image {
 }
 
 /// Opens `REF`: `docker://NAME` or a bare name is a registry's; `oci:DIR[:TAG]`,
-/// `oci-archive:FILE[:TAG]` and `docker-archive:FILE[:REF]` are files (skopeo's words).
+/// `oci-archive:FILE[:TAG]` and `docker-archive:FILE[:REF|:@N]` are files (skopeo's words).
 /// Errors: a reference that is none, files that are not what they are said to be.
 pub fn open(reference: &str, options: &Options) -> Result<Box<dyn Source>> {
     let (transport, rest) = reference.split_once(':').unwrap_or(("", reference));
