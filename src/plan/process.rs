@@ -91,8 +91,8 @@ fn compile(
         // Without these, the standard library waits for ever, or ends the process.
         ("close", around.hooks, "starting a startContainer hook takes"),
         ("recvfrom", around.hooks, "starting a startContainer hook takes"),
-        ("accept4", waits, "waiting for the start takes"),
-        ("read", waits, "waiting for the start takes"),
+        ("accept4", waits, "a start without noNewPrivileges takes"),
+        ("read", waits, "a start without noNewPrivileges takes"),
     ];
     for (call, needed, what) in needed {
         if needed && seccomp::denies(config, call) {
