@@ -37,11 +37,7 @@ impl Ends {
             give(end.as_fd(), user, Some(group))?;
         }
         for (number, stat) in (0..).zip(&mut self.callers) {
-            let is_talk =
-                |stat: &FileStat| matches!(file_type(stat), SFlag::S_IFIFO | SFlag::S_IFSOCK);
-            let own = stat.as_mut().filter(|stat| is_talk(stat) && is_own(stdio(number), stat));
-            // A file without a name may be meant for reading alone.
-            if let Some(stat) = own {
+            if let Some(stat) = stat.as_mut().filter(|stat| is_own(stdio(number), stat)) {
                 give(stdio(number), user, Some(group))?;
                 stat.st_uid = 0;
             }
