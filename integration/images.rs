@@ -932,7 +932,7 @@ fn a_signal_while_the_bundle_is_made_leaves_nothing() {
     let place = Place::new();
     layer(&place, "one", |root| {
         base(root);
-        (0..5000).for_each(|i| write(root.join("files").join(i.to_string()), "x", 0o644));
+        (0..2000).for_each(|i| write(root.join("files").join(i.to_string()), "x", 0o644));
     });
     let image = format!("oci:{}:one", place.text("layout"));
     place.ok(&["pull", "-q", &image]);
