@@ -303,6 +303,80 @@ fn raw_layer(place: &Place, tag: &str, dir: &str, how: &[&str]) {
     tool("umoci", &["raw", "add-layer", "--image", &image, &archive]);
 }
 
+/// Name (a directory's ends in a slash), mode and extended attributes.
+type Entry<'a> = (&'a str, u32, &'a [(&'a str, &'a [u8])]);
+
+/// Adds a layer of just these entries to the image `tag`, which is made if there is no layout yet.
+fn entries_layer(place: &Place, tag: &str, entries: &[Entry]) {
+    let image = format!("{}:{tag}", place.text("layout"));
+    if !place.path("layout").exists() {
+        tool("umoci", &["init", "--layout", &place.text("layout")]);
+        tool("umoci", &["new", "--image", &image]);
+    }
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, mode, xattrs) in entries {
+        let keys = xattrs.iter().map(|(key, value)| (format!("SCHILY.xattr.{key}"), *value));
+        let keys: Vec<_> = keys.collect();
+        archive.append_pax_extensions(keys.iter().map(|(k, v)| (k.as_str(), *v))).unwrap();
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(match name.ends_with('/') {
+            true => tar::EntryType::Directory,
+            false => tar::EntryType::Regular,
+        });
+        header.set_mode(*mode);
+        header.set_uid(if *mode == 0o700 { 5 } else { 0 });
+        header.set_gid(0);
+        header.set_mtime(1_000_000_000);
+        header.set_size(0);
+        archive.append_data(&mut header, name, &b""[..]).unwrap();
+    }
+    fs::write(place.path("layer.tar"), archive.into_inner().unwrap()).unwrap();
+    tool("umoci", &["raw", "add-layer", "--image", &image, &place.text("layer.tar")]);
+}
+
+/// Compares overlay and copy with what umoci makes of the image `one`, but for the time of the
+/// directories `made` and of those in which they are made.
+fn assert_umocis(place: &Place, made: &[&str]) {
+    let touch = |root: &Path| {
+        made.iter().for_each(|dir| tool("touch", &["-d@0", root.join(dir).to_str().unwrap()]))
+    };
+    let image = format!("oci:{}:one", place.text("layout"));
+    let theirs = place.path("theirs/rootfs");
+    tool("umoci", &["unpack", "--image", &image[4..], &place.text("theirs")]);
+    touch(&theirs);
+    place.ok(&["pull", "-q", &image]);
+    for how in [&["bundle", "--copy"][..], &["bundle"]] {
+        let ours = place.path("ours/rootfs");
+        place.ok(&[how, &[&image, &place.text("ours"), "--", "/x"]].concat());
+        touch(&ours);
+        assert_same(&ours, &theirs);
+        place.ok(&["unbundle", &place.text("ours")]);
+    }
+}
+
+#[test]
+fn removed_directories_do_not_come_back() {
+    let place = Place::new();
+    let old: [Entry; 3] = [("./", 0o755, &[]), ("b/", 0o755, &[]), ("b/x/", 0o700, &[])];
+    entries_layer(&place, "one", &old);
+    entries_layer(&place, "one", &[("b/x/g", 0o644, &[])]);
+    entries_layer(&place, "one", &[("b/", 0o755, &[]), ("b/.wh..wh..opq", 0o644, &[])]);
+    assert_umocis(&place, &[]);
+    // Nor do the owner and the mode of one that is made anew.
+    let other = Place::new();
+    entries_layer(&other, "one", &old);
+    let new: [Entry; 2] = [("b/.wh..wh..opq", 0o644, &[]), ("b/x/g", 0o644, &[])];
+    entries_layer(&other, "one", &[&[("b/", 0o755, &[][..])], &new[..]].concat());
+    assert_umocis(&other, &["b/x", "b"]);
+    // Nor those from before a removal, where a layer in between has described what is in it.
+    let third = Place::new();
+    entries_layer(&third, "one", &[("./", 0o755, &[]), ("b/", 0o700, &[])]);
+    entries_layer(&third, "one", &[(".wh.b", 0o644, &[])]);
+    entries_layer(&third, "one", &[("b/c/", 0o750, &[])]);
+    entries_layer(&third, "one", &[("b/c/f", 0o644, &[])]);
+    assert_umocis(&third, &["b", ""]);
+}
+
 #[test]
 fn an_opaque_root_hides_all_below() {
     let place = Place::new();

@@ -121,13 +121,13 @@ fn path(path: &Path) -> nix::Result<CString> {
 /// What a layer has at a path.
 enum Found {
     Nothing,
-    /// A directory that it describes.
+    /// A directory that it describes, or has for itself alone.
     Described(OwnedFd),
     /// A directory that it needs only.
-    Implied,
+    Implied(OwnedFd),
     /// A link, there or on the way there.
     Link,
-    /// Something else that is no directory and hides everything below.
+    /// Something that hides everything below: no directory, or an opaque one on the way there.
     Other,
 }
 
@@ -148,12 +148,10 @@ pub fn prepare(layers: &[Layer], upper: &Path) -> Result<bool> {
     let mut described = BTreeMap::new();
     for path in implicit.into_iter().chain([&b""[..]]) {
         let doing = || format!("look at {} in the layers", tree::show(path));
-        match stack.description(path).doing(doing)? {
-            Description::Found(dir) => {
-                stack.with_parents(path, dir, &mut described).doing(doing)?
-            }
-            Description::AsItIs => {}
-            Description::Link => return Ok(false),
+        match stack.shown(path).doing(doing)? {
+            Shown::Other(dir) => stack.with_parents(path, dir, &mut described).doing(doing)?,
+            Shown::Topmost(_) | Shown::Nothing => {}
+            Shown::Link => return Ok(false),
         }
     }
     let at = tree::open(upper)?;
@@ -176,14 +174,16 @@ fn make(upper: &OwnedFd, described: &BTreeMap<Vec<u8>, OwnedFd>) -> nix::Result<
     Ok(())
 }
 
-/// Where the attributes of a directory come from.
-enum Description {
-    /// Not from the topmost layer that has it, but from this directory of a lower one.
-    Found(OwnedFd),
-    /// Overlayfs shows the right ones.
-    AsItIs,
-    /// A lower layer has a link at its place.
+/// What is to be seen at a path.
+enum Shown {
+    /// A directory as the topmost layer that has it says, which is how overlayfs shows it.
+    Topmost(OwnedFd),
+    /// A directory with the attributes of this one, from another layer.
+    Other(OwnedFd),
+    /// A link of a lower layer where an upper one needs a directory.
     Link,
+    /// No directory.
+    Nothing,
 }
 
 /// The layers and their opened trees.
@@ -193,19 +193,22 @@ struct Stack<'a> {
 }
 
 impl Stack<'_> {
-    fn description(&self, path: &[u8]) -> nix::Result<Description> {
-        // The topmost root is that of `upper`, which says nothing.
-        let mut implied = path.is_empty();
+    fn shown(&self, path: &[u8]) -> nix::Result<Shown> {
+        let mut implied = None;
         for (layer, root) in self.layers.iter().zip(&self.roots).rev() {
             match look(layer, root, path)? {
                 Found::Nothing => {}
-                Found::Implied => implied = true,
-                Found::Described(dir) if implied => return Ok(Description::Found(dir)),
-                Found::Link if implied => return Ok(Description::Link),
-                Found::Described(_) | Found::Link | Found::Other => return Ok(Description::AsItIs),
+                Found::Implied(dir) => implied = implied.or(Some(dir)),
+                // The topmost root is that of `upper`, which says nothing.
+                Found::Described(dir) if implied.is_some() || path.is_empty() => {
+                    return Ok(Shown::Other(dir));
+                }
+                Found::Described(dir) => return Ok(Shown::Topmost(dir)),
+                Found::Link if implied.is_some() => return Ok(Shown::Link),
+                Found::Link | Found::Other => break,
             }
         }
-        Ok(Description::AsItIs)
+        Ok(implied.map_or(Shown::Nothing, Shown::Topmost))
     }
 
     /// Adds `path`, and the directories above it, which `upper` then has to have as well.
@@ -218,7 +221,7 @@ impl Stack<'_> {
         let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| i);
         for parent in ends.filter_map(|end| path.get(..end)) {
             if !described.contains_key(parent)
-                && let Some(dir) = self.topmost(parent)?
+                && let Shown::Topmost(dir) | Shown::Other(dir) = self.shown(parent)?
             {
                 described.insert(parent.to_vec(), dir);
             }
@@ -226,28 +229,17 @@ impl Stack<'_> {
         described.insert(path.to_vec(), dir);
         Ok(())
     }
-
-    /// The topmost description of a directory; without any, the topmost directory.
-    fn topmost(&self, path: &[u8]) -> nix::Result<Option<OwnedFd>> {
-        let mut implied = None;
-        for (layer, root) in self.layers.iter().zip(&self.roots).rev() {
-            match look(layer, root, path)? {
-                Found::Described(dir) => return Ok(Some(dir)),
-                Found::Implied if implied.is_none() => {
-                    implied = Some(tree::beneath(root.as_fd(), path, WALK)?);
-                }
-                _ => {}
-            }
-        }
-        Ok(implied)
-    }
 }
 
 /// What `path` is in one layer; links are not followed on the way.
 fn look(layer: &Layer, root: &OwnedFd, path: &[u8]) -> nix::Result<Found> {
     let mut at = root.try_clone().map_err(|_| Errno::EMFILE)?;
+    let mut alone = false;
     for part in path.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
-        let Some(stat) = tree::stat(&at, part)? else { return Ok(Found::Nothing) };
+        alone = alone || tree::is_opaque(&at, b"")?;
+        let Some(stat) = tree::stat(&at, part)? else {
+            return Ok(if alone { Found::Other } else { Found::Nothing });
+        };
         match tree::file_type(&stat) {
             SFlag::S_IFDIR => {}
             SFlag::S_IFLNK => return Ok(Found::Link),
@@ -255,8 +247,8 @@ fn look(layer: &Layer, root: &OwnedFd, path: &[u8]) -> nix::Result<Found> {
         }
         at = tree::child(&at, part, WALK)?;
     }
-    Ok(match layer.unpacked.implicit.contains(path) {
-        true => Found::Implied,
+    Ok(match layer.unpacked.implicit.contains(path) && !alone {
+        true => Found::Implied(at),
         false => Found::Described(at),
     })
 }
