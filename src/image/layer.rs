@@ -84,10 +84,12 @@ pub fn unpack(archive: impl Read, root: &Path) -> Result<Unpacked> {
     unpacker.finish()
 }
 
-/// Attributes of a directory that are set when nothing is written into it any more.
+/// Attributes of a directory that are set when nothing is written into it any more: what is made
+/// there would have its default ACL.
 struct Late {
     mode: u32,
     mtime: (i64, i64),
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 struct Unpacker {
@@ -174,10 +176,11 @@ impl Unpacker {
 
     fn describe_directory(&mut self, dir: &OwnedFd, path: &[u8], entry: &Entry) -> Result<()> {
         self.own(dir, b"", entry)?;
-        self.xattrs(dir, b"", entry)?;
         self.unpacked.implicit.remove(path);
-        self.remember(path.len())?;
-        self.late.insert(path.to_vec(), Late { mode: entry.mode, mtime: entry.mtime });
+        let attributes = entry.xattrs.iter().map(|(key, value)| 64 + key.len() + value.len());
+        self.remember(path.len() + attributes.sum::<usize>())?;
+        let (mode, mtime, xattrs) = (entry.mode, entry.mtime, entry.xattrs.clone());
+        self.late.insert(path.to_vec(), Late { mode, mtime, xattrs });
         Ok(())
     }
 
@@ -206,7 +209,7 @@ impl Unpacker {
         self.own(at, name, entry)?;
         // Writing and chown take setuid bits and file capabilities away, so these come last.
         fchmod(&file, Mode::from_bits_truncate(entry.mode)).doing(|| "set mode")?;
-        self.xattrs(at, name, entry)?;
+        self.xattrs(at, name, &entry.xattrs)?;
         let time = timespec(entry.mtime);
         futimens(&file, &time, &time).doing(|| "set time")
     }
@@ -331,7 +334,7 @@ impl Unpacker {
         if entry.kind == Kind::Symlink {
             self.own(at, name, entry)?;
         }
-        self.xattrs(at, name, entry)?;
+        self.xattrs(at, name, &entry.xattrs)?;
         let time = timespec(entry.mtime);
         utimensat(at, name, &time, &time, UtimensatFlags::NoFollowSymlink).doing(|| "set time")
     }
@@ -355,8 +358,8 @@ impl Unpacker {
         }
     }
 
-    fn xattrs(&self, at: &OwnedFd, name: &[u8], entry: &Entry) -> Result<()> {
-        for (key, value) in entry.xattrs.iter().filter(|(key, _)| is_kept(key, self.privileged)) {
+    fn xattrs(&self, at: &OwnedFd, name: &[u8], xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+        for (key, value) in xattrs.iter().filter(|(key, _)| is_kept(key, self.privileged)) {
             let doing = || format!("set extended attribute {}", tree::show(key));
             let key = CString::new(key.as_slice()).map_err(|_| Error::new(doing()))?;
             match xattr::set(&tree::proc_path(at, name), &key, value) {
@@ -431,17 +434,22 @@ impl Unpacker {
                 .map_err(|err| err.context(format!("remove from /{}", tree::show(&parent))))?;
         }
         for (path, late) in std::mem::take(&mut self.late).into_iter().rev() {
-            let dir = match tree::beneath(self.root.as_fd(), &path, LIST) {
-                // Replaced by a later entry, which then says nothing about directories.
-                Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => continue,
-                other => other.doing(|| format!("open {}", tree::show(&path)))?,
-            };
-            let time = timespec(late.mtime);
-            fchmod(&dir, Mode::from_bits_truncate(late.mode))
-                .and_then(|()| futimens(&dir, &time, &time))
-                .doing(|| format!("set mode and time of {}", tree::show(&path)))?;
+            self.finish_directory(&path, &late)
+                .map_err(|err| err.context(format!("unpack /{}", tree::show(&path))))?;
         }
         Ok(self.unpacked)
+    }
+
+    fn finish_directory(&self, path: &[u8], late: &Late) -> Result<()> {
+        let dir = match tree::beneath(self.root.as_fd(), path, LIST) {
+            // Replaced by a later entry, which then says nothing about directories.
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(()),
+            other => other.doing(|| "open directory")?,
+        };
+        self.xattrs(&dir, b"", &late.xattrs)?;
+        fchmod(&dir, Mode::from_bits_truncate(late.mode)).doing(|| "set mode")?;
+        let time = timespec(late.mtime);
+        futimens(&dir, &time, &time).doing(|| "set time")
     }
 }
 

@@ -271,6 +271,37 @@ fn overlay_and_label_attributes_are_dropped() {
 }
 
 #[test]
+fn nothing_inherits_acls_of_a_directory() {
+    let acl = b"\x02\0\0\0\x01\0\x07\0\xff\xff\xff\xff\x04\0\x05\0\xff\xff\xff\xff\
+        \x20\0\0\0\xff\xff\xff\xff";
+    let place = Place::new();
+    let layer = archive().pax("SCHILY.xattr.system.posix_acl_default", acl).dir("d");
+    place.unpack(layer.dir("d/sub").file("d/file", "x").file("d/implied/file", "y")).unwrap();
+    let at = tree::open(&place.tree("")).unwrap();
+    let list = |name: &str| xattr::list(&tree::proc_path(&at, name.as_bytes())).unwrap();
+    assert_eq!(list("d"), b"system.posix_acl_default\0");
+    for name in ["d/sub", "d/file", "d/implied", "d/implied/file"] {
+        assert_eq!(list(name), b"", "{name}");
+    }
+    assert_eq!(fs::metadata(place.tree("d/implied")).unwrap().mode() & 0o7777, 0o755);
+}
+
+#[test]
+fn attributes_of_directories_are_those_of_the_last_entry_and_count() {
+    let place = Place::new();
+    let twice = archive().pax("SCHILY.xattr.user.old", b"x").dir("d").dir("d");
+    place.unpack(twice).unwrap();
+    let at = tree::open(&place.tree("d")).unwrap();
+    assert_eq!(xattr::list(&tree::proc_path(&at, b"")).unwrap(), b"");
+    let mut unpacker = Unpacker::new(tree::open(&place.tree("")).unwrap());
+    unpacker.remembered = MAX_REMEMBERED - 64 - 1 - 64 - 6;
+    let layer = archive().pax("SCHILY.xattr.user.a", b"x").dir("d").bytes();
+    let entry = Reader::new(layer.as_slice()).next_entry().unwrap().unwrap();
+    let err = unpacker.entry(&entry, &mut &b""[..]).unwrap_err().message();
+    assert!(err.contains("too many directories and removals"), "{err}");
+}
+
+#[test]
 fn later_entries_replace_earlier_ones() {
     let place = Place::new();
     let swap = archive().dir("a").file("a/x", "x").file("a", "now a file");
