@@ -215,7 +215,10 @@ fn xattrs(path: &Path) -> Vec<(String, Vec<u8>)> {
         let value = tare::sys::xattr::get(&path, &key).unwrap().unwrap();
         (String::from_utf8_lossy(name).into_owned(), value)
     };
-    names.map(pair).collect()
+    // The kernel's order is that in which they were set.
+    let mut pairs: Vec<_> = names.map(pair).collect();
+    pairs.sort();
+    pairs
 }
 
 fn assert_same(ours: &Path, theirs: &Path) {
@@ -375,6 +378,23 @@ fn removed_directories_do_not_come_back() {
     entries_layer(&third, "one", &[("b/c/", 0o750, &[])]);
     entries_layer(&third, "one", &[("b/c/f", 0o644, &[])]);
     assert_umocis(&third, &["b", ""]);
+}
+
+/// For the owner and user 1000 everything, for others reading.
+const ACL: &[u8] = b"\x02\0\0\0\x01\0\x07\0\xff\xff\xff\xff\x02\0\x07\0\xe8\x03\0\0\
+    \x04\0\x05\0\xff\xff\xff\xff\x10\0\x07\0\xff\xff\xff\xff\x20\0\x05\0\xff\xff\xff\xff";
+
+#[test]
+fn directories_have_the_attributes_of_their_topmost_description() {
+    let place = Place::new();
+    let attributes = [("user.a", &b"1"[..]), ("system.posix_acl_default", ACL)];
+    let names = ["kept/", "kept/deep/", "changed/"];
+    let described = names.map(|name| (name, 0o755, &attributes[..]));
+    entries_layer(&place, "one", &[&[("./", 0o755, &[][..])], &described[..]].concat());
+    let new: [Entry; 3] =
+        [("kept/deep/f", 0o644, &[]), ("changed/", 0o755, &[]), ("changed/f", 0o644, &[])];
+    entries_layer(&place, "one", &new);
+    assert_umocis(&place, &[]);
 }
 
 #[test]

@@ -186,7 +186,10 @@ fn copy_content(source: &mut File, target: &mut File, stat: &FileStat) -> io::Re
 
 /// Gives `name` in `to` the attributes of `name` in `from`; an empty name is the directory
 /// itself.
-fn describe(from: &OwnedFd, to: &OwnedFd, name: &[u8], stat: &FileStat) -> nix::Result<()> {
+///
+/// # Errors
+/// The kernel's.
+pub fn describe(from: &OwnedFd, to: &OwnedFd, name: &[u8], stat: &FileStat) -> nix::Result<()> {
     if nix::unistd::geteuid().is_root() {
         let flags = AtFlags::AT_SYMLINK_NOFOLLOW | AtFlags::AT_EMPTY_PATH;
         let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
@@ -206,19 +209,30 @@ fn describe(from: &OwnedFd, to: &OwnedFd, name: &[u8], stat: &FileStat) -> nix::
 }
 
 fn copy_xattrs(from: &CStr, to: &CStr) -> nix::Result<()> {
-    let names = xattr::list(from)?;
-    for name in names.split_inclusive(|b| *b == 0).filter_map(|n| CStr::from_bytes_with_nul(n).ok())
-    {
-        let text = name.to_bytes();
-        let own = text.starts_with(b"trusted.overlay.") || text.starts_with(b"user.overlay.");
-        if own || text == b"security.selinux" {
-            continue;
+    // What a lower layer has said of it, or the directory above has by default.
+    for name in attributes(&xattr::list(to)?) {
+        if !name.to_bytes().starts_with(b"security.") && xattr::get(from, name)?.is_none() {
+            xattr::remove(to, name)?;
         }
+    }
+    for name in attributes(&xattr::list(from)?) {
         if let Some(value) = xattr::get(from, name)? {
             xattr::set(to, name, &value)?;
         }
     }
     Ok(())
+}
+
+/// The names in a list of the kernel's, but for overlayfs's own and the host's label.
+fn attributes(list: &[u8]) -> impl Iterator<Item = &CStr> {
+    let is_own = |name: &CStr| {
+        let name = name.to_bytes();
+        name.starts_with(b"trusted.overlay.")
+            || name.starts_with(b"user.overlay.")
+            || name == b"security.selinux"
+    };
+    let names = list.split_inclusive(|b| *b == 0);
+    names.filter_map(|n| CStr::from_bytes_with_nul(n).ok()).filter(move |name| !is_own(name))
 }
 
 fn is_directory(stat: &FileStat) -> bool {

@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::MsFlags;
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmodat, mkdirat, utimensat};
-use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchownat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, mkdirat};
 
+use super::copy;
 use super::layer::Unpacked;
 use super::tree::{self, WALK};
 use crate::error::{Doing, Error, Result};
@@ -169,7 +168,8 @@ fn make(upper: &OwnedFd, described: &BTreeMap<Vec<u8>, OwnedFd>) -> nix::Result<
         mkdirat(upper, path.as_slice(), Mode::S_IRWXU)?;
     }
     for (path, from) in described.iter().rev() {
-        copy_attributes(from, &tree::beneath(upper.as_fd(), path, WALK)?)?;
+        let Some(stat) = tree::stat(from, b"")? else { return Err(Errno::ENOENT) };
+        copy::describe(from, &tree::beneath(upper.as_fd(), path, WALK)?, b"", &stat)?;
     }
     Ok(())
 }
@@ -251,16 +251,6 @@ fn look(layer: &Layer, root: &OwnedFd, path: &[u8]) -> nix::Result<Found> {
         true => Found::Implied(at),
         false => Found::Described(at),
     })
-}
-
-fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> nix::Result<()> {
-    let Some(stat) = tree::stat(from, b"")? else { return Err(Errno::ENOENT) };
-    let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-    fchownat(to.as_fd(), ".", Some(uid), Some(gid), nix::fcntl::AtFlags::empty())?;
-    let mode = Mode::from_bits_truncate(stat.st_mode);
-    fchmodat(to, ".", mode, FchmodatFlags::FollowSymlink)?;
-    let time = TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec);
-    utimensat(to, ".", &time, &time, UtimensatFlags::NoFollowSymlink)
 }
 
 /// Unmounts `target`; not an error if nothing is mounted there.

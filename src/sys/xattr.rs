@@ -50,6 +50,15 @@ pub fn list(path: &CStr) -> Result<Vec<u8>, Errno> {
     }
 }
 
+/// `lremovexattr(2)`: takes the attribute `name` away.
+///
+/// # Errors
+/// The kernel's: `ENODATA` if there is none.
+pub fn remove(path: &CStr, name: &CStr) -> Result<(), Errno> {
+    // SAFETY: both strings end in NUL.
+    Errno::result(unsafe { libc::lremovexattr(path.as_ptr(), name.as_ptr()) }).map(drop)
+}
+
 /// Calls `read` with a buffer that grows until the answer fits (64 KiB is the kernel's limit).
 fn grown(read: impl Fn(&mut [u8]) -> Result<isize, Errno>) -> Result<Vec<u8>, Errno> {
     let mut buf = vec![0; 256];
