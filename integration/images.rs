@@ -699,6 +699,20 @@ fn without_root_images_are_pulled_and_copied() {
 }
 
 #[test]
+fn without_root_acls_of_others_are_left_out() {
+    let place = Place::new();
+    let acls = [("system.posix_acl_access", ACL), ("system.posix_acl_default", ACL)];
+    entries_layer(&place, "one", &[("d/", 0o755, &acls), ("d/f", 0o644, &acls[..1])]);
+    let user = Unprivileged::new(&place);
+    let image = format!("oci:{}:one", place.text("layout"));
+    user.ok("lade", &["pull", "-q", &image]);
+    user.ok("lade", &["bundle", &image, "b", "--", "/x"]);
+    for name in ["d", "d/f"] {
+        assert_eq!(xattrs(&user.home.join("b/rootfs").join(name)), [], "{name}");
+    }
+}
+
+#[test]
 fn without_root_containers_run() {
     let place = Place::new();
     layer(&place, "one", base);

@@ -363,6 +363,10 @@ impl Unpacker {
             let doing = || format!("set extended attribute {}", tree::show(key));
             let key = CString::new(key.as_slice()).map_err(|_| Error::new(doing()))?;
             match xattr::set(&tree::proc_path(at, name), &key, value) {
+                // An ACL for an id that the user namespace does not have.
+                Err(Errno::EINVAL)
+                    if !tree::is_host_root()
+                        && key.to_bytes().starts_with(b"system.posix_acl_") => {}
                 // Losing a file capability would change what the image does; a note would not.
                 Err(Errno::ENOTSUP | Errno::EPERM) if key.as_c_str() != c"security.capability" => {}
                 other => other.doing(doing)?,
