@@ -398,6 +398,29 @@ fn directories_have_the_attributes_of_their_topmost_description() {
 }
 
 #[test]
+fn the_umask_does_not_reach_images() {
+    let place = Place::new();
+    entries_layer(&place, "one", &[("a/b/f", 0o644, &[]), ("d/", 0o777, &[])]);
+    let image = format!("oci:{}:one", place.text("layout"));
+    let lade = |args: &[&str]| {
+        let store = place.text("store");
+        let lade = [env!("CARGO_BIN_EXE_lade"), "--store", &store];
+        tool("sh", &[&["-c", "umask 077; exec \"$@\"", "sh"], &lade[..], args].concat());
+    };
+    lade(&["pull", "-q", &image]);
+    for how in [&["bundle", "--copy"][..], &["bundle"]] {
+        lade(&[how, &[&image, &place.text("ours"), "--", "/x"]].concat());
+        for (name, mode) in
+            [("", 0o755), ("a", 0o755), ("a/b", 0o755), ("a/b/f", 0o644), ("d", 0o777)]
+        {
+            let meta = fs::metadata(place.path("ours/rootfs").join(name)).unwrap();
+            assert_eq!(meta.mode() & 0o7777, mode, "{name}");
+        }
+        place.ok(&["unbundle", &place.text("ours")]);
+    }
+}
+
+#[test]
 fn an_opaque_root_hides_all_below() {
     let place = Place::new();
     layer(&place, "one", base);

@@ -423,11 +423,15 @@ impl Unpacker {
             }
             None => {}
         }
-        mkdirat(&*at, name, Mode::from_bits_truncate(0o755))
-            .doing(|| "make the directory above")?;
+        let mode = Mode::from_bits_truncate(0o755);
+        mkdirat(&*at, name, mode).doing(|| "make the directory above")?;
         self.remember(path.len())?;
         self.unpacked.implicit.insert(path.to_vec());
-        tree::child(&*at, name, WALK).doing(|| "open the directory above").map(Rc::new)
+        let dir = tree::child(&*at, name, WALK).doing(|| "open the directory above")?;
+        // Whatever the umask has left.
+        fchmodat(&dir, ".", mode, FchmodatFlags::FollowSymlink)
+            .doing(|| "set the mode of the directory above")?;
+        Ok(Rc::new(dir))
     }
 
     /// Makes the whiteouts, then sets the attributes that later entries would have changed, the
