@@ -378,6 +378,10 @@ fn removed_directories_do_not_come_back() {
     entries_layer(&third, "one", &[("b/c/", 0o750, &[])]);
     entries_layer(&third, "one", &[("b/c/f", 0o644, &[])]);
     assert_umocis(&third, &["b", ""]);
+    let fourth = Place::new();
+    entries_layer(&fourth, "one", &[("./", 0o755, &[]), ("b/", 0o700, &[])]);
+    entries_layer(&fourth, "one", &[(".wh.b", 0o644, &[]), ("b/f", 0o644, &[])]);
+    assert_umocis(&fourth, &["b", ""]);
 }
 
 /// For the owner and user 1000 everything, for others reading.
@@ -418,6 +422,30 @@ fn the_umask_does_not_reach_images() {
         }
         place.ok(&["unbundle", &place.text("ours")]);
     }
+}
+
+#[test]
+fn whiteouts_in_what_is_removed_anyway_are_not_to_be_seen() {
+    let place = Place::new();
+    let old = ["./", "b/", "b/x/", "b/x/f", "b/y", "c/", "c/f"];
+    entries_layer(&place, "one", &old.map(|name| (name, 0o755, &[][..])));
+    let new = ["b/", "b/.wh..wh..opq", "b/.wh.y", "b/x/.wh.f", "b/z/.wh..wh..opq", "c/", ".wh.c"];
+    let new = [&new[..], &["c/.wh.f", "c/d/.wh.f"]].concat();
+    let new: Vec<Entry> = new.into_iter().map(|name| (name, 0o755, &[][..])).collect();
+    entries_layer(&place, "one", &new);
+    assert_umocis(&place, &["c", ""]);
+    // Through a link of the lower layer.
+    let link = Place::new();
+    layer(&link, "one", |root| {
+        base(root);
+        symlink("links", root.join("link")).unwrap();
+    });
+    entries_layer(
+        &link,
+        "one",
+        &["link/.wh..wh..opq", "link/f"].map(|name| (name, 0o644, &[][..])),
+    );
+    assert_umocis(&link, &["links"]);
 }
 
 #[test]

@@ -112,7 +112,8 @@ impl Copier<'_> {
         let source = tree::child(from, name, WALK).doing(doing)?;
         let implicit = self.implicit.contains(path);
         let old = tree::stat(to, name).doing(doing)?;
-        if tree::is_opaque(from, name).doing(doing)? && old.as_ref().is_some_and(is_directory) {
+        let opaque = tree::is_opaque(from, name).doing(doing)?;
+        if opaque && old.as_ref().is_some_and(is_directory) {
             empty(&tree::child(to, name, WALK).doing(doing)?).doing(doing)?;
         }
         let (target, stat) = match old {
@@ -121,6 +122,9 @@ impl Copier<'_> {
             }
             Some(old) if implicit && tree::file_type(&old) == SFlag::S_IFLNK => {
                 let target = tree::beneath(self.root.as_fd(), path, WALK).doing(doing)?;
+                if opaque {
+                    empty(&target).doing(doing)?;
+                }
                 return self.directory(&source, &target, path);
             }
             _ => {

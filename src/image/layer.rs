@@ -100,6 +100,8 @@ struct Unpacker {
     late: BTreeMap<Vec<u8>, Late>,
     /// Depth, directory, and name; the shallow ones first. Without a name: everything.
     whiteouts: BTreeSet<(usize, Vec<u8>, Option<Vec<u8>>)>,
+    /// The directories in which all that lower layers have is hidden.
+    opaque: BTreeSet<Vec<u8>>,
     remembered: usize,
     unpacked: Unpacked,
     buffer: Vec<u8>,
@@ -113,6 +115,7 @@ impl Unpacker {
             parents: HashMap::new(),
             late: BTreeMap::new(),
             whiteouts: BTreeSet::new(),
+            opaque: BTreeSet::new(),
             remembered: 0,
             unpacked: Unpacked { size: 0, implicit: BTreeSet::from([Vec::new()]) },
             buffer: vec![0; 128 * 1024],
@@ -302,18 +305,28 @@ impl Unpacker {
 
     /// Makes a whiteout of `name` in `parent`; of everything in it if there is no name.
     fn hide(&mut self, parent: &[u8], name: Option<&[u8]>) -> Result<()> {
+        let mut above = tree::above(parent).chain([&b""[..], parent]);
+        if above.any(|dir| self.opaque.contains(dir)) {
+            // Nothing of lower layers is left there, and overlayfs shows a whiteout that hides nothing.
+            return Ok(());
+        }
         let at = match self.directory(parent, MAX_STEPS) {
             // Its directory is gone or no directory any more: nothing is left to hide.
             Err(err) if err.errno() == Some(Errno::ENOTDIR) => return Ok(()),
             other => other?,
         };
         let Some(name) = name else {
+            self.opaque.insert(parent.to_vec());
             return tree::set_opaque(&*at, b"").doing(|| "mark as opaque");
         };
         match tree::stat(&*at, name).doing(|| "look at what is there")? {
             None => mknodat(&*at, name, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0))
                 .doing(|| "make whiteout"),
             Some(stat) if tree::file_type(&stat) == SFlag::S_IFDIR => {
+                let path = clean(&[parent, name].join(&b'/'))?;
+                // A new directory in place of the removed one, whose attributes it does not get.
+                self.unpacked.implicit.remove(&path);
+                self.opaque.insert(path);
                 tree::set_opaque(&*at, name).doing(|| "mark as opaque")
             }
             Some(_) => Ok(()),

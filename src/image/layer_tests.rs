@@ -230,6 +230,21 @@ fn whiteouts_inside_of_what_is_removed_do_not_bring_it_back() {
 }
 
 #[test]
+fn whiteouts_of_what_is_hidden_anyway_are_left_out() {
+    let place = Place::new();
+    let new = archive().file("d/.wh.x", "").file("d/sub/.wh.x", "").file("d/.wh..wh..opq", "");
+    let removed =
+        new.file("e/y/f", "f").file("e/.wh.x", "").file("e/z/.wh.x", "").file(".wh.e", "");
+    let layer = place.unpack(removed.file("e/y/.wh..wh..opq", "")).unwrap();
+    assert_eq!(fs::read_dir(place.tree("d")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(place.tree("e")).unwrap().count(), 1);
+    let at = tree::open(&place.tree("e")).unwrap();
+    assert!(tree::is_opaque(&at, b"").unwrap() && !tree::is_opaque(&at, b"y").unwrap());
+    // The removed directory does not describe the one that takes its place.
+    assert!(layer.implicit.contains(&b"d"[..]) && !layer.implicit.contains(&b"e"[..]));
+}
+
+#[test]
 fn whiteouts_with_evil_names_are_refused() {
     Place::refuses(archive().file(".wh.", ""), "without a name");
     Place::refuses(archive().file(".wh..", ""), "without a name");

@@ -218,8 +218,7 @@ impl Stack<'_> {
         dir: OwnedFd,
         described: &mut BTreeMap<Vec<u8>, OwnedFd>,
     ) -> nix::Result<()> {
-        let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| i);
-        for parent in ends.filter_map(|end| path.get(..end)) {
+        for parent in tree::above(path) {
             if !described.contains_key(parent)
                 && let Shown::Topmost(dir) | Shown::Other(dir) = self.shown(parent)?
             {

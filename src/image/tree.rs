@@ -70,6 +70,12 @@ pub fn is_whiteout(stat: &FileStat) -> bool {
     file_type(stat) == SFlag::S_IFCHR && stat.st_rdev == makedev(0, 0)
 }
 
+/// The directories above a relative path, the topmost first.
+pub fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(i, _)| i);
+    ends.filter_map(|end| path.get(..end))
+}
+
 /// A path to `name` in `at` for calls that take no descriptor; an empty name is `at` itself.
 pub fn proc_path(at: &impl AsFd, name: &[u8]) -> CString {
     let mut path = format!("/proc/self/fd/{}/", at.as_fd().as_raw_fd()).into_bytes();
