@@ -58,7 +58,7 @@ fn pull_command() -> Command {
     let about = "Pull an image into the store";
     let long = "Pull an image into the store.\n\nREF is a name in a registry, with docker.io, \
         library/ and :latest understood, or docker://NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG] \
-        or docker-archive:FILE[:NAME]. A pull that was interrupted goes on where it was.";
+        or docker-archive:FILE[:NAME|:@N]. A pull that was interrupted goes on where it was.";
     source_arguments(Command::new("pull").about(about).long_about(long))
         .arg(positional("REF", "Image to pull"))
 }
