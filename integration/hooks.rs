@@ -134,9 +134,11 @@ fn no_signal_is_blocked_or_ignored_in_a_hook() {
             hooks[kind] = json!([host_hook(&read)]);
         }
         let c = c.with(|c| c["hooks"] = hooks);
-        c.boot("run", flags).under(&["env", "--default-signal"]).ok();
+        // The caller's own are passed on.
+        let default = ["env", "--default-signal"];
+        c.boot("run", flags).under(&default).ok();
         if !flags.is_empty() {
-            c.end();
+            c.act("delete").args(&["--force"]).under(&default).ok();
         }
         for kind in KINDS {
             let status = read(&c, kind);
