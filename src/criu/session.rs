@@ -16,13 +16,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType, recvmsg, send,
-    shutdown, socketpair,
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recvmsg, send, shutdown, socketpair,
 };
 
 use super::proto::{Fields, Message, Value};
 use crate::error::{Doing, Error, Result};
-use crate::sys::process::inherited;
+use crate::sys::process::received;
 
 /// What is asked of criu (`criu_req_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,16 +201,11 @@ impl Session {
                 Err(Errno::EINTR) => {}
                 other => {
                     let got = other.doing(|| "receive an answer of criu")?;
-                    let fd =
-                        got.cmsgs().ok().into_iter().flatten().find_map(|message| match message {
-                            ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
-                            _ => None,
-                        });
-                    break (got.bytes, fd);
+                    let mut fds = got.cmsgs().into_iter().flatten().flat_map(received);
+                    break (got.bytes, fds.next());
                 }
             }
         };
-        let fd = fd.and_then(inherited);
         match bytes.get(..count).filter(|bytes| !bytes.is_empty()) {
             None => Err(Error::new("criu ended without an answer")),
             Some(bytes) => Ok(read(bytes, fd)),
