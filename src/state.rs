@@ -266,6 +266,11 @@ impl Init {
         Ok(!stat(self.pid)?.is_some_and(|found| found.alive && !found.exiting))
     }
 
+    /// Its number in the reader's pid namespace.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// Waits until the process has ended; false: it has not within `limit`.
     ///
     /// # Errors
@@ -311,8 +316,11 @@ pub fn not_running() -> Error {
     Error::new("container not running")
 }
 
-/// The process of this number and start, if it is alive.
-fn alive(pid: i32, start: u64) -> Result<Option<Init>> {
+/// The process of this number and start (ticks since the boot, proc(5)), if it is alive.
+///
+/// # Errors
+/// /proc cannot be read.
+pub fn alive(pid: i32, start: u64) -> Result<Option<Init>> {
     // In this order: a number that was given to another process before the descriptor was
     // opened is found out by the start time, and cannot change its owner afterwards.
     let fd = match pidfd::open(pid) {

@@ -180,8 +180,7 @@ fn stopped() -> Error {
 fn plan(process: &Process, spec: &Spec, state: &State, options: &Exec) -> Result<Plan> {
     check::process(process)?;
     check_waiting(process, spec, state)?;
-    let cgroup = state.cgroup.as_ref();
-    let cgroup = cgroup.map(|cgroup| target_cgroup(cgroup, options)).transpose()?;
+    let cgroup = state.cgroup.as_ref().map(|own| target_cgroup(own, options)).transpose()?;
     let init_pid = options.cgroup.is_empty().then_some(state.pid);
     let target =
         Target { spec, cgroup, rdt: state.rdt.clone(), init_pid, restored: state.restored };

@@ -6,6 +6,7 @@
 //! ├── rootfs/            the layers, mounted as an overlay or copied
 //! └── .lade/
 //!     ├── bundle.json    what was made, for `unbundle`
+//!     ├── runtime.json, init    of `run`: who runs it, and which process it is
 //!     ├── upper/ work/   of the overlay
 //!     └── volumes/N/     stand in for the image's volumes, with the image's content
 //! ```

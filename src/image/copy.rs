@@ -214,8 +214,12 @@ pub fn describe(from: &OwnedFd, to: &OwnedFd, name: &[u8], stat: &FileStat) -> n
 
 fn copy_xattrs(from: &CStr, to: &CStr) -> nix::Result<()> {
     // What a lower layer has said of it, or the directory above has by default.
-    for name in attributes(&xattr::list(to)?) {
-        if !name.to_bytes().starts_with(b"security.") && xattr::get(from, name)?.is_none() {
+    let is_images = |name: &CStr| {
+        let kinds: [&[u8]; 3] = [b"user.", b"trusted.", b"system.posix_acl_"];
+        kinds.iter().any(|kind| name.to_bytes().starts_with(kind))
+    };
+    for name in attributes(&xattr::list(to)?).filter(|name| is_images(name)) {
+        if xattr::get(from, name)?.is_none() {
             xattr::remove(to, name)?;
         }
     }

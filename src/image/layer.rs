@@ -171,6 +171,7 @@ impl Unpacker {
             // What stood here in this layer hid what lower layers have.
             if old.is_some() {
                 tree::set_opaque(at, name).doing(|| "mark as opaque")?;
+                self.opaque.insert(path.to_vec());
             }
         }
         let dir = tree::child(at, name, WALK).doing(|| "open directory")?;

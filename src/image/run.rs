@@ -11,11 +11,14 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
+use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +39,8 @@ const FORWARDED: [Signal; 7] = [
     Signal::SIGUSR2,
     Signal::SIGWINCH,
 ];
+/// How long a process may take to end after SIGKILL.
+const LIMIT: Duration = Duration::from_secs(10);
 /// `si_code` of a signal from the kernel, such as a terminal's (sigaction(2)).
 const SI_KERNEL: i32 = 0x80;
 
@@ -228,13 +233,15 @@ pub fn delete(store: &Store, name: &str, force: bool) -> Result<()> {
             .hint(format!("`lade delete --force {name}` kills and removes it")));
     }
     let out = tare(store, name, &["delete", "--force"])?;
-    if let Some(pid) = noted_init(store, name) {
-        // Its state was removed by somebody else.
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        spawn::wait_for(pid).doing(|| format!("wait for process {pid}"))?;
-    }
-    if !out.status.success() && is_known(store, name) {
+    if !out.status.success() {
         return Err(reported(&out.stderr));
+    }
+    if let Some(init) = noted_init(store, name) {
+        // Its state was removed by somebody else.
+        let _ = init.signal(libc::SIGKILL);
+        if !init.wait(LIMIT)? {
+            return Err(Error::new(format!("process {} of {name:?} does not end", init.pid())));
+        }
     }
     bundle::remove(&dir)
 }
@@ -315,7 +322,7 @@ pub fn pid_of(store: &Store, name: &str) -> Option<i32> {
         let state: serde_json::Value = serde_json::from_slice(&state).ok()?;
         i32::try_from(state.get("pid")?.as_i64()?).ok().filter(|pid| *pid > 0)
     };
-    from_state().or_else(|| noted_init(store, name))
+    from_state().or_else(|| noted_init(store, name).map(|init| init.pid()))
 }
 
 /// Writes down which process is init of a detached container: where its state is, such as below
@@ -325,16 +332,33 @@ fn note_init(store: &Store, name: &str) {
         && let Some(start) = state::start_of(pid)
     {
         // Without it the runtime is still asked.
-        let _ = std::fs::write(init_path(store, name), format!("{pid} {start}"));
+        let boot = boot();
+        let _ = std::fs::write(init_path(store, name), format!("{pid} {start} {boot}"));
     }
 }
 
 /// The process that [`note_init`] wrote down, if it lives.
-fn noted_init(store: &Store, name: &str) -> Option<i32> {
-    let text = std::fs::read_to_string(init_path(store, name)).ok()?;
-    let (pid, start) = text.split_once(' ')?;
-    let (pid, start) = (pid.parse().ok()?, start.parse().ok()?);
-    (state::start_of(pid) == Some(start)).then_some(pid)
+fn noted_init(store: &Store, name: &str) -> Option<state::Init> {
+    let text = own_text(&init_path(store, name))?;
+    let mut words = text.split(' ');
+    let (pid, start) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    // A store outlives a boot, after which others have the numbers.
+    words.next().filter(|word| *word == boot())?;
+    state::alive(pid, start).ok().flatten()
+}
+
+/// Which boot of the kernel this is (proc_sys_kernel(5)).
+fn boot() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim_end().to_owned()
+}
+
+/// The text of a file that is the caller's own, if there is one: root obeys no notes of others.
+fn own_text(path: &Path) -> Option<String> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = File::from(nix::fcntl::open(path, flags, Mode::empty()).ok()?);
+    let is_own = file.metadata().ok()?.uid() == nix::unistd::geteuid().as_raw();
+    is_own.then(|| std::io::read_to_string(file).ok()).flatten()
 }
 
 fn init_path(store: &Store, name: &str) -> PathBuf {
@@ -377,8 +401,8 @@ impl Runtime {
         if std::fs::symlink_metadata(&dir).is_ok_and(|meta| meta.uid() != caller) {
             return Err(Error::new(format!("{} belongs to another user", dir.display())));
         }
-        let noted = std::fs::read(note_path(&dir)).ok();
-        match noted.and_then(|text| serde_json::from_slice::<Runtime>(&text).ok()) {
+        let noted = own_text(&note_path(&dir));
+        match noted.and_then(|text| serde_json::from_str::<Runtime>(&text).ok()) {
             None => Runtime::of_caller(store),
             // It may have been installed elsewhere since.
             Some(noted) if noted.program.is_absolute() && !noted.program.exists() => {
