@@ -634,6 +634,29 @@ fn insert(place: &Place, tag: &str, file: &str) {
     tool("umoci", &["insert", "--image", &image, &place.text("inserted"), file]);
 }
 
+/// There are more of them than a process may have open.
+#[test]
+fn hundreds_of_directories_may_be_implied() {
+    let place = Place::new();
+    let names: Vec<[String; 2]> =
+        (0..200).map(|i| [format!("d/{i}/"), format!("d/{i}/f")]).collect();
+    let part = |k: usize, mode| -> Vec<Entry> {
+        names.iter().map(|pair| (pair[k].as_str(), mode, &[][..])).collect()
+    };
+    entries_layer(&place, "one", &part(0, 0o711));
+    entries_layer(&place, "one", &part(1, 0o644));
+    let (image, bundle) = (format!("oci:{}:one", place.text("layout")), place.text("bundle"));
+    place.ok(&["pull", "-q", &image]);
+    let limited =
+        format!("ulimit -n 128; exec \"$0\" --store \"$1\" bundle {image} {bundle} -- /x");
+    tool("sh", &["-c", &limited, env!("CARGO_BIN_EXE_lade"), &place.text("store")]);
+    for i in [0, 199] {
+        let meta = fs::metadata(place.path("bundle/rootfs/d").join(i.to_string())).unwrap();
+        assert_eq!(meta.mode() & 0o7777, 0o711);
+    }
+    place.ok(&["unbundle", &bundle]);
+}
+
 #[test]
 fn directories_that_a_layer_does_not_describe_stay_as_they_were() {
     let place = Place::new();

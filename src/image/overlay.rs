@@ -121,9 +121,9 @@ fn path(path: &Path) -> nix::Result<CString> {
 enum Found {
     Nothing,
     /// A directory that it describes, or has for itself alone.
-    Described(OwnedFd),
+    Described,
     /// A directory that it needs only.
-    Implied(OwnedFd),
+    Implied,
     /// A link, there or on the way there.
     Link,
     /// Something that hides everything below: no directory, or an opaque one on the way there.
@@ -148,7 +148,7 @@ pub fn prepare(layers: &[Layer], upper: &Path) -> Result<bool> {
     for path in implicit.into_iter().chain([&b""[..]]) {
         let doing = || format!("look at {} in the layers", tree::show(path));
         match stack.shown(path).doing(doing)? {
-            Shown::Other(dir) => stack.with_parents(path, dir, &mut described).doing(doing)?,
+            Shown::Other(layer) => stack.with_parents(path, layer, &mut described).doing(doing)?,
             Shown::Topmost(_) | Shown::Nothing => {}
             Shown::Link => return Ok(false),
         }
@@ -156,30 +156,37 @@ pub fn prepare(layers: &[Layer], upper: &Path) -> Result<bool> {
     let at = tree::open(upper)?;
     // The root of an image that does not describe it.
     fchmodat(&at, ".", Mode::from_bits_truncate(0o755), FchmodatFlags::FollowSymlink)
-        .and_then(|()| make(&at, &described))
+        .and_then(|()| make(&at, &stack.roots, &described))
         .doing(|| format!("prepare {}", upper.display()))?;
     Ok(true)
 }
 
 /// Makes the directories, then gives them the attributes of those found in the layers: the
 /// deepest first, because making something in a directory changes its time.
-fn make(upper: &OwnedFd, described: &BTreeMap<Vec<u8>, OwnedFd>) -> nix::Result<()> {
+fn make(
+    upper: &OwnedFd,
+    roots: &[OwnedFd],
+    described: &BTreeMap<Vec<u8>, usize>,
+) -> nix::Result<()> {
     for path in described.keys().filter(|path| !path.is_empty()) {
         mkdirat(upper, path.as_slice(), Mode::S_IRWXU)?;
     }
-    for (path, from) in described.iter().rev() {
-        let Some(stat) = tree::stat(from, b"")? else { return Err(Errno::ENOENT) };
-        copy::describe(from, &tree::beneath(upper.as_fd(), path, WALK)?, b"", &stat)?;
+    for (path, layer) in described.iter().rev() {
+        let root = roots.get(*layer).ok_or(Errno::ENOENT)?;
+        let from = tree::beneath(root.as_fd(), path, WALK)?;
+        let stat = tree::stat(&from, b"")?.ok_or(Errno::ENOENT)?;
+        copy::describe(&from, &tree::beneath(upper.as_fd(), path, WALK)?, b"", &stat)?;
     }
     Ok(())
 }
 
-/// What is to be seen at a path.
+/// What is to be seen at a path. Layers are told by their numbers: there may be more directories than
+/// a process may have open.
 enum Shown {
     /// A directory as the topmost layer that has it says, which is how overlayfs shows it.
-    Topmost(OwnedFd),
-    /// A directory with the attributes of this one, from another layer.
-    Other(OwnedFd),
+    Topmost(usize),
+    /// A directory with the attributes that another layer gives it.
+    Other(usize),
     /// A link of a lower layer where an upper one needs a directory.
     Link,
     /// No directory.
@@ -195,15 +202,15 @@ struct Stack<'a> {
 impl Stack<'_> {
     fn shown(&self, path: &[u8]) -> nix::Result<Shown> {
         let mut implied = None;
-        for (layer, root) in self.layers.iter().zip(&self.roots).rev() {
+        for (number, (layer, root)) in self.layers.iter().zip(&self.roots).enumerate().rev() {
             match look(layer, root, path)? {
                 Found::Nothing => {}
-                Found::Implied(dir) => implied = implied.or(Some(dir)),
+                Found::Implied => implied = implied.or(Some(number)),
                 // The topmost root is that of `upper`, which says nothing.
-                Found::Described(dir) if implied.is_some() || path.is_empty() => {
-                    return Ok(Shown::Other(dir));
+                Found::Described if implied.is_some() || path.is_empty() => {
+                    return Ok(Shown::Other(number));
                 }
-                Found::Described(dir) => return Ok(Shown::Topmost(dir)),
+                Found::Described => return Ok(Shown::Topmost(number)),
                 Found::Link if implied.is_some() => return Ok(Shown::Link),
                 Found::Link | Found::Other => break,
             }
@@ -215,17 +222,17 @@ impl Stack<'_> {
     fn with_parents(
         &self,
         path: &[u8],
-        dir: OwnedFd,
-        described: &mut BTreeMap<Vec<u8>, OwnedFd>,
+        layer: usize,
+        described: &mut BTreeMap<Vec<u8>, usize>,
     ) -> nix::Result<()> {
         for parent in tree::above(path) {
             if !described.contains_key(parent)
-                && let Shown::Topmost(dir) | Shown::Other(dir) = self.shown(parent)?
+                && let Shown::Topmost(layer) | Shown::Other(layer) = self.shown(parent)?
             {
-                described.insert(parent.to_vec(), dir);
+                described.insert(parent.to_vec(), layer);
             }
         }
-        described.insert(path.to_vec(), dir);
+        described.insert(path.to_vec(), layer);
         Ok(())
     }
 }
@@ -247,8 +254,8 @@ fn look(layer: &Layer, root: &OwnedFd, path: &[u8]) -> nix::Result<Found> {
         at = tree::child(&at, part, WALK)?;
     }
     Ok(match layer.unpacked.implicit.contains(path) && !alone {
-        true => Found::Implied(at),
-        false => Found::Described(at),
+        true => Found::Implied,
+        false => Found::Described,
     })
 }
 
