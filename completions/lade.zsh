@@ -217,9 +217,9 @@ _lade_commands() {
 'pull:Pull an image into the store' \
 'images:List the stored images' \
 'rm:Remove images by name; \`gc\` frees their space' \
-'gc:Remove layers that no image and no bundle needs, and what killed calls left' \
+'gc:Remove layers that no image and no bundle needs, and what killed calls left, beginnings of blobs too' \
 'bundle:Make a bundle of a stored image' \
-'unbundle:Unmount and remove a bundle that \`bundle\` made' \
+'unbundle:Unmount and remove a bundle that \`bundle\` made and in which no container runs' \
 'run:Run a command in a new container of an image' \
 'delete:Remove containers that \`run --detach\` has left' \
 'help:Print this message or the help of the given subcommand(s)' \
@@ -247,9 +247,9 @@ _lade__subcmd__help_commands() {
 'pull:Pull an image into the store' \
 'images:List the stored images' \
 'rm:Remove images by name; \`gc\` frees their space' \
-'gc:Remove layers that no image and no bundle needs, and what killed calls left' \
+'gc:Remove layers that no image and no bundle needs, and what killed calls left, beginnings of blobs too' \
 'bundle:Make a bundle of a stored image' \
-'unbundle:Unmount and remove a bundle that \`bundle\` made' \
+'unbundle:Unmount and remove a bundle that \`bundle\` made and in which no container runs' \
 'run:Run a command in a new container of an image' \
 'delete:Remove containers that \`run --detach\` has left' \
 'help:Print this message or the help of the given subcommand(s)' \

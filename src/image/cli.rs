@@ -39,15 +39,16 @@ pub fn command() -> Command {
                 .about("Remove images by name; `gc` frees their space")
                 .arg(many("REF", 1, "Image to remove").required(true)),
         )
-        .subcommand(
-            Command::new("gc").about(
-                "Remove layers that no image and no bundle needs, and what killed calls left",
-            ),
-        )
+        .subcommand(Command::new("gc").about(
+            "Remove layers that no image and no bundle needs, and what killed calls left, \
+                 beginnings of blobs too",
+        ))
         .subcommand(bundle_command())
         .subcommand(
             Command::new("unbundle")
-                .about("Unmount and remove a bundle that `bundle` made")
+                .about(
+                    "Unmount and remove a bundle that `bundle` made and in which no container runs",
+                )
                 .arg(positional("DIR", "The bundle").value_parser(value_parser!(PathBuf))),
         )
         .subcommand(run_command())
