@@ -122,6 +122,11 @@ fn effect(word: &str) -> Option<Effect> {
     OPTIONS.get(found).map(|(_, effect)| *effect)
 }
 
+/// Whether a word names a value, which is for the file system alone.
+fn is_data(word: &str) -> bool {
+    word.contains('=') && effect(word).is_none()
+}
+
 /// The words for the file system in one option: mount(2), for which runc joins them all, parts them at
 /// each comma but those of a quoted label, an overlay's that are escaped, and tmpfs's between numbers.
 fn parts(option: &str) -> impl Iterator<Item = &str> {
@@ -161,10 +166,12 @@ impl Mount {
         Ok(mount)
     }
 
-    /// Refuses words for a file system: that of a bind mount has its options already, and shares them
-    /// with the host. One may be a misspelt `ro`. (mount(2)'s own flags for it are let pass.)
+    /// Refuses words that are no options of a bind mount: one may be a misspelt `ro`. (mount(2)'s own
+    /// flags for a file system are let pass.)
     fn check_bind(&self, entry: &config::Mount) -> Result<()> {
-        let foreign = |(_, word): &(usize, &String)| !word.is_empty() && effect(word).is_none();
+        let foreign = |(_, word): &(usize, &String)| {
+            !word.is_empty() && effect(word).is_none() && !is_data(word)
+        };
         let Some((i, word)) = entry.options.iter().enumerate().find(foreign) else {
             return Ok(());
         };
@@ -173,6 +180,14 @@ impl Mount {
             .hint(format!(
                 "{word:?} is none of the words for a mount itself, such as ro or nosuid"
             )))
+    }
+
+    /// What of the entry is not done, and why: the file system of a bind mount has its data, such as
+    /// `mode=755`, already, and shares it with the host. (runc refuses it.)
+    pub fn ignored(&self, entry: &config::Mount) -> Option<String> {
+        let i = entry.options.iter().position(|word| self.is_bind() && is_data(word))?;
+        let (at, word) = (&self.at, entry.options.get(i)?);
+        Some(format!("{at}.options[{i}]: {word:?} is for a file system, a bind mount has its own"))
     }
 
     /// Whether the entry may ask for a mapping of ids.

@@ -221,6 +221,7 @@ impl Context<'_> {
         for (index, entry) in self.spec.mounts.iter().enumerate() {
             let mut mount = Mount::plan(index, entry, &self.options.bundle)?;
             mount.map_ids(entry, self.linux, self.namespaces)?;
+            plan.warnings.extend(mount.ignored(entry));
             if matches!(mount.kind, Kind::Remount) {
                 mount.spare(mounted_at(plan, &mount.destination));
             }
