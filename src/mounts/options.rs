@@ -395,10 +395,11 @@ mod tests {
     #[test]
     fn refuses_words_for_a_file_system_on_a_bind_mount() {
         let plan = |json: &str| Mount::plan(2, &entry(json), Path::new("/"));
-        let words = r#"{"destination":"/a","source":"/b","options":["sync","rbind","","size=1m"]}"#;
+        let words = r#"{"destination":"/a","source":"/b","options":["sync","rbind","","acl"]}"#;
         assert_eq!(plan(words).unwrap_err().path(), Some("mounts[2].options[3]"));
         for json in [
             r#"{"destination":"/a","source":"/b","options":["sync","rbind","","rro"]}"#,
+            r#"{"destination":"/a","source":"/b","options":["rbind","size=1m"]}"#,
             r#"{"destination":"/a","type":"tmpfs","options":["size=1m"]}"#,
         ] {
             plan(json).unwrap();
