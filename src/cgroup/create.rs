@@ -74,8 +74,7 @@ impl Cgroup {
     /// What of `properties` has to have another value because BFQ is at work here.
     fn bfq_weights(&self, properties: &[Property]) -> Vec<Property> {
         let weights: Vec<_> = properties.iter().filter_map(for_bfq).collect();
-        let has_bfq =
-            |place: &Place| dir::exists(&format!("{}/io.bfq.weight", place.dir)) == Ok(true);
+        let has_bfq = |place: &Place| dir::is_there(&format!("{}/io.bfq.weight", place.dir));
         if weights.is_empty() || !self.v2().is_some_and(has_bfq) { Vec::new() } else { weights }
     }
 

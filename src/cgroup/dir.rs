@@ -80,6 +80,11 @@ pub fn exists(dir: &str) -> nix::Result<bool> {
     }
 }
 
+/// The same where what cannot be looked at is of no use either.
+pub fn is_there(dir: &str) -> bool {
+    exists(dir) == Ok(true)
+}
+
 /// Makes a directory and the parents that it lacks; whether it is new. One that somebody else makes
 /// in the meantime is not ours to remove.
 pub fn make(dir: &str) -> nix::Result<bool> {

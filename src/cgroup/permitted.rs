@@ -110,7 +110,7 @@ pub(super) fn delegation(controller: &str) -> String {
 /// Why the caller cannot make the directory or, where it is there, not change it.
 fn denial(place: &Place) -> Option<Errno> {
     let mut dir = place.dir.as_str();
-    while dir::exists(dir) != Ok(true) {
+    while !dir::is_there(dir) {
         dir = dir::parent(dir)?;
     }
     eaccess(dir, AccessFlags::W_OK | AccessFlags::X_OK).err()

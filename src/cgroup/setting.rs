@@ -143,9 +143,7 @@ impl<'a> Writer<'a> {
             How::Write | How::IfThere => self.write_file(&setting.file, &setting.value, &place.dir),
         };
         match done {
-            Err(Errno::ENOENT)
-                if setting.how == How::IfThere && dir::exists(&place.dir) == Ok(true) =>
-            {
+            Err(Errno::ENOENT) if setting.how == How::IfThere && dir::is_there(&place.dir) => {
                 Ok(())
             }
             done => done.map_err(|errno| explain(setting, &place.dir, errno)),

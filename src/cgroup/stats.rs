@@ -272,7 +272,7 @@ impl Files<'_> {
         let Some(place) = self.0.controller(controller) else { return Ok(String::new()) };
         let file = format!("{}/{name}", place.dir);
         match dir::read(&file) {
-            Err(Errno::ENOENT) if dir::exists(&place.dir) == Ok(true) => Ok(String::new()),
+            Err(Errno::ENOENT) if dir::is_there(&place.dir) => Ok(String::new()),
             read => read.doing(|| format!("read {file}")),
         }
     }

@@ -29,7 +29,7 @@ impl Files<'_> {
     fn text(&self, name: &str) -> Result<String> {
         let file = format!("{}/{name}", self.0);
         match dir::read(&file) {
-            Err(Errno::ENOENT) if dir::exists(self.0) == Ok(true) => Ok(String::new()),
+            Err(Errno::ENOENT) if dir::is_there(self.0) => Ok(String::new()),
             // Pressure that the kernel was told not to measure.
             Err(Errno::EOPNOTSUPP) => Ok(String::new()),
             read => read.doing(|| format!("read {file}")),

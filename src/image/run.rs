@@ -401,7 +401,7 @@ impl Runtime {
         if std::fs::symlink_metadata(&dir).is_ok_and(|meta| meta.uid() != caller) {
             return Err(Error::new(format!("{} belongs to another user", dir.display())));
         }
-        let noted = own_text(&note_path(&dir));
+        let noted = own_text(&runtime_path(&dir));
         match noted.and_then(|text| serde_json::from_str::<Runtime>(&text).ok()) {
             None => Runtime::of_caller(store),
             // It may have been installed elsewhere since.
@@ -413,7 +413,7 @@ impl Runtime {
     }
 
     fn note(&self, dir: &Path) -> Result<()> {
-        bundle::write_json(&note_path(dir), self)
+        bundle::write_json(&runtime_path(dir), self)
     }
 
     fn command(&self) -> Command {
@@ -425,7 +425,7 @@ impl Runtime {
     }
 }
 
-fn note_path(dir: &Path) -> PathBuf {
+fn runtime_path(dir: &Path) -> PathBuf {
     dir.join(".lade/runtime.json")
 }
 
